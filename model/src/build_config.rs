@@ -1,0 +1,35 @@
+//! How libevent is compiled: `config/build.toml` as a type.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The whole of `config/build.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildConfig {
+    /// CMAKE_BUILD_TYPE.
+    pub build_type: String,
+    /// Compiler flags of every build.
+    pub c_flags: Vec<String>,
+    /// CMake options of every build.
+    pub options: BTreeMap<String, String>,
+    /// What the code is generated for.
+    pub cpu: CpuFlags,
+}
+
+/// Compiler flags that choose the instruction set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CpuFlags {
+    /// For everything that is timed.
+    pub measure: String,
+    /// For builds that run under callgrind.
+    pub instructions: String,
+}
+
+impl BuildConfig {
+    /// Reads `config/build.toml`; an unknown or missing field is an error.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}

@@ -1,0 +1,8 @@
+//! Domain types of the workspace, without I/O: everything here is a value or a pure function.
+//!
+//! The worker (`bench-harness`) and the harness (`xtask`) share these types, so that a message or a
+//! record has one definition. Units end the names; unknown figures are `None`, never zero.
+
+pub mod build_config;
+pub mod protocol;
+pub mod workload;
