@@ -59,11 +59,7 @@ impl<'a> Params<'a> {
     pub fn finish(&self) -> Result<()> {
         let used = self.used.borrow();
         match self.spec.params.keys().find(|name| !used.contains(*name)) {
-            Some(name) => bail!(
-                "workload `{}`: kind `{}` has no parameter `{name}`",
-                self.spec.name,
-                self.spec.kind
-            ),
+            Some(name) => bail!("workload `{}`: kind `{}` has no parameter `{name}`", self.spec.name, self.spec.kind),
             None => Ok(()),
         }
     }
