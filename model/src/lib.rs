@@ -4,5 +4,6 @@
 //! record has one definition. Units end the names; unknown figures are `None`, never zero.
 
 pub mod build_config;
+pub mod host;
 pub mod protocol;
 pub mod workload;
