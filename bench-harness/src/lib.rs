@@ -8,6 +8,7 @@
 pub mod checksum;
 pub mod params;
 pub mod registry;
+pub mod user;
 pub mod worker;
 pub mod workloads;
 

@@ -1,7 +1,7 @@
 //! Which code runs which `kind` of workload, and the list of all workloads.
 
 use crate::params::Params;
-use crate::{Workload, workloads};
+use crate::{Workload, user, workloads};
 use anyhow::{Context, Result};
 use model::workload::{Manifest, WorkloadSpec};
 
@@ -11,13 +11,25 @@ pub type Constructor = fn(&Params<'_>) -> Result<Box<dyn Workload>>;
 /// The manifest that the worker was compiled with.
 const MANIFEST: &str = include_str!("../../config/workloads.toml");
 
-/// Every workload of the manifest that this build can run.
+/// Build features that workloads may ask for with `needs`.
+pub fn features() -> &'static [&'static str] {
+    if cfg!(libevent_tls) { &["tls"] } else { &[] }
+}
+
+/// Every workload that this build can run: those of the manifest, then those of users.
 pub fn all() -> Result<Vec<WorkloadSpec>> {
-    Ok(Manifest::parse(MANIFEST)?.workloads)
+    let mut workloads = Manifest::parse(MANIFEST)?.workloads;
+    workloads.extend(user::all()?.into_iter().map(|workload| workload.spec));
+    model::workload::check(&workloads)?;
+    workloads.retain(|workload| workload.needs.as_deref().is_none_or(|need| features().contains(&need)));
+    Ok(workloads)
 }
 
 /// Makes the workload that `spec` describes; unknown parameters are refused.
 pub fn build(spec: &WorkloadSpec) -> Result<Box<dyn Workload>> {
+    if let Some(users) = user::all()?.into_iter().find(|workload| workload.spec.name == spec.name) {
+        return (users.set_up)().with_context(|| format!("setting up workload `{}`", spec.name));
+    }
     let constructor = workloads::KINDS
         .iter()
         .flat_map(|kinds| kinds.iter())

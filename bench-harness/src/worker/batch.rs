@@ -1,0 +1,181 @@
+//! One workload, set up, whose every batch is checked.
+
+use super::clock::Instant;
+use crate::{LatencyHistogram, Workload, registry};
+use anyhow::{Context, Result, bail};
+use model::protocol::{Latency, Sample};
+use model::workload::{Checksum, WorkloadSpec};
+use std::collections::BTreeMap;
+
+/// A workload that is ready to do batches. Dropping it tears the workload down.
+pub struct Checked {
+    spec: WorkloadSpec,
+    workload: Box<dyn Workload>,
+    /// Batches done since set-up, the one in progress included.
+    batches: u64,
+}
+
+impl Checked {
+    /// Sets the workload of that name up.
+    pub fn set_up(spec: WorkloadSpec) -> Result<Self> {
+        let workload = registry::build(&spec)?;
+        Checked::new(spec, workload)
+    }
+
+    /// Takes a workload that is set up; refuses one whose own model disagrees with its description.
+    pub fn new(spec: WorkloadSpec, workload: Box<dyn Workload>) -> Result<Self> {
+        let modelled = Checksum(workload.expected_checksum());
+        if modelled != spec.checksum {
+            bail!(
+                "workload `{}` declares the checksum {}, but its own model computes {modelled}",
+                spec.name,
+                spec.checksum
+            );
+        }
+        Ok(Checked { spec, workload, batches: 0 })
+    }
+
+    /// The description it was made from.
+    pub fn spec(&self) -> &WorkloadSpec {
+        &self.spec
+    }
+
+    /// Does, times and checks one batch. An error voids the run: the workload's state is unknown then.
+    pub fn batch(&mut self) -> Result<Sample> {
+        self.batches += 1;
+        self.checked_batch().with_context(|| format!("workload `{}`, batch {}", self.spec.name, self.batches))
+    }
+
+    fn checked_batch(&mut self) -> Result<Sample> {
+        self.workload.prepare().context("preparing")?;
+        let before = Instant::before();
+        let result = bench_timed_batch(self.workload.as_mut());
+        let after = Instant::after();
+        let events = result?;
+        let checksum = Checksum(self.workload.finish().context("checking")?);
+        if events != self.spec.batch_events {
+            bail!("expected {} events, got {events}", self.spec.batch_events);
+        }
+        if checksum != self.spec.checksum {
+            bail!("expected checksum {}, got {checksum}", self.spec.checksum);
+        }
+        let (wall_time_ns, cpu_time_ns) = after.since(before);
+        Ok(Sample { wall_time_ns, cpu_time_ns, events, checksum })
+    }
+
+    /// Latencies since the last call, as a message.
+    pub fn take_latency(&mut self) -> Option<Latency> {
+        self.workload.take_latencies().filter(|histogram| !histogram.is_empty()).map(|histogram| latency(&histogram))
+    }
+
+    /// Further figures since the last call.
+    pub fn take_extra(&mut self) -> BTreeMap<String, f64> {
+        self.workload.take_extra()
+    }
+}
+
+/// The timed region. A function of its own with a plain name, so that callgrind can count exactly
+/// this (`--toggle-collect=bench_timed_batch`) and stacks of profilers have a common root.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn bench_timed_batch(workload: &mut dyn Workload) -> Result<u64> {
+    workload.run()
+}
+
+fn latency(histogram: &LatencyHistogram) -> Latency {
+    let buckets = histogram.iter_recorded().map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()));
+    Latency {
+        count: histogram.len(),
+        p50_ns: histogram.value_at_quantile(0.50),
+        p95_ns: histogram.value_at_quantile(0.95),
+        p99_ns: histogram.value_at_quantile(0.99),
+        max_ns: histogram.max(),
+        buckets: buckets.collect(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use model::workload::Metric;
+
+    /// A workload that does what the test tells it.
+    pub(crate) struct Told {
+        pub(crate) events: u64,
+        pub(crate) checksum: u64,
+        pub(crate) latencies_ns: Vec<u64>,
+    }
+
+    impl Workload for Told {
+        fn run(&mut self) -> Result<u64> {
+            Ok(self.events)
+        }
+        fn finish(&mut self) -> Result<u64> {
+            Ok(self.checksum)
+        }
+        fn expected_checksum(&self) -> u64 {
+            7
+        }
+        fn take_latencies(&mut self) -> Option<LatencyHistogram> {
+            let mut histogram = LatencyHistogram::new(3).unwrap();
+            self.latencies_ns.drain(..).for_each(|latency| histogram.record(latency).unwrap());
+            Some(histogram)
+        }
+    }
+
+    pub(crate) fn spec() -> WorkloadSpec {
+        WorkloadSpec {
+            name: "told".into(),
+            kind: "told".into(),
+            params: toml::Table::new(),
+            event: "nothing".into(),
+            batch_events: 10,
+            checksum: Checksum(7),
+            metric: Metric::CpuTime,
+            peer_process: false,
+            threads: false,
+            needs: None,
+            exact_counts: false,
+        }
+    }
+
+    pub(crate) fn told(events: u64, checksum: u64) -> Checked {
+        Checked::new(spec(), Box::new(Told { events, checksum, latencies_ns: vec![] })).unwrap()
+    }
+
+    #[test]
+    fn a_correct_batch_is_a_sample() {
+        let sample = told(10, 7).batch().unwrap();
+        assert_eq!((sample.events, sample.checksum), (10, Checksum(7)));
+    }
+
+    #[test]
+    fn wrong_work_is_an_error_that_says_where_and_what() {
+        let few = format!("{:#}", told(9, 7).batch().unwrap_err());
+        assert!(few.contains("`told`, batch 1") && few.contains("expected 10 events, got 9"), "{few}");
+        let wrong = format!("{:#}", told(10, 8).batch().unwrap_err());
+        assert!(wrong.contains("expected checksum 0x0000000000000007, got 0x0000000000000008"), "{wrong}");
+    }
+
+    #[test]
+    fn a_description_that_contradicts_the_model_is_refused() {
+        let spec = WorkloadSpec { checksum: Checksum(6), ..spec() };
+        let told = Told { events: 10, checksum: 6, latencies_ns: vec![] };
+        let error = Checked::new(spec, Box::new(told)).err().unwrap().to_string();
+        assert!(error.contains("declares") && error.contains("0x0000000000000007"), "{error}");
+    }
+
+    #[test]
+    fn buckets_carry_the_whole_distribution() {
+        let latencies_ns = (1..=1000).map(|n| n * 1000).collect();
+        let mut checked = Checked::new(spec(), Box::new(Told { events: 10, checksum: 7, latencies_ns })).unwrap();
+        let latency = checked.take_latency().unwrap();
+        assert_eq!(latency.count, 1000);
+        assert_eq!(latency.buckets.iter().map(|(_, count)| count).sum::<u64>(), 1000);
+        assert!(latency.buckets.is_sorted());
+        assert!(latency.p50_ns < latency.p95_ns && latency.p95_ns < latency.p99_ns && latency.p99_ns <= latency.max_ns);
+        let error = latency.p99_ns.abs_diff(990_000);
+        assert!(error * 100 < 990_000, "p99 {} is not within 1% of 990000", latency.p99_ns);
+        assert!(checked.take_latency().is_none(), "latencies are handed out once");
+    }
+}

@@ -1,0 +1,219 @@
+//! The worker's commands. Each writes JSON lines and returns the exit code of the process.
+
+use super::batch::Checked;
+use super::options::{Bound, MOST_BATCHES};
+use super::{EXIT_FAILED, EXIT_OK, clock, library};
+use crate::registry;
+use anyhow::{Context, Error, Result, bail};
+use model::protocol::{Batches, Bye, Failed, List, Message, PROTOCOL_VERSION, Ready, Verified};
+use model::workload::WorkloadSpec;
+use std::ffi::c_int;
+use std::io::{self, BufRead, Read, Write};
+use std::time::{Duration, Instant};
+
+/// Longest command line that a session reads; real ones have a dozen characters.
+const MOST_COMMAND_BYTES: u64 = 256;
+
+/// `list`: what this worker can run.
+pub(super) fn list(output: &mut impl Write) -> c_int {
+    let listed = || -> Result<List> {
+        Ok(List {
+            protocol: PROTOCOL_VERSION,
+            variant: library::variant(),
+            libevent_version: library::version(),
+            backends: library::backends(),
+            features: registry::features().iter().map(|feature| (*feature).to_owned()).collect(),
+            workloads: registry::all()?,
+        })
+    };
+    match listed().and_then(|list| write_line(output, &Message::List(list))) {
+        Ok(()) => EXIT_OK,
+        Err(error) => report_failure(output, None, &error),
+    }
+}
+
+/// `verify`: the work of the named workloads, or of all; goes on after a failure.
+pub(super) fn verify(output: &mut impl Write, names: &[String], batches: u64) -> c_int {
+    let specs = match registry::all() {
+        Ok(specs) => specs,
+        Err(error) => return report_failure(output, None, &error),
+    };
+    let names: Vec<&str> = match names {
+        [] => specs.iter().map(|spec| spec.name.as_str()).collect(),
+        names => names.iter().map(String::as_str).collect(),
+    };
+    let mut code = EXIT_OK;
+    for name in names {
+        let verified = find(&specs, name).and_then(|spec| verify_one(spec, batches));
+        match verified.and_then(|verified| write_line(output, &Message::Verified(verified))) {
+            Ok(()) => {}
+            Err(error) => code = report_failure(output, Some(name), &error),
+        }
+    }
+    code
+}
+
+fn verify_one(spec: WorkloadSpec, batches: u64) -> Result<Verified> {
+    let checksum = spec.checksum;
+    let start = Instant::now();
+    let mut checked = Checked::set_up(spec)?;
+    let mut overhead = start.elapsed();
+
+    let mut batch_wall_time_ns = u64::MAX;
+    for _ in 0..batches {
+        batch_wall_time_ns = batch_wall_time_ns.min(checked.batch()?.wall_time_ns);
+    }
+    let workload = checked.spec().name.clone();
+    let start = Instant::now();
+    drop(checked);
+    overhead += start.elapsed();
+    let overhead_wall_time_ns = u64::try_from(overhead.as_nanos())?;
+    Ok(Verified { workload, batches, batch_wall_time_ns, overhead_wall_time_ns, checksum })
+}
+
+/// `run`: timed batches by command of standard input.
+pub(super) fn run(output: &mut impl Write, workload: &str) -> c_int {
+    let result = registry::all()
+        .and_then(|specs| find(&specs, workload))
+        .and_then(Checked::set_up)
+        .and_then(|checked| run_session(checked, io::stdin().lock(), output));
+    match result {
+        Ok(()) => EXIT_OK,
+        Err(error) => report_failure(output, Some(workload), &error),
+    }
+}
+
+/// Answers commands until `quit` or the end of input. After an error the caller ends the process.
+pub fn run_session(mut checked: Checked, mut input: impl BufRead, output: &mut impl Write) -> Result<()> {
+    let ready = Ready {
+        protocol: PROTOCOL_VERSION,
+        variant: library::variant(),
+        libevent_version: library::version(),
+        backend: library::default_backend()?,
+        workload: checked.spec().name.clone(),
+        batch_events: checked.spec().batch_events,
+        cpus: clock::allowed_cpus()?,
+    };
+    write_line(output, &Message::Ready(ready))?;
+    while let Some(count) = next_command(&mut input)? {
+        let answer = timed_batches(&mut checked, count)?;
+        write_line(output, &Message::Batches(answer))?;
+    }
+    drop(checked);
+    write_line(output, &Message::Bye(Bye { peak_rss_kib: clock::peak_rss_kib() }))
+}
+
+/// Number of batches asked for; nothing after `quit` or the end of input.
+fn next_command(input: &mut impl BufRead) -> Result<Option<u64>> {
+    let mut line = String::new();
+    input.take(MOST_COMMAND_BYTES).read_line(&mut line).context("reading a command")?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        [] if line.is_empty() => Ok(None),
+        ["quit"] => Ok(None),
+        ["batches", count] => match count.parse() {
+            Ok(count) if (1..=MOST_BATCHES).contains(&count) => Ok(Some(count)),
+            _ => bail!("command `batches {count}`: the number must be from 1 to {MOST_BATCHES}"),
+        },
+        _ => bail!("unknown command `{}`; known are `batches N` and `quit`", line.trim_end()),
+    }
+}
+
+fn timed_batches(checked: &mut Checked, count: u64) -> Result<Batches> {
+    let mut samples = Vec::with_capacity(usize::try_from(count)?);
+    let before = clock::usage();
+    for _ in 0..count {
+        samples.push(checked.batch()?);
+    }
+    let usage = clock::usage_between(&before, &clock::usage());
+    Ok(Batches { samples, usage, latency: checked.take_latency(), extra: checked.take_extra() })
+}
+
+/// `profile`: batches without end other than the bound; every one is checked nevertheless.
+pub(super) fn profile(output: &mut impl Write, workload: &str, bound: Bound) -> c_int {
+    let done = registry::all()
+        .and_then(|specs| find(&specs, workload))
+        .and_then(Checked::set_up)
+        .and_then(|checked| profiled_batches(checked, bound));
+    match done.and_then(|done| Ok(writeln!(output, "{done} batches")?)) {
+        Ok(()) => EXIT_OK,
+        Err(error) => report_failure(output, Some(workload), &error),
+    }
+}
+
+fn profiled_batches(mut checked: Checked, bound: Bound) -> Result<u64> {
+    let start = Instant::now();
+    let mut done = 0;
+    loop {
+        let more = match bound {
+            Bound::Batches(batches) => done < batches,
+            Bound::Seconds(seconds) => start.elapsed() < Duration::from_secs(seconds),
+        };
+        if !more {
+            return Ok(done);
+        }
+        checked.batch()?;
+        done += 1;
+    }
+}
+
+fn find(specs: &[WorkloadSpec], name: &str) -> Result<WorkloadSpec> {
+    let found = specs.iter().find(|spec| spec.name == name).cloned();
+    found.with_context(|| format!("unknown workload `{name}`; `list` shows the {} that this worker has", specs.len()))
+}
+
+fn write_line(output: &mut impl Write, message: &Message) -> Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    output.write_all(&line).and_then(|()| output.flush()).context("writing the answer")
+}
+
+/// Says what went wrong in the protocol, or on standard error if nobody reads the protocol any more.
+pub(super) fn report_failure(output: &mut impl Write, workload: Option<&str>, error: &Error) -> c_int {
+    let failed = Failed { workload: workload.map(str::to_owned), error: format!("{error:#}") };
+    if write_line(output, &Message::Failed(failed)).is_err() {
+        eprintln!("bench-worker: {error:#}");
+    }
+    EXIT_FAILED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::tests::told;
+    use super::*;
+
+    fn session(input: &str) -> (Result<()>, Vec<Message>) {
+        let mut output = Vec::new();
+        let result = run_session(told(10, 7), input.as_bytes(), &mut output);
+        let lines = String::from_utf8(output).unwrap();
+        (result, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    #[test]
+    fn a_session_is_ready_then_answers_then_says_bye() {
+        for input in ["batches 3\nbatches 1\nquit\nbatches 5\n", "batches 3\nbatches 1", "batches 3\nbatches 1\n"] {
+            let (result, messages) = session(input);
+            result.unwrap();
+            let [Message::Ready(ready), Message::Batches(three), Message::Batches(one), Message::Bye(bye)] =
+                messages.as_slice()
+            else {
+                panic!("{input:?} got {messages:?}");
+            };
+            assert_eq!((ready.workload.as_str(), ready.batch_events), ("told", 10));
+            assert_eq!((three.samples.len(), one.samples.len()), (3, 1));
+            assert!(bye.peak_rss_kib > 0);
+        }
+    }
+
+    #[test]
+    fn a_command_that_makes_no_sense_ends_the_session() {
+        let long = "x".repeat(1000);
+        for input in ["dance\n", "batches\n", "batches 0\n", "batches -1\n", "batches 1 2\n", "\n", &long] {
+            let (result, messages) = session(input);
+            let error = result.expect_err(input).to_string();
+            assert!(error.contains("command"), "{error}");
+            assert!(error.len() < 500, "the message is bounded");
+            assert!(matches!(messages.as_slice(), [Message::Ready(_)]));
+        }
+    }
+}
