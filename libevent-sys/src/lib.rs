@@ -5,16 +5,30 @@
 
 mod base;
 mod buffer;
+mod bufferevent;
 mod config;
+mod dns;
 mod error;
 mod event;
+mod http;
+mod listener;
+#[cfg(libevent_tls)]
+mod tls;
 
 pub use base::{Base, CommonTimeout, LOOP_NO_EXIT_ON_EMPTY, LOOP_NONBLOCK, LOOP_ONCE, LoopEnd};
 pub use buffer::{Eol, EvBuffer, EvBufferRef, Line, Reserved};
+pub use bufferevent::{
+    BufferEvent, BufferEventRef, DEFER_CALLBACKS, RawDataCallback, RawEventCallback, RawFilter, make_nonblocking,
+};
 pub use config::{Config, Flag};
+pub use dns::{DnsError, NO_SEARCH, RawAnswerCallback, Resolver};
 pub use error::{Error, Result, check, non_null};
 pub use event::{ET, Event, EventRow, PERSIST, READ, RawCallback, SIGNAL, TIMEOUT, WRITE, evsignal_new, evtimer_new};
+pub use http::{HttpServer, RawRequestCallback, Request};
 pub use libc::timeval as Timeval;
+pub use listener::{Listener, RawListenerCallback, ipv4_address};
+#[cfg(libevent_tls)]
+pub use tls::{TlsContext, TlsSide};
 
 /// Raw bindings of libevent's public headers, made by bindgen at build time.
 #[allow(
