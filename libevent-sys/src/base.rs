@@ -165,7 +165,7 @@ impl Base {
     }
 }
 
-/// A common timeout of a base, for [`Event::add_common`](crate::Event::add_common).
+/// A common timeout of a base, for [`EventRef::add_common`](crate::EventRef::add_common).
 #[derive(Clone, Debug)]
 pub struct CommonTimeout {
     shared: NonNull<timeval>,

@@ -1,11 +1,13 @@
 //! `event`: a descriptor, signal or timer and its callback.
 
 use crate::base::{Base, CommonTimeout};
-use crate::error::{Error, Result, check, non_null};
+use crate::error::{Result, check, non_null};
 use crate::{ffi, timeval};
 use libc::timeval;
-use std::cell::RefCell;
+use std::cell::{RefCell, UnsafeCell};
 use std::ffi::{c_int, c_short, c_void};
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
@@ -54,71 +56,25 @@ pub unsafe fn evsignal_new(
 
 type Closure = RefCell<Box<dyn FnMut(RawFd, c_short)>>;
 
-/// An owned event. Dropping it deletes it from its base, then drops its closure (after the current
-/// call, when it is dropped from inside it), then releases the base.
+/// An event that somebody owns: an [`Event`] or an [`EventRow`]. Only seen behind a reference.
+#[repr(C)]
 #[derive(Debug)]
-pub struct Event {
-    event: NonNull<ffi::event>,
-    /// The reference that the raw event's argument stands for; freed after the event.
-    closure: Option<NonNull<Closure>>,
-    base: Base,
+pub struct EventRef {
+    /// No bytes that Rust knows of; libevent changes the event behind shared references.
+    _opaque: UnsafeCell<[u8; 0]>,
+    /// Neither `Send` nor `Sync`.
+    _thread: PhantomData<*mut ()>,
 }
 
-impl Event {
-    /// An event that calls a closure; `what` is made of [`READ`], [`WRITE`], [`PERSIST`], [`ET`].
-    ///
-    /// A panic in the closure aborts the process: it cannot unwind through C.
-    ///
-    /// # Errors
-    /// libevent refuses the combination, or out of memory.
-    pub fn new(base: &Base, fd: RawFd, what: c_short, callback: impl FnMut(RawFd, c_short) + 'static) -> Result<Self> {
-        let closure: Rc<Closure> = Rc::new(RefCell::new(Box::new(callback)));
-        let arg = Rc::into_raw(closure).cast_mut();
-        // SAFETY: the base is alive; `arg` is a reference count of a Closure, as call_closure expects.
-        let event = unsafe { ffi::event_new(base.as_ptr(), fd, what, Some(call_closure), arg.cast()) };
-        match non_null("event_new", event) {
-            Ok(event) => Ok(Event { event, closure: NonNull::new(arg), base: base.clone() }),
-            Err(error) => {
-                // SAFETY: libevent did not take the reference.
-                drop(unsafe { Rc::from_raw(arg) });
-                Err(error)
-            }
-        }
-    }
-
-    /// A timer that fires once after [`Event::add_timeout`] (`evtimer_new`).
-    ///
-    /// # Errors
-    /// As [`Event::new`].
-    pub fn timer(base: &Base, mut callback: impl FnMut() + 'static) -> Result<Self> {
-        Self::new(base, -1, 0, move |_, _| callback())
-    }
-
-    /// An event that fires at every arrival of a signal (`evsignal_new`).
-    ///
-    /// # Errors
-    /// As [`Event::new`].
-    pub fn signal(base: &Base, signal: c_int, mut callback: impl FnMut() + 'static) -> Result<Self> {
-        Self::new(base, signal, SIGNAL | PERSIST, move |_, _| callback())
-    }
-
-    /// An event with a callback as in C, for hot paths.
+impl EventRef {
+    /// An event that others own.
     ///
     /// # Safety
-    /// `callback` may be called with `arg` for as long as the event lives.
-    ///
-    /// # Errors
-    /// As [`Event::new`].
-    pub unsafe fn from_raw(
-        base: &Base,
-        fd: RawFd,
-        what: c_short,
-        callback: RawCallback,
-        arg: *mut c_void,
-    ) -> Result<Self> {
-        // SAFETY: the base is alive; the caller vouches for the callback.
-        let event = unsafe { ffi::event_new(base.as_ptr(), fd, what, Some(callback), arg) };
-        Ok(Event { event: non_null("event_new", event)?, closure: None, base: base.clone() })
+    /// The event is initialised, it and its base live for `'a`.
+    #[inline]
+    pub unsafe fn from_ptr<'a>(event: *mut ffi::event) -> &'a Self {
+        // SAFETY: not null, as the caller says; the type has no bytes.
+        unsafe { &*event.cast() }
     }
 
     /// Makes the event pending, without a timeout.
@@ -202,22 +158,99 @@ impl Event {
         Ok(())
     }
 
+    /// The raw handle.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut ffi::event {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+}
+
+/// An owned event. Dropping it deletes it from its base, then drops its closure (after the current
+/// call, when it is dropped from inside it), then releases the base.
+#[derive(Debug)]
+pub struct Event {
+    event: NonNull<ffi::event>,
+    /// The reference that the raw event's argument stands for; freed after the event.
+    closure: Option<NonNull<Closure>>,
+    base: Base,
+}
+
+impl Event {
+    /// An event that calls a closure; `what` is made of [`READ`], [`WRITE`], [`PERSIST`], [`ET`].
+    ///
+    /// A panic in the closure aborts the process: it cannot unwind through C.
+    ///
+    /// # Errors
+    /// libevent refuses the combination, or out of memory.
+    pub fn new(base: &Base, fd: RawFd, what: c_short, callback: impl FnMut(RawFd, c_short) + 'static) -> Result<Self> {
+        let closure: Rc<Closure> = Rc::new(RefCell::new(Box::new(callback)));
+        let arg = Rc::into_raw(closure).cast_mut();
+        // SAFETY: the base is alive; `arg` is a reference count of a Closure, as call_closure expects.
+        let event = unsafe { ffi::event_new(base.as_ptr(), fd, what, Some(call_closure), arg.cast()) };
+        match non_null("event_new", event) {
+            Ok(event) => Ok(Event { event, closure: NonNull::new(arg), base: base.clone() }),
+            Err(error) => {
+                // SAFETY: libevent did not take the reference.
+                drop(unsafe { Rc::from_raw(arg) });
+                Err(error)
+            }
+        }
+    }
+
+    /// A timer that fires once after [`Event::add_timeout`] (`evtimer_new`).
+    ///
+    /// # Errors
+    /// As [`Event::new`].
+    pub fn timer(base: &Base, mut callback: impl FnMut() + 'static) -> Result<Self> {
+        Self::new(base, -1, 0, move |_, _| callback())
+    }
+
+    /// An event that fires at every arrival of a signal (`evsignal_new`).
+    ///
+    /// # Errors
+    /// As [`Event::new`].
+    pub fn signal(base: &Base, signal: c_int, mut callback: impl FnMut() + 'static) -> Result<Self> {
+        Self::new(base, signal, SIGNAL | PERSIST, move |_, _| callback())
+    }
+
+    /// An event with a callback as in C, for hot paths.
+    ///
+    /// # Safety
+    /// `callback` may be called with `arg` for as long as the event lives.
+    ///
+    /// # Errors
+    /// As [`Event::new`].
+    pub unsafe fn from_raw(
+        base: &Base,
+        fd: RawFd,
+        what: c_short,
+        callback: RawCallback,
+        arg: *mut c_void,
+    ) -> Result<Self> {
+        // SAFETY: the base is alive; the caller vouches for the callback.
+        let event = unsafe { ffi::event_new(base.as_ptr(), fd, what, Some(callback), arg) };
+        Ok(Event { event: non_null("event_new", event)?, closure: None, base: base.clone() })
+    }
+
     /// The base of the event.
     pub fn base(&self) -> &Base {
         &self.base
     }
+}
 
-    /// The raw handle, owned by `self`.
+impl Deref for Event {
+    type Target = EventRef;
     #[inline]
-    pub fn as_ptr(&self) -> *mut ffi::event {
-        self.event.as_ptr()
+    fn deref(&self) -> &EventRef {
+        // SAFETY: alive and owned by `self`.
+        unsafe { EventRef::from_ptr(self.event.as_ptr()) }
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: made by event_new and freed once, which deletes it first; its base is alive.
-        unsafe { ffi::event_free(self.as_ptr()) }
+        unsafe { ffi::event_free(self.event.as_ptr()) }
         if let Some(closure) = self.closure {
             // SAFETY: the reference that new() gave to the event, which cannot use it any more.
             drop(unsafe { Rc::from_raw(closure.as_ptr()) });
@@ -234,112 +267,4 @@ unsafe extern "C" fn call_closure(fd: RawFd, what: c_short, arg: *mut c_void) {
         Rc::from_raw(closure)
     };
     (closure.borrow_mut())(fd, what);
-}
-
-/// A row of events in one piece of memory, as C programs keep them: `event_assign` on an array.
-/// The size of an event is asked of the library, not taken from the headers.
-#[derive(Debug)]
-pub struct EventRow {
-    memory: NonNull<c_void>,
-    event_size_bytes: usize,
-    assigned: Vec<bool>,
-    base: Base,
-}
-
-impl EventRow {
-    /// Room for `len` events, none of them assigned.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn new(base: &Base, len: usize) -> Result<Self> {
-        // SAFETY: no precondition.
-        let event_size_bytes = unsafe { ffi::event_get_struct_event_size() };
-        // SAFETY: no precondition; at least one byte, so that null means failure.
-        let memory = non_null("calloc", unsafe { libc::calloc(len.max(1), event_size_bytes) })?;
-        Ok(EventRow { memory, event_size_bytes, assigned: vec![false; len], base: base.clone() })
-    }
-
-    /// Number of events there is room for.
-    pub fn len(&self) -> usize {
-        self.assigned.len()
-    }
-
-    /// No room at all.
-    pub fn is_empty(&self) -> bool {
-        self.assigned.is_empty()
-    }
-
-    /// Sets up event `index` (`event_assign`), which must not be pending.
-    ///
-    /// # Safety
-    /// `callback` may be called with `arg` for as long as the row lives; the event is not pending.
-    ///
-    /// # Errors
-    /// libevent refuses the combination.
-    #[inline]
-    pub unsafe fn assign(
-        &mut self,
-        index: usize,
-        fd: RawFd,
-        what: c_short,
-        callback: RawCallback,
-        arg: *mut c_void,
-    ) -> Result<()> {
-        assert!(index < self.assigned.len());
-        // SAFETY: the memory is that of event `index`; base and callback are alive, the caller says.
-        let returned = unsafe { ffi::event_assign(self.at(index), self.base.as_ptr(), fd, what, Some(callback), arg) };
-        check("event_assign", returned)?;
-        self.assigned[index] = true;
-        Ok(())
-    }
-
-    /// As [`Event::add_timeval`], or without a timeout.
-    ///
-    /// # Errors
-    /// The event was never assigned, or the backend refuses the descriptor.
-    #[inline]
-    pub fn add(&self, index: usize, timeout: Option<&timeval>) -> Result<()> {
-        let event = self.get(index, "event_add")?;
-        // SAFETY: the event is assigned and its base alive; libevent copies the time.
-        check("event_add", unsafe { ffi::event_add(event, timeout.map_or(ptr::null(), ptr::from_ref)) })?;
-        Ok(())
-    }
-
-    /// As [`Event::del`].
-    ///
-    /// # Errors
-    /// The event was never assigned, or the backend failed.
-    #[inline]
-    pub fn del(&self, index: usize) -> Result<()> {
-        let event = self.get(index, "event_del")?;
-        // SAFETY: the event is assigned and its base alive.
-        check("event_del", unsafe { ffi::event_del(event) })?;
-        Ok(())
-    }
-
-    /// The raw event `index`.
-    ///
-    /// # Errors
-    /// It was never assigned; the error names `call`.
-    #[inline]
-    pub fn get(&self, index: usize, call: &'static str) -> Result<*mut ffi::event> {
-        if self.assigned[index] { Ok(self.at(index)) } else { Err(Error::invalid(call)) }
-    }
-
-    #[inline]
-    fn at(&self, index: usize) -> *mut ffi::event {
-        // SAFETY: callers check the index; the memory holds that many events.
-        unsafe { self.memory.as_ptr().byte_add(index * self.event_size_bytes).cast() }
-    }
-}
-
-impl Drop for EventRow {
-    fn drop(&mut self) {
-        for index in (0..self.len()).filter(|index| self.assigned[*index]) {
-            // SAFETY: the event is assigned and its base alive.
-            unsafe { ffi::event_del(self.at(index)) };
-        }
-        // SAFETY: made by calloc, freed once; no event of it is pending any more.
-        unsafe { libc::free(self.memory.as_ptr()) }
-    }
 }

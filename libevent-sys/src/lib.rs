@@ -10,6 +10,7 @@ mod config;
 mod dns;
 mod error;
 mod event;
+mod event_row;
 mod http;
 mod listener;
 #[cfg(libevent_tls)]
@@ -23,7 +24,8 @@ pub use bufferevent::{
 pub use config::{Config, Flag};
 pub use dns::{DnsError, NO_SEARCH, RawAnswerCallback, Resolver};
 pub use error::{Error, Result, check, non_null};
-pub use event::{ET, Event, EventRow, PERSIST, READ, RawCallback, SIGNAL, TIMEOUT, WRITE, evsignal_new, evtimer_new};
+pub use event::{ET, Event, EventRef, PERSIST, READ, RawCallback, SIGNAL, TIMEOUT, WRITE, evsignal_new, evtimer_new};
+pub use event_row::EventRow;
 pub use http::{HttpServer, RawRequestCallback, Request};
 pub use libc::timeval as Timeval;
 pub use listener::{Listener, RawListenerCallback, ipv4_address};
