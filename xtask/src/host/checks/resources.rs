@@ -1,0 +1,109 @@
+//! Memory, disk space and descriptors.
+
+use super::{Check, Scene, Status};
+use crate::host::parse;
+use serde_json::json;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+const GIB: u64 = 1 << 30;
+/// A full set of builds and records takes some hundred MiB, cargo's own folder as much again.
+const DISK_WANTED_BYTES: u64 = 4 * GIB;
+/// Below this not even one build fits.
+const DISK_NEEDED_BYTES: u64 = GIB / 2;
+const MEMORY_WANTED_BYTES: u64 = 2 * GIB;
+/// The workload with most connections holds 10,000 idle ones, both ends in some cases.
+const FILES_WANTED: u64 = 20_500;
+
+pub(super) fn checks(scene: &Scene<'_>) -> Vec<Check> {
+    vec![memory(scene), disk(scene), open_files()]
+}
+
+fn memory(scene: &Scene<'_>) -> Check {
+    let why = "a host that swaps measures its disk";
+    let text = scene.facts.read("/proc/meminfo").unwrap_or_default();
+    let Some(available) = parse::kib_line(&text, "MemAvailable") else {
+        return Check::unknown("memory", why, "mount /proc");
+    };
+    let total = parse::kib_line(&text, "MemTotal");
+    let value = json!({ "total_bytes": total, "available_bytes": available });
+    let shown = match total {
+        Some(total) => format!("{} available of {}", gib(available), gib(total)),
+        None => format!("{} available", gib(available)),
+    };
+    let check = Check::ok("memory", why, value, shown);
+    if available >= MEMORY_WANTED_BYTES {
+        return check;
+    }
+    check.but(Status::Degraded, format!("end other programs until {} are available", gib(MEMORY_WANTED_BYTES)))
+}
+
+fn disk(scene: &Scene<'_>) -> Check {
+    let why = "sources, builds and records are kept below the workspace";
+    let folder = scene.context.work.ancestors().find(|folder| folder.is_dir()).unwrap_or(&scene.context.root);
+    let Some((free_bytes, read_only)) = free_space(folder) else {
+        return Check::unknown("disk", why, format!("look whether {} can be read", folder.display()));
+    };
+    let value = json!({ "folder": folder, "free_bytes": free_bytes, "read_only": read_only });
+    let check = Check::ok("disk", why, value, format!("{} free for {}", gib(free_bytes), folder.display()));
+    if read_only {
+        check.but(Status::Missing, "the folder is read-only; set LIBEVENT_PERF_WORK to one that is not").blocking()
+    } else if free_bytes < DISK_NEEDED_BYTES {
+        check.but(Status::Missing, format!("free at least {}", gib(DISK_WANTED_BYTES))).blocking()
+    } else if free_bytes < DISK_WANTED_BYTES {
+        check.but(Status::Degraded, format!("free at least {}", gib(DISK_WANTED_BYTES)))
+    } else {
+        check
+    }
+}
+
+fn open_files() -> Check {
+    let why = "workloads with thousands of connections raise the soft limit up to the hard one";
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is valid for writing.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Check::unknown("open_files", why, "look at `ulimit -n -H`");
+    }
+    let value = json!({ "soft": limit.rlim_cur, "hard": limit.rlim_max });
+    let check = Check::ok("open_files", why, value, format!("{} (hard limit {})", limit.rlim_cur, limit.rlim_max));
+    if limit.rlim_max >= FILES_WANTED {
+        return check;
+    }
+    check.but(
+        Status::Degraded,
+        format!(
+            "raise the hard limit to {FILES_WANTED}: `ulimit -n {FILES_WANTED}` as root, or docker --ulimit nofile"
+        ),
+    )
+}
+
+/// Bytes that this user may still write, and whether the file system is read-only.
+fn free_space(folder: &Path) -> Option<(u64, bool)> {
+    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+    // SAFETY: an all-zero statvfs is a valid value of the type.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with a zero byte, and the structure is valid for writing.
+    if unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) } != 0 {
+        return None;
+    }
+    Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_flag & libc::ST_RDONLY != 0))
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / GIB as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_space_of_what_is_there_and_what_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, read_only) = free_space(folder.path()).unwrap();
+        assert!(!read_only, "a file was just created there");
+        assert_eq!(free_space(&folder.path().join("absent")), None);
+        assert_eq!(gib(3 * GIB / 2), "1.5 GiB");
+    }
+}
