@@ -13,7 +13,7 @@ use crate::params::Params;
 use crate::registry::Constructor;
 use crate::{LatencyHistogram, Workload};
 use anyhow::{Result, ensure};
-use libevent_sys::{Base, Config, Event, PERSIST, READ};
+use libevent_sys::{Base, Config, Event, Flag, PERSIST, READ};
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_short, c_void};
 use std::os::fd::RawFd;
@@ -42,6 +42,9 @@ fn construct(params: &Params<'_>) -> Result<Box<dyn Workload>> {
         let interval = (interval_us > 0).then(|| Duration::from_micros(interval_us));
         let callbacks = (callbacks > 0).then(|| c_int::try_from(callbacks)).transpose()?;
         config.max_dispatch_interval(interval, callbacks, LOW_PRIORITY)?;
+    }
+    if params.flag("precise_timer")? {
+        config.set_flag(Flag::PreciseTimer)?;
     }
     Ok(Box::new(Limits::new(&Base::with_config(&config)?, shape)?))
 }

@@ -4,7 +4,7 @@ use crate::latency::now_ns;
 use anyhow::{Context, Result, bail};
 use libevent_sys::ffi;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -80,22 +80,22 @@ pub(super) struct Gate {
     state: Mutex<State>,
     changed: Condvar,
     quit: AtomicBool,
+    /// Rounds started so far, over all batches; a futex.
+    round: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Batches started so far.
     batch: u64,
-    /// Rounds started so far, over all batches.
-    round: u64,
     idle: usize,
 }
 
 impl Gate {
     /// Lets every producer activate its event once more.
     pub(super) fn next_round(&self) {
-        self.lock().round += 1;
-        self.changed.notify_all();
+        self.round.fetch_add(1, Ordering::Release);
+        futex(&self.round, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX as u32);
     }
 
     fn quit(&self) -> bool {
@@ -146,12 +146,12 @@ impl Producers {
     pub(super) fn start_batch(&self) {
         let mut state = self.gate.lock();
         state.batch += 1;
-        if self.paced {
-            state.round += 1;
-        }
         state.idle = 0;
         drop(state);
         self.gate.changed.notify_all();
+        if self.paced {
+            self.gate.next_round();
+        }
     }
 
     /// Waits until every producer has done its part and sleeps.
@@ -170,6 +170,7 @@ impl Drop for Producers {
         self.gate.quit.store(true, Ordering::Release);
         drop(state);
         self.gate.changed.notify_all();
+        self.gate.next_round();
         for thread in self.threads.drain(..) {
             // A panic was reported by the thread itself, and nothing is left to undo here.
             let _ = thread.join();
@@ -180,6 +181,9 @@ impl Drop for Producers {
 /// The thread: waits for a batch, does its part, reports that it is idle, until it is told to quit.
 fn produce(gate: &Gate, slots: &[Arc<Slot>], paced: bool, each: u64) {
     let (mut batch, mut round) = (0, 0);
+    if paced {
+        yield_to_wakers();
+    }
     loop {
         let mut state = gate.lock();
         state.idle += 1;
@@ -200,18 +204,16 @@ fn produce(gate: &Gate, slots: &[Arc<Slot>], paced: bool, each: u64) {
 }
 
 /// One activation a round; false if it was told to quit.
-fn in_rounds(gate: &Gate, slot: &Slot, round: &mut u64, each: u64) -> bool {
+fn in_rounds(gate: &Gate, slot: &Slot, round: &mut u32, each: u64) -> bool {
     for _ in 0..each {
-        let mut state = gate.lock();
-        while state.round == *round && !gate.quit() {
-            state = gate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while gate.round.load(Ordering::Acquire) == *round && !gate.quit() {
+            futex(&gate.round, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, *round);
         }
         if gate.quit() {
             return false;
         }
         // Rounds cannot run ahead: the next starts only after every producer's callback.
-        *round += 1;
-        drop(state);
+        *round = round.wrapping_add(1);
         slot.activate();
     }
     true
@@ -236,6 +238,22 @@ fn freely(gate: &Gate, slots: &[Arc<Slot>], each: u64) -> bool {
         slot.activate();
     }
     true
+}
+
+/// Sleeps while the word is `value` (FUTEX_WAIT), or wakes `value` sleepers (FUTEX_WAKE): one system
+/// call for all producers, and no lock that they would then queue for.
+fn futex(word: &AtomicU32, operation: i32, value: u32) {
+    // SAFETY: the word is alive; no timeout. Every outcome is met by looking at the word again.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, ptr::null::<libc::timespec>()) };
+}
+
+/// Tells the kernel that the calling thread must not preempt others when it wakes up. The callback
+/// that starts a round wakes the producers; on a shared CPU they would otherwise run before the loop
+/// gets to sleep, and there would be no sleeping loop to wake.
+fn yield_to_wakers() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameters` is ours to be read. A refusal changes figures, not work; they show it.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
 }
 
 /// How often the kernel put the calling thread to sleep, so far.
