@@ -231,8 +231,11 @@ mod tests {
         touch(&lib.join("libclang.so"), 0o644);
         touch(&lib.join("clang/17/include/stddef.h"), 0o644);
         let script = root.path().join("bin/llvm-config");
-        touch(&script, 0o755);
-        std::fs::write(&script, format!("#!/bin/sh\necho {}\n", lib.display())).unwrap();
+        // Written by another process: a file that this one has open for writing may be inherited by a
+        // child of another thread, and cannot be executed meanwhile.
+        std::fs::create_dir_all(script.parent().unwrap()).unwrap();
+        let write = format!("printf '#!/bin/sh\necho {}\n' > \"$0\" && chmod 755 \"$0\"", lib.display());
+        assert!(Command::new("sh").args(["-c", &write]).arg(&script).status().unwrap().success());
         assert_eq!(places(root.path()).find(tool("libclang")), Some(lib.join("libclang.so")));
     }
 
@@ -241,6 +244,6 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let header = root.path().join("usr/include/x86_64-linux-gnu/openssl/ssl.h");
         touch(&header, 0o644);
-        assert_eq!(places(root.path()).find(tool("openssl headers")), Some(header));
+        assert_eq!(places(root.path()).find(tool("openssl_headers")), Some(header));
     }
 }

@@ -157,7 +157,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         },
     },
     Tool {
-        name: "openssl headers",
+        name: "openssl_headers",
         find: Find::File(&[
             "/usr/include/openssl/ssl.h",
             "/usr/local/include/openssl/ssl.h",

@@ -7,8 +7,8 @@ use model::host::External;
 use serde_json::json;
 use std::time::Duration;
 
-/// How long the idle host is watched. Ticks of 10 ms make it exact to about half a percent.
-const WATCH: Duration = Duration::from_millis(1000);
+/// How long the idle host is watched. Ticks of 10 ms make it exact to a quarter of a percent on two CPUs.
+const WATCH: Duration = Duration::from_secs(2);
 /// Shares of all CPU time above which the host is not quiet.
 const STEAL_LIMIT: f64 = 0.01;
 const OTHERS_LIMIT: f64 = 0.05;

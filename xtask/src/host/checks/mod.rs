@@ -108,3 +108,35 @@ pub(crate) fn all(scene: &Scene<'_>) -> Vec<Check> {
     checks.extend(tools::checks(scene));
     checks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_tells_nothing_still_gets_an_answer_with_fixes() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context {
+            root: folder.path().to_owned(),
+            work: folder.path().join("work"),
+            runs: folder.path().join("runs"),
+            install: false,
+            json: true,
+        };
+        let scene =
+            Scene { facts: Facts::below(folder.path()), context: &context, pinning: None, virtual_machine: true };
+        let mut checks = cpu::checks(&scene);
+        checks.extend(kernel::checks(&scene));
+        checks.extend(resources::checks(&scene));
+        checks.extend(tools::checks(&scene));
+        for check in &checks {
+            assert_eq!(check.status == Status::Ok, check.fix.is_none(), "{check:?}");
+            assert!(check.status != Status::Unknown || check.value.is_null(), "{check:?}");
+            assert!(!check.why.is_empty() && !check.shown.is_empty(), "{check:?}");
+        }
+        let status = |name| checks.iter().find(|check| check.name == name).unwrap();
+        assert_eq!(status("memory").status, Status::Unknown);
+        assert_eq!(status("tracepoints").value["folder"], Value::Null);
+        assert!(status("pinning").blocks, "without a CPU to pin to, nothing can be measured");
+    }
+}
