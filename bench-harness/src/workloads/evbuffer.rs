@@ -1,6 +1,226 @@
-//! Buffers: adding, draining, moving, searching.
+//! Buffers in memory: appending, draining, reserving, expanding.
 
+use crate::Workload;
+use crate::checksum::{Fold, pattern};
+use crate::params::Params;
 use crate::registry::Constructor;
+use anyhow::{Result, ensure};
+use libevent_sys::{EvBuffer, EvBufferRef};
 
-/// Kinds of this family.
-pub const KINDS: &[(&str, Constructor)] = &[];
+/// Kinds of this file.
+pub const KINDS: &[(&str, Constructor)] = &[
+    ("evbuffer_add_drain", |params| Ok(Box::new(AddDrain::new(params)?))),
+    ("evbuffer_reserve_commit", |params| Ok(Box::new(ReserveCommit::new(params)?))),
+    ("evbuffer_expand", |params| Ok(Box::new(Expand::new(params)?))),
+];
+
+/// Number of different items that a workload appends in turn.
+const ITEMS: usize = 8;
+/// Distance between the starts of items, so that all begin at a cache line.
+const STEP_BYTES: usize = 64;
+
+/// The pieces of data that a workload moves: each differs from its neighbours, so that a stale or
+/// misplaced one changes the checksum; all together are little larger than one, so that the
+/// source stays in the cache.
+pub(super) struct Items {
+    bytes: Vec<u8>,
+    size_bytes: usize,
+}
+
+impl Items {
+    pub(super) fn new(size_bytes: usize) -> Result<Self> {
+        ensure!((1..=1 << 20).contains(&size_bytes), "items of 1 byte to 1 MiB, not {size_bytes}");
+        Ok(Items { bytes: pattern(size_bytes as u64, size_bytes + ITEMS * STEP_BYTES), size_bytes })
+    }
+
+    /// Item `number`, counted without end.
+    pub(super) fn get(&self, number: u64) -> &[u8] {
+        self.slices()[number as usize % ITEMS]
+    }
+
+    /// The items by number modulo [`ITEMS`]: an index masked so needs no check of bounds.
+    #[inline]
+    pub(super) fn slices(&self) -> [&[u8]; ITEMS] {
+        std::array::from_fn(|i| &self.bytes[i * STEP_BYTES..][..self.size_bytes])
+    }
+
+    /// The items `numbers` in a row: what a buffer should hold.
+    pub(super) fn concat(&self, numbers: std::ops::Range<u64>) -> Vec<u8> {
+        numbers.flat_map(|number| self.get(number)).copied().collect()
+    }
+}
+
+/// Empties the buffer and folds its length and every byte that comes out of it.
+pub(super) fn fold_content(buffer: &mut EvBufferRef, fold: &mut Fold) -> Result<()> {
+    let mut content = vec![0; buffer.len()];
+    let removed = buffer.remove(&mut content)?;
+    ensure!(removed == content.len() && buffer.is_empty(), "the buffer does not hold as many bytes as it says");
+    fold.add_bytes(&content);
+    Ok(())
+}
+
+fn checksum_of(content: &[u8]) -> u64 {
+    let mut fold = Fold::default();
+    fold.add_bytes(content);
+    fold.finish()
+}
+
+/// Drains the oldest item and appends the next one; `queued_items` are kept alive in between.
+struct AddDrain {
+    buffer: EvBuffer,
+    items: Items,
+    queued_items: u64,
+    batch_events: u64,
+}
+
+impl AddDrain {
+    fn new(params: &Params<'_>) -> Result<Self> {
+        let queued_items = params.u64("queued_items")?;
+        ensure!(queued_items > 0, "queued_items must be at least 1: the item that is drained first");
+        Ok(AddDrain {
+            buffer: EvBuffer::new()?,
+            items: Items::new(params.usize("size_bytes")?)?,
+            queued_items,
+            batch_events: params.batch_events(),
+        })
+    }
+}
+
+impl Workload for AddDrain {
+    fn prepare(&mut self) -> Result<()> {
+        ensure!(self.buffer.is_empty());
+        for number in 0..self.queued_items {
+            self.buffer.add(self.items.get(number))?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<u64> {
+        let items = self.items.slices();
+        let size_bytes = self.items.size_bytes;
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in self.queued_items..self.queued_items + self.batch_events {
+            buffer.drain(size_bytes)?;
+            buffer.add(items[number as usize % ITEMS])?;
+        }
+        Ok(self.batch_events)
+    }
+
+    fn finish(&mut self) -> Result<u64> {
+        let mut fold = Fold::default();
+        fold_content(&mut self.buffer, &mut fold)?;
+        Ok(fold.finish())
+    }
+
+    fn expected_checksum(&self) -> u64 {
+        checksum_of(&self.items.concat(self.batch_events..self.batch_events + self.queued_items))
+    }
+}
+
+/// Drains the item, reserves `reserve_bytes` in one piece, writes the next item there, commits it.
+struct ReserveCommit {
+    buffer: EvBuffer,
+    items: Items,
+    reserve_bytes: usize,
+    batch_events: u64,
+}
+
+impl ReserveCommit {
+    fn new(params: &Params<'_>) -> Result<Self> {
+        let items = Items::new(params.usize("commit_bytes")?)?;
+        let reserve_bytes = params.usize("reserve_bytes")?;
+        ensure!(reserve_bytes >= items.size_bytes, "commit_bytes must not exceed reserve_bytes");
+        Ok(ReserveCommit { buffer: EvBuffer::new()?, items, reserve_bytes, batch_events: params.batch_events() })
+    }
+}
+
+/// Appends `item` through reserved room.
+#[inline]
+fn append_reserved(buffer: &mut EvBufferRef, item: &[u8], reserve_bytes: usize) -> Result<()> {
+    let mut reserved = buffer.reserve(reserve_bytes)?;
+    let space = reserved.space();
+    ensure!(space.len() >= item.len(), "less room than was reserved");
+    // SAFETY: both are that long, and the source is no part of the buffer.
+    unsafe { std::ptr::copy_nonoverlapping(item.as_ptr(), space.as_mut_ptr().cast::<u8>(), item.len()) };
+    // SAFETY: written just now.
+    unsafe { reserved.commit(item.len()) }?;
+    Ok(())
+}
+
+impl Workload for ReserveCommit {
+    fn prepare(&mut self) -> Result<()> {
+        ensure!(self.buffer.is_empty());
+        append_reserved(&mut self.buffer, self.items.get(0), self.reserve_bytes)
+    }
+
+    fn run(&mut self) -> Result<u64> {
+        let items = self.items.slices();
+        let (size_bytes, reserve_bytes) = (self.items.size_bytes, self.reserve_bytes);
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in 1..=self.batch_events {
+            buffer.drain(size_bytes)?;
+            append_reserved(buffer, items[number as usize % ITEMS], reserve_bytes)?;
+        }
+        Ok(self.batch_events)
+    }
+
+    fn finish(&mut self) -> Result<u64> {
+        let mut fold = Fold::default();
+        fold_content(&mut self.buffer, &mut fold)?;
+        Ok(fold.finish())
+    }
+
+    fn expected_checksum(&self) -> u64 {
+        checksum_of(self.items.get(self.batch_events))
+    }
+}
+
+/// Appends an item, makes room for `expand_bytes` more, drains it all.
+struct Expand {
+    buffer: EvBuffer,
+    items: Items,
+    expand_bytes: usize,
+    batch_events: u64,
+}
+
+impl Expand {
+    fn new(params: &Params<'_>) -> Result<Self> {
+        Ok(Expand {
+            buffer: EvBuffer::new()?,
+            items: Items::new(params.usize("held_bytes")?)?,
+            expand_bytes: params.usize("expand_bytes")?,
+            batch_events: params.batch_events(),
+        })
+    }
+}
+
+impl Workload for Expand {
+    fn prepare(&mut self) -> Result<()> {
+        ensure!(self.buffer.is_empty());
+        self.buffer.add(self.items.get(0))?;
+        self.buffer.expand(self.expand_bytes)?;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<u64> {
+        let items = self.items.slices();
+        let (size_bytes, expand_bytes) = (self.items.size_bytes, self.expand_bytes);
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in 1..=self.batch_events {
+            buffer.drain(size_bytes)?;
+            buffer.add(items[number as usize % ITEMS])?;
+            buffer.expand(expand_bytes)?;
+        }
+        Ok(self.batch_events)
+    }
+
+    fn finish(&mut self) -> Result<u64> {
+        let mut fold = Fold::default();
+        fold_content(&mut self.buffer, &mut fold)?;
+        Ok(fold.finish())
+    }
+
+    fn expected_checksum(&self) -> u64 {
+        checksum_of(self.items.get(self.batch_events))
+    }
+}

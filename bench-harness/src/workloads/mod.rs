@@ -13,6 +13,7 @@ pub mod evbuffer_io;
 pub mod evbuffer_move;
 pub mod evbuffer_text;
 mod eventfd;
+pub mod http;
 pub mod idle;
 pub mod limits;
 pub mod signals;
@@ -36,4 +37,4 @@ pub const KINDS: &[&[(&str, Constructor)]] = &[
     timers_fire::KINDS,
     active::KINDS,
     epoll::KINDS,
- bufferevent::KINDS, idle::KINDS, limits::KINDS, signals::KINDS, threads::KINDS, #[cfg(libevent_tls)] tls::KINDS];
+ bufferevent::KINDS, http::KINDS, idle::KINDS, limits::KINDS, signals::KINDS, threads::KINDS, #[cfg(libevent_tls)] tls::KINDS];

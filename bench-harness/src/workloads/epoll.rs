@@ -1,0 +1,170 @@
+//! Changes of what a backend watches.
+
+use super::sockets::{SocketPair, recv_byte, send_byte};
+use crate::Workload;
+use crate::checksum::Fold;
+use crate::params::Params;
+use crate::registry::Constructor;
+use anyhow::{Result, ensure};
+use libevent_sys::{Base, Config, Event, Flag, LOOP_ONCE, LoopEnd, READ};
+use std::cell::Cell;
+use std::ffi::{c_short, c_void};
+use std::os::fd::RawFd;
+
+/// Kinds of this file.
+pub const KINDS: &[(&str, Constructor)] = &[
+    ("epoll_add_delete", |params| Ok(Box::new(AddDelete::new(params)?))),
+    ("epoll_one_shot", |params| Ok(Box::new(OneShot::new(params)?))),
+];
+
+/// A base, with epoll's changelist where the parameter `changelist` says so.
+fn base(params: &Params<'_>) -> Result<Base> {
+    let mut config = Config::new()?;
+    if params.flag("changelist")? {
+        config.set_flag(Flag::EpollUseChangelist)?;
+    }
+    Ok(Base::with_config(&config)?)
+}
+
+/// Adds a read event and deletes it again, without a loop turn in between.
+struct AddDelete {
+    event: Event,
+    base: Base,
+    sockets: SocketPair,
+    fired: Box<Cell<u64>>,
+    batch_events: u64,
+}
+
+impl AddDelete {
+    fn new(params: &Params<'_>) -> Result<Self> {
+        let base = base(params)?;
+        let sockets = SocketPair::nonblocking()?;
+        let fired: Box<Cell<u64>> = Box::default();
+        let arg = (&raw const *fired).cast_mut().cast();
+        // SAFETY: the counter stays where it is until the event is dropped.
+        let event = unsafe { Event::from_raw(&base, sockets.fds()[0], READ, take_byte, arg) }?;
+        Ok(AddDelete { event, base, sockets, fired, batch_events: params.batch_events() })
+    }
+}
+
+unsafe extern "C" fn take_byte(fd: RawFd, _what: c_short, fired: *mut c_void) {
+    // SAFETY: the counter given in AddDelete::new.
+    let fired = unsafe { &*fired.cast::<Cell<u64>>() };
+    fired.set(fired.get() + u64::from(recv_byte(fd).unwrap_or(0)));
+}
+
+impl Workload for AddDelete {
+    fn prepare(&mut self) -> Result<()> {
+        self.fired.set(0);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<u64> {
+        for _ in 0..self.batch_events {
+            self.event.add()?;
+            self.event.del()?;
+        }
+        Ok(self.batch_events)
+    }
+
+    /// Deleted means that a byte does not fire it; added means that it does.
+    fn finish(&mut self) -> Result<u64> {
+        let mut fold = Fold::default();
+        ensure!(send_byte(self.sockets.fds()[1]), "sending failed");
+        ensure!(self.base.run(LOOP_ONCE)? == LoopEnd::NoEvents, "the deleted event is pending");
+        fold.add(self.fired.get());
+        self.event.add()?;
+        self.base.run(LOOP_ONCE)?;
+        fold.add(self.fired.get());
+        Ok(fold.finish())
+    }
+
+    fn expected_checksum(&self) -> u64 {
+        Fold::of([0, u64::from(b'e')])
+    }
+}
+
+/// A read event that is not persistent: each time it fires it takes its byte, is added again and
+/// sends itself the next byte.
+struct OneShot {
+    event: Event,
+    base: Base,
+    state: Box<State>,
+    batch_events: u64,
+}
+
+struct State {
+    base: Base,
+    event: Cell<*const Event>,
+    sockets: SocketPair,
+    left: Cell<u64>,
+    fired: Cell<u64>,
+    bytes_sum: Cell<u64>,
+    failures: Cell<u64>,
+}
+
+impl OneShot {
+    fn new(params: &Params<'_>) -> Result<Self> {
+        let base = base(params)?;
+        let state = Box::new(State {
+            base: base.clone(),
+            event: Cell::new(std::ptr::null()),
+            sockets: SocketPair::nonblocking()?,
+            left: Cell::default(),
+            fired: Cell::default(),
+            bytes_sum: Cell::default(),
+            failures: Cell::default(),
+        });
+        let arg = (&raw const *state).cast_mut().cast();
+        // SAFETY: the state stays where it is until the event is dropped.
+        let event = unsafe { Event::from_raw(&base, state.sockets.fds()[0], READ, on_byte, arg) }?;
+        Ok(OneShot { event, base, state, batch_events: params.batch_events() })
+    }
+}
+
+unsafe extern "C" fn on_byte(fd: RawFd, _what: c_short, state: *mut c_void) {
+    // SAFETY: the state given in OneShot::new; changed through cells only.
+    let state = unsafe { &*state.cast::<State>() };
+    let byte = recv_byte(fd);
+    state.fired.set(state.fired.get() + 1);
+    state.bytes_sum.set(state.bytes_sum.get() + u64::from(byte.unwrap_or(0)));
+    state.left.set(state.left.get() - 1);
+    if state.left.get() == 0 {
+        return; // nothing is pending any more: the loop ends
+    }
+    // SAFETY: run() set it to the event that is calling.
+    let event = unsafe { &*state.event.get() };
+    if event.add().is_err() || !send_byte(state.sockets.fds()[1]) {
+        state.failures.set(state.failures.get() + 1);
+        // The loop must not wait for what will not come; a base that cannot end it has failed already.
+        let _ = state.base.loopbreak();
+    }
+}
+
+impl Workload for OneShot {
+    fn prepare(&mut self) -> Result<()> {
+        let state = &*self.state;
+        for counter in [&state.fired, &state.bytes_sum, &state.failures] {
+            counter.set(0);
+        }
+        state.left.set(self.batch_events);
+        state.event.set(&raw const self.event);
+        self.event.add()?;
+        ensure!(send_byte(state.sockets.fds()[1]), "sending the first byte failed");
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<u64> {
+        self.base.dispatch()?;
+        Ok(self.state.fired.get())
+    }
+
+    fn finish(&mut self) -> Result<u64> {
+        let State { fired, bytes_sum, failures, .. } = &*self.state;
+        Ok(Fold::of([fired, bytes_sum, failures].map(Cell::get)))
+    }
+
+    fn expected_checksum(&self) -> u64 {
+        Fold::of([self.batch_events, self.batch_events * u64::from(b'e'), 0])
+    }
+}
