@@ -5,5 +5,10 @@
 
 pub mod build_config;
 pub mod host;
+pub mod patch;
 pub mod protocol;
+pub mod record;
+pub mod stats;
+pub mod summary;
+pub mod variant;
 pub mod workload;

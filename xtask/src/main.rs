@@ -1,2 +1,69 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask <verb>`: makes libevent faster, and proves it. One verb, one file in `cmd/`.
+
+mod bench;
+mod build;
+mod cmd;
+mod context;
+mod exit;
+mod files;
+mod git;
+mod host;
+mod interrupt;
+mod layout;
+mod lock;
+mod process;
+mod progress;
+mod records;
+mod report;
+mod session;
+mod setup;
+mod source;
+mod variant;
+mod worker;
+
+use clap::{Parser, Subcommand};
+use context::Context;
+use exit::Exit;
+
+/// Makes libevent faster, and proves it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, max_term_width = 110, after_help = exit::HELP)]
+struct Cli {
+    /// Print exactly one JSON document on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Never install a missing tool: name it, with the command that installs it, and exit 4.
+    #[arg(long, global = true)]
+    no_install: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Setup(cmd::setup::Args),
+    Bench(cmd::bench::Args),
+    Test(cmd::test::Args),
+    Doctor(cmd::doctor::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing help can only fail when nobody reads it any more.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+        }
+    };
+    let result = Context::new(cli.json, !cli.no_install).and_then(|context| match &cli.verb {
+        Verb::Setup(args) => cmd::setup::run(args, &context),
+        Verb::Bench(args) => cmd::bench::run(args, &context),
+        Verb::Test(args) => cmd::test::run(args, &context),
+        Verb::Doctor(args) => cmd::doctor::run(args, &context),
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => exit::report(&error).into(),
+    }
+}

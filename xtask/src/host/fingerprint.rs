@@ -1,6 +1,7 @@
 //! Gathers the facts of [`HostFingerprint`].
 
-use super::{Facts, parse, pinning};
+use super::pinning::{allowed, pinning};
+use super::{Facts, parse};
 use crate::process;
 use model::host::{HostFingerprint, short_sha256};
 use std::ffi::OsStr;
@@ -18,8 +19,8 @@ pub(crate) fn fingerprint() -> HostFingerprint {
 }
 
 fn gather(facts: &Facts) -> HostFingerprint {
-    let allowed = pinning::allowed(facts);
-    let worker_cpu = pinning::pinning().map_or(0, |pinning| pinning.worker);
+    let allowed = allowed(facts);
+    let worker_cpu = pinning().map_or(0, |chosen| chosen.worker);
     HostFingerprint {
         cores_allowed: (!allowed.is_empty()).then(|| u32::try_from(allowed.len()).unwrap_or(u32::MAX)),
         governor: governor(facts, worker_cpu),

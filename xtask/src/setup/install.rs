@@ -25,6 +25,9 @@ const SUDO_LIMIT: Duration = Duration::from_secs(600);
 /// Lines of the package manager's output that an error shows.
 const SHOWN_LINES: usize = 8;
 
+/// Puts a question to a person and returns the answer.
+pub(super) type Ask = dyn Fn(&str) -> Result<bool>;
+
 /// Everything outside that decides what happens; invented in tests.
 pub(super) struct Situation<'a> {
     pub(super) places: Places,
@@ -33,7 +36,7 @@ pub(super) struct Situation<'a> {
     /// `--no-install` was not given.
     pub(super) may_install: bool,
     /// Asks a person, where there is one.
-    pub(super) ask: Option<&'a dyn Fn(&str) -> Result<bool>>,
+    pub(super) ask: Option<&'a Ask>,
     /// Gets the package manager's output.
     pub(super) log: PathBuf,
     pub(super) limit: Duration,

@@ -1,0 +1,129 @@
+//! What a patch may change, judged by the trees before and after it.
+
+/// Most bytes that a patch file may have.
+pub const PATCH_LIMIT_BYTES: u64 = 1 << 20;
+
+/// One line of `git diff-tree -r --raw`: what really differs, whatever the patch's text claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// File mode before, `000000` for a new file.
+    pub old_mode: String,
+    /// File mode after, `000000` for a removed file.
+    pub new_mode: String,
+    /// Path from the top of the source.
+    pub path: String,
+}
+
+/// Why a patch is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nothing differs.
+    #[error("it changes nothing")]
+    Empty,
+    /// A file that decides how libevent is built, tested or measured, or is no source of the library.
+    #[error("it touches {0}; a patch may touch libevent's own *.c and *.h only, nothing in test/, cmake/ or sample/")]
+    Path(String),
+    /// A link, an executable bit or another special file.
+    #[error(
+        "it changes the mode of {path} from {old_mode} to {new_mode}; only regular files may be added, changed or removed"
+    )]
+    Mode {
+        /// Path of the file.
+        path: String,
+        /// Mode before.
+        old_mode: String,
+        /// Mode after.
+        new_mode: String,
+    },
+}
+
+/// Parses the output of `git diff-tree -r --raw -z --no-renames`; `None` if it is not that.
+pub fn parse_raw_diff(text: &str) -> Option<Vec<Change>> {
+    let mut fields = text.split('\0').filter(|field| !field.is_empty());
+    let mut changes = Vec::new();
+    while let Some(head) = fields.next() {
+        let mut words = head.strip_prefix(':')?.split(' ');
+        let (old_mode, new_mode) = (words.next()?.to_owned(), words.next()?.to_owned());
+        changes.push(Change { old_mode, new_mode, path: fields.next()?.to_owned() });
+    }
+    Some(changes)
+}
+
+/// Folders that hold tests, programs and build rules, never the library's own code.
+const FOREIGN: &[&str] = &["test", "sample", "cmake", "m4", "extra", "WIN32-Code"];
+
+/// Checks that a patch touches the library's own code and nothing else.
+pub fn check_changes(changes: &[Change]) -> Result<(), Refusal> {
+    if changes.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    for change in changes {
+        let path = change.path.as_str();
+        let top = path.split('/').next().unwrap_or_default();
+        let source = path.ends_with(".c") || path.ends_with(".h");
+        let inside = path.split('/').all(|part| !part.is_empty() && part != ".." && !part.starts_with('.'));
+        if !source || !inside || FOREIGN.contains(&top) {
+            return Err(Refusal::Path(path.to_owned()));
+        }
+        let regular = |mode: &str| matches!(mode, "100644" | "100755" | "000000");
+        let same = change.old_mode == change.new_mode;
+        let comes_or_goes = change.old_mode == "000000" && change.new_mode == "100644" || change.new_mode == "000000";
+        if !regular(&change.old_mode) || !(same || comes_or_goes) {
+            return Err(Refusal::Mode {
+                path: path.to_owned(),
+                old_mode: change.old_mode.clone(),
+                new_mode: change.new_mode.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(old_mode: &str, new_mode: &str, path: &str) -> Change {
+        Change { old_mode: old_mode.into(), new_mode: new_mode.into(), path: path.into() }
+    }
+
+    #[test]
+    fn the_library_may_change() {
+        let changes = [
+            change("100644", "100644", "buffer.c"),
+            change("000000", "100644", "fast-internal.h"),
+            change("100644", "000000", "include/event2/old.h"),
+        ];
+        assert_eq!(check_changes(&changes), Ok(()));
+    }
+
+    #[test]
+    fn what_decides_the_measurement_may_not() {
+        for path in [
+            "test/bench.c",
+            "CMakeLists.txt",
+            "cmake/x.c",
+            "sample/a.c",
+            ".git/x.c",
+            "event-config.h.cmake",
+            "a/../b.c",
+        ] {
+            let got = check_changes(&[change("100644", "100644", path)]);
+            assert_eq!(got, Err(Refusal::Path(path.into())));
+        }
+        assert_eq!(check_changes(&[]), Err(Refusal::Empty));
+        let link = check_changes(&[change("000000", "120000", "event.c")]);
+        assert!(matches!(link, Err(Refusal::Mode { .. })));
+        let executable = check_changes(&[change("100644", "100755", "event.c")]);
+        assert!(matches!(executable, Err(Refusal::Mode { .. })));
+    }
+
+    #[test]
+    fn reads_what_git_prints() {
+        let text = ":100644 100644 aaa bbb M\0buffer.c\0:000000 100644 000 ccc A\0new file.h\0";
+        let changes = parse_raw_diff(text).unwrap();
+        assert_eq!(changes, [change("100644", "100644", "buffer.c"), change("000000", "100644", "new file.h")]);
+        assert_eq!(parse_raw_diff("nonsense"), None);
+        assert_eq!(parse_raw_diff(""), Some(vec![]));
+    }
+}

@@ -1,0 +1,83 @@
+//! From what was measured to the record.
+
+use super::prepare::Prepared;
+use super::run::{Measured, Options};
+use crate::context::Context;
+use crate::{git, host, records};
+use model::record::{BENCH_SCHEMA, BenchRecord, Harness, Role, Settings, Side, WorkloadResult};
+use model::summary;
+use model::workload::WorkloadSpec;
+
+/// The record of a run.
+pub(crate) fn record(
+    context: &Context,
+    prepared: &Prepared,
+    selected: &[WorkloadSpec],
+    options: &Options,
+    measured: Measured,
+    id: &str,
+    started_at: &str,
+) -> BenchRecord {
+    let mut notes = prepared.notes.clone();
+    notes.extend(measured.notes.iter().cloned());
+    let code = &prepared.subjects[0].code;
+    let checkout = git::describe_checkout(&context.root);
+    BenchRecord {
+        schema: BENCH_SCHEMA.to_owned(),
+        host: host::fingerprint(),
+        partial: measured.partial,
+        id: id.to_owned(),
+        started_at: started_at.to_owned(),
+        finished_at: records::now(),
+        command: std::env::args().skip(1).collect(),
+        settings: Settings {
+            quick: options.quick,
+            launches: options.launches(),
+            launch_time_ms: u64::try_from(measured.launch_time.as_millis()).unwrap_or(u64::MAX),
+            seed: options.seed,
+            worker_cpu: prepared.pinning.worker,
+            peer_cpus: prepared.pinning.peers.clone(),
+            syscalls_source: measured.syscalls_source.map(str::to_owned),
+            instructions_source: options.instructions.then(|| "callgrind".to_owned()),
+            sandbox: "none".to_owned(),
+        },
+        harness: Harness {
+            commit: checkout.as_ref().map(|(commit, _)| commit.clone()),
+            dirty: checkout.map(|(_, dirty)| dirty),
+            worker_sha256: prepared.subjects.iter().map(|s| (s.role, s.code.sha256.clone())).collect(),
+            ingredients_sha256: code.ingredients_sha256.clone(),
+            rustc: code.rustc.clone(),
+            user_workloads: code.user_workloads.iter().map(|path| path.display().to_string()).collect(),
+        },
+        sides: prepared.subjects.iter().map(|s| Side { role: s.role, build: s.build.clone() }).collect(),
+        workloads: results(prepared, selected, &measured),
+        parity: measured.parity,
+        notes,
+    }
+}
+
+/// One result a workload and side, in the order of the manifest.
+fn results(prepared: &Prepared, selected: &[WorkloadSpec], measured: &Measured) -> Vec<WorkloadResult> {
+    let mut results = Vec::new();
+    for spec in selected {
+        for subject in &prepared.subjects {
+            let key = (spec.name.clone(), subject.role);
+            let launches = measured.launches.get(&key).cloned().unwrap_or_default();
+            let counts = measured.counts.get(&key).cloned().unwrap_or_default();
+            let error = measured.errors.get(&key).cloned();
+            if launches.is_empty() && error.is_none() && measured.partial {
+                // Not reached before the interrupt: no line is better than an empty one.
+                continue;
+            }
+            let variant = &subject.build.variant.id;
+            let mut result = summary::summarise(spec, variant, subject.role, launches, &counts, error);
+            if subject.role == Role::Candidate {
+                let baseline = measured.launches.get(&(spec.name.clone(), Role::Baseline));
+                result.change =
+                    baseline.and_then(|launches| summary::change(launches, &result.launch_records, spec.metric));
+            }
+            results.push(result);
+        }
+    }
+    results
+}

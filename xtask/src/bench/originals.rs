@@ -1,0 +1,292 @@
+//! libevent's own benchmark programs, unmodified, beside our workloads: interleaved, in one run.
+
+use super::launches::Pair;
+use super::subject::Subject;
+use crate::context::Context;
+use crate::exit::{Exit, exit_of};
+use crate::host::restrict;
+use crate::process::{self, Group};
+use crate::progress::Progress;
+use crate::session::{Session, Surroundings};
+use crate::worker::Worker;
+use crate::{build, interrupt, session};
+use anyhow::{Context as _, Result, bail};
+use model::record::Parity;
+use model::workload::WorkloadSpec;
+use model::{stats, summary};
+use serde::Deserialize;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Pairs of launches; each takes some hundredths of a second.
+const PAIRS: u32 = 12;
+/// Most time for one launch of an original; `bench` spins for ever when an event is lost.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Figures that `bench` and `bench_cascade` print; the first is cold and left out.
+const RUNS: usize = 25;
+/// Requests to `bench_http`: to warm up, and counted.
+const HTTP_REQUESTS: (u64, u64) = (300, 3000);
+/// Beyond this difference an explanation is owed.
+const TOLERANCE_PCT: f64 = 3.0;
+
+/// An original and our counterpart.
+struct Original {
+    program: &'static str,
+    args: &'static [&'static str],
+    workload: &'static str,
+    unit: &'static str,
+    measure: Measure,
+    /// Why ours differs, if it does by more than the tolerance.
+    because: &'static str,
+}
+
+enum Measure {
+    /// The program prints microseconds of each run, and a run has this many events.
+    PrintedRuns { events: f64 },
+    /// The program serves; its CPU time per request is read from the kernel.
+    ServedRequests { body_bytes: &'static str },
+}
+
+const WALL: &str = "elapsed ns per event";
+const LAYOUT: &str = "the original is one fixed layout of its own, ours a new one each launch; the original reads its clock in \
+whole microseconds";
+
+const ORIGINALS: &[Original] = &[
+    Original {
+        program: "bench",
+        args: &["-n", "100", "-a", "1", "-w", "100"],
+        workload: "cascade.pipes.n100.a1.w100",
+        unit: WALL,
+        measure: Measure::PrintedRuns { events: 101.0 },
+        because: LAYOUT,
+    },
+    Original {
+        program: "bench",
+        args: &["-n", "100", "-a", "100", "-w", "100"],
+        workload: "cascade.pipes.n100.a100.w100",
+        unit: WALL,
+        measure: Measure::PrintedRuns { events: 200.0 },
+        because: LAYOUT,
+    },
+    Original {
+        program: "bench",
+        args: &["-n", "1000", "-a", "1", "-w", "1000"],
+        workload: "cascade.pipes.n1000.a1.w1000",
+        unit: WALL,
+        measure: Measure::PrintedRuns { events: 1001.0 },
+        because: LAYOUT,
+    },
+    Original {
+        program: "bench_cascade",
+        args: &["-n", "100"],
+        workload: "cascade.chain.n100",
+        unit: WALL,
+        measure: Measure::PrintedRuns { events: 100.0 },
+        because: LAYOUT,
+    },
+    Original {
+        program: "bench_http",
+        args: &[],
+        workload: "http.keepalive.small.c1",
+        unit: "server CPU ns per request",
+        measure: Measure::ServedRequests { body_bytes: "13" },
+        because: "the servers' handlers differ",
+    },
+];
+
+/// Measures every original whose counterpart is among `selected`. A failure is the row's error.
+pub(crate) fn parity(
+    context: &Context,
+    subject: &Subject,
+    selected: &[WorkloadSpec],
+    seed: u64,
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<Parity>> {
+    let pairs_of: Vec<(&Original, &WorkloadSpec)> = ORIGINALS
+        .iter()
+        .filter_map(|original| Some((original, selected.iter().find(|spec| spec.name == original.workload)?)))
+        .collect();
+    let mut rows: Vec<Parity> = pairs_of.iter().map(|(original, _)| empty(original)).collect();
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let mut progress = Progress::new("libevent's own programs", u64::from(PAIRS) * rows.len() as u64);
+    for number in 0..PAIRS {
+        let pair = Pair::draw(seed, number);
+        let worker = subject.link(context, pair.layout_seed)?;
+        for ((original, spec), row) in pairs_of.iter().zip(&mut rows) {
+            progress.step(&row.program);
+            if row.error.is_some() {
+                continue;
+            }
+            let theirs = || original_figure(original, subject, &worker, surroundings);
+            let ours = || our_figure(original, spec, &worker, surroundings);
+            let both = if pair.candidate_first {
+                ours().and_then(|o| Ok((theirs()?, o)))
+            } else {
+                theirs().and_then(|t| Ok((t, ours()?)))
+            };
+            match both {
+                Ok((theirs, ours)) => {
+                    row.original.push(theirs);
+                    row.ours.push(ours);
+                }
+                Err(error) if exit_of(&error) == Exit::Interrupted => return Err(error),
+                Err(error) => row.error = Some(format!("{error:#}")),
+            }
+        }
+    }
+    for ((original, _), row) in pairs_of.iter().zip(&mut rows) {
+        finish(original, row);
+    }
+    Ok(rows)
+}
+
+fn empty(original: &Original) -> Parity {
+    let program = std::iter::once(&original.program).chain(original.args).copied().collect::<Vec<_>>().join(" ");
+    Parity {
+        program,
+        workload: original.workload.to_owned(),
+        unit: original.unit.to_owned(),
+        original_median: None,
+        ours_median: None,
+        difference: None,
+        explanation: None,
+        error: None,
+        original: vec![],
+        ours: vec![],
+    }
+}
+
+fn finish(original: &Original, row: &mut Parity) {
+    row.original_median = stats::median(&row.original);
+    row.ours_median = stats::median(&row.ours);
+    let pairs: Vec<(f64, f64)> = row.original.iter().copied().zip(row.ours.iter().copied()).collect();
+    row.difference = summary::change_of_pairs(&pairs);
+    let beyond = row.difference.is_some_and(|change| change.relative_change_pct.abs() > TOLERANCE_PCT);
+    row.explanation = beyond.then(|| original.because.to_owned());
+}
+
+fn original_figure(
+    original: &Original,
+    subject: &Subject,
+    worker: &Worker,
+    surroundings: &Surroundings<'_>,
+) -> Result<f64> {
+    let program = build::program(&subject.build, original.program);
+    if !program.is_file() {
+        bail!("this source builds no {}", original.program);
+    }
+    let mut command = session::command(&program, surroundings);
+    command.args(original.args);
+    restrict(&mut command, &[surroundings.pinning.worker]);
+    match original.measure {
+        Measure::PrintedRuns { events } => {
+            let got = process::capture(&mut command, LIMIT)?;
+            if !got.status.success() {
+                bail!("{} ended with {}: {}", original.program, got.status, got.stderr.trim());
+            }
+            let runs_us =
+                parse_runs(&got.stdout).with_context(|| format!("{} printed no figures", original.program))?;
+            let middle = stats::interquartile_mean(&runs_us[1..]).context("there are figures")?;
+            Ok(middle * 1000.0 / events)
+        }
+        Measure::ServedRequests { body_bytes } => served(command, body_bytes, worker, surroundings),
+    }
+}
+
+/// Exactly the figures that the program is known to print.
+fn parse_runs(text: &str) -> Option<Vec<f64>> {
+    let runs: Vec<f64> = text.lines().map(|line| line.trim().parse().ok()).collect::<Option<_>>()?;
+    (runs.len() == RUNS).then_some(runs)
+}
+
+fn our_figure(
+    original: &Original,
+    spec: &WorkloadSpec,
+    worker: &Worker,
+    surroundings: &Surroundings<'_>,
+) -> Result<f64> {
+    let mut session = Session::start(worker, &spec.name, surroundings)?;
+    let per_event = |ns: u64| ns as f64 / spec.batch_events as f64;
+    let figures: Vec<f64> = match original.measure {
+        Measure::PrintedRuns { .. } => {
+            session.batches(1)?;
+            let samples = session.batches(RUNS as u64 - 1)?.samples;
+            samples.iter().map(|sample| per_event(sample.wall_time_ns)).collect()
+        }
+        Measure::ServedRequests { .. } => {
+            let (warm_up, counted) = HTTP_REQUESTS;
+            session.batches(warm_up.div_ceil(spec.batch_events))?;
+            let samples = session.batches(counted.div_ceil(spec.batch_events))?.samples;
+            samples.iter().map(|sample| per_event(sample.cpu_time_ns)).collect()
+        }
+    };
+    session.quit()?;
+    stats::interquartile_mean(&figures).context("batches were done")
+}
+
+/// CPU time per request of a server that is driven by our client.
+fn served(mut command: Command, body_bytes: &str, worker: &Worker, surroundings: &Surroundings<'_>) -> Result<f64> {
+    /// What the client prints.
+    #[derive(Deserialize)]
+    struct Answer {
+        requests: u64,
+    }
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    command.args(["-p", &port.to_string(), "-l", body_bytes]).stdout(Stdio::null()).stderr(Stdio::null());
+    let server = Group::spawn(&mut command)?;
+    let address = format!("127.0.0.1:{port}");
+    await_listener(&address)?;
+    let request = |requests: u64| -> Result<()> {
+        let mut client = session::command(&worker.program, surroundings);
+        restrict(&mut client, &surroundings.pinning.peers);
+        client.args(["client", "--connect", &address, "--path", "/ind", "--connections", "1", "--json"]);
+        let got = process::capture(client.args(["--requests", &requests.to_string()]), LIMIT)?;
+        let answer: Answer = serde_json::from_str(&got.stdout)
+            .with_context(|| format!("the client failed ({}): {}", got.status, got.stderr.trim()))?;
+        if answer.requests != requests {
+            bail!("the server answered {} of {requests} requests", answer.requests);
+        }
+        Ok(())
+    };
+    request(HTTP_REQUESTS.0)?;
+    let before = cpu_time_ns(server.pid())?;
+    request(HTTP_REQUESTS.1)?;
+    let after = cpu_time_ns(server.pid())?;
+    Ok((after - before) as f64 / HTTP_REQUESTS.1 as f64)
+}
+
+fn await_listener(address: &str) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while std::net::TcpStream::connect(address).is_err() {
+        interrupt::check()?;
+        if Instant::now() > deadline {
+            bail!("bench_http does not listen on {address}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// CPU time of a single-threaded process, exact to the nanosecond.
+fn cpu_time_ns(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/schedstat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}; bench_http ended"))?;
+    let first = text.split(' ').next().and_then(|word| word.parse().ok());
+    first.with_context(|| format!("{path} holds no time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_full_output_of_an_original_counts() {
+        let full: String = (0..RUNS).map(|n| format!("{n}\n")).collect();
+        assert_eq!(parse_runs(&full).unwrap()[24], 24.0);
+        assert_eq!(parse_runs("85\n84\n"), None);
+        assert_eq!(parse_runs(&full.replace("24", "lost")), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! Everything before the first launch: source, variants, builds, the worker.
+
+use super::subject::Subject;
+use crate::cmd::bench::Args;
+use crate::context::Context;
+use crate::exit::{Exit, failure};
+use crate::host::{self, Pinning};
+use crate::session::Surroundings;
+use crate::{build, progress, source, variant, worker};
+use anyhow::{Context as _, Result};
+use model::record::Role;
+use model::variant::{Build, Purpose, Variant};
+use model::workload::{self, WorkloadSpec};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Ready to be measured.
+pub(crate) struct Prepared {
+    /// The baseline, and the candidate if there is one.
+    pub(crate) subjects: Vec<Subject>,
+    /// For callgrind, in the order of the subjects; `None` if instructions are not counted.
+    pub(crate) instruction_builds: Option<Vec<Build>>,
+    /// Workloads that every subject's worker offers.
+    pub(crate) workloads: Vec<WorkloadSpec>,
+    /// Where processes run.
+    pub(crate) pinning: Pinning,
+    /// What a reader must know.
+    pub(crate) notes: Vec<String>,
+    /// Linked workers; goes with this value.
+    _scratch: tempfile::TempDir,
+}
+
+/// Builds both sides and their workers.
+pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) -> Result<Prepared> {
+    let source = source::resolve(context, args.source.as_deref())?;
+    let baseline = variant::pristine(context, &source)?;
+    let candidate = match &args.variant {
+        Some(name) => Some(variant::named(context, &source, name)?),
+        // Accepted patches belong to the pinned source; another one is measured as it is.
+        None if source.pinned => variant::tip(context, &source)?,
+        None => None,
+    };
+    let mut notes = Vec::new();
+    if candidate.as_ref().is_some_and(|candidate| candidate.id == baseline.id) {
+        notes.push("baseline and candidate are identical: every change shown is noise".to_owned());
+    }
+    if candidate.as_ref().is_some_and(|candidate| !candidate.patches.is_empty()) {
+        notes.push("the candidate's code ran without a sandbox: measure only patches that you have read".to_owned());
+    }
+    let scratch = tempfile::Builder::new()
+        .prefix("links-")
+        .tempdir_in(&context.work)
+        .with_context(|| format!("cannot make a folder in {}", context.work.display()))?;
+    let pinning = host::pinning()?;
+    if pinning.shared {
+        notes.push("this host lends one CPU: clients and servers share it, and latencies say little".to_owned());
+    }
+    let roles = [Role::Baseline, Role::Candidate];
+    let variants: Vec<&Variant> = std::iter::once(&baseline).chain(&candidate).collect();
+    let mut subjects = Vec::new();
+    for (role, variant) in roles.into_iter().zip(&variants) {
+        let build = build::build(context, variant, Purpose::Measure)?;
+        let code = worker::compile(context, &build, user_files)?;
+        subjects.push(Subject::new(role, build, code, scratch.path()));
+    }
+    if subjects.iter().any(|subject| subject.code.sha256 != subjects[0].code.sha256) {
+        notes.push("the sides have different public headers, so each has a worker compiled for its own".to_owned());
+    }
+    let instruction_builds = if args.instructions {
+        let builds = variants.iter().map(|variant| build::build(context, variant, Purpose::Instructions));
+        Some(builds.collect::<Result<Vec<_>>>()?)
+    } else {
+        None
+    };
+    let workloads = offered(context, &subjects, &pinning, &mut notes)?;
+    Ok(Prepared { subjects, instruction_builds, workloads, pinning, notes, _scratch: scratch })
+}
+
+/// The workloads that every side can run; one that a side lacks is noted.
+fn offered(
+    context: &Context,
+    subjects: &[Subject],
+    pinning: &Pinning,
+    notes: &mut Vec<String>,
+) -> Result<Vec<WorkloadSpec>> {
+    let surroundings = Surroundings { pinning, environment_bytes: 0, limit: Duration::from_secs(20) };
+    let mut lists = Vec::new();
+    for subject in subjects {
+        progress::note(&format!("linking variant {} ({})", subject.build.variant.id, subject.build.variant.name));
+        let worker = subject.link(context, 0)?;
+        let list = subject.list(&worker, &surroundings)?;
+        workload::check(&list.workloads).map_err(|error| failure(Exit::Usage, error.to_string()))?;
+        lists.push(list.workloads);
+    }
+    let (first, others) = lists.split_first().context("there is a baseline")?;
+    let everywhere = |spec: &&WorkloadSpec| others.iter().all(|list| list.contains(spec));
+    let common: Vec<WorkloadSpec> = first.iter().filter(everywhere).cloned().collect();
+    let missing = first.iter().filter(|spec| !common.contains(spec));
+    notes.extend(missing.map(|spec| format!("{}: only one side offers it; not measured", spec.name)));
+    Ok(common)
+}
+
+impl Prepared {
+    /// Fails if what was measured is no longer what was built: something wrote into the builds.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.subjects.iter().try_for_each(|subject| build::check_unchanged(&subject.build))
+    }
+}

@@ -1,0 +1,79 @@
+//! What is measured: a build with a worker, every workload of it checked first.
+
+use super::plan::Cost;
+use crate::context::Context;
+use crate::session::{self, Session, Surroundings};
+use crate::worker::{self, Worker, WorkerCode};
+use crate::{interrupt, process};
+use anyhow::{Context as _, Result, bail};
+use model::protocol::{List, Message};
+use model::record::Role;
+use model::variant::Build;
+use model::workload::WorkloadSpec;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// One side of a run.
+pub(crate) struct Subject {
+    pub(crate) role: Role,
+    pub(crate) build: Build,
+    pub(crate) code: WorkerCode,
+    /// Where its workers are linked.
+    folder: PathBuf,
+}
+
+/// A workload that did the right work on a subject: only such a one is timed.
+pub(crate) struct Checked {
+    /// What it took.
+    pub(crate) cost: Cost,
+}
+
+impl Subject {
+    /// A build with the worker for its headers.
+    pub(crate) fn new(role: Role, build: Build, code: WorkerCode, folder: &Path) -> Self {
+        Subject { role, build, code, folder: folder.to_owned() }
+    }
+
+    /// A worker with libevent's functions in the order of `seed`.
+    pub(crate) fn link(&self, context: &Context, seed: u64) -> Result<Worker> {
+        worker::link(context, &self.code, &self.build, seed, &self.folder)
+    }
+
+    /// Does two batches of a workload in a launch of their own. An error is the workload's: a wrong
+    /// checksum, a crash, a hang.
+    pub(crate) fn check(
+        &self,
+        worker: &Worker,
+        spec: &WorkloadSpec,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Checked> {
+        let started = Instant::now();
+        let mut session = Session::start(worker, &spec.name, surroundings)?;
+        if session.ready.batch_events != spec.batch_events {
+            bail!(
+                "the worker's batch has {} events, the manifest says {}",
+                session.ready.batch_events,
+                spec.batch_events
+            );
+        }
+        let first = session.batches(1)?.samples;
+        let second = session.batches(1)?.samples;
+        session.quit()?;
+        let times = first.iter().chain(&second).map(|sample| sample.wall_time_ns);
+        let work = Duration::from_nanos(times.clone().sum());
+        let batch = Duration::from_nanos(times.min().context("two batches were done")?);
+        Ok(Checked { cost: Cost { batch, overhead: started.elapsed().saturating_sub(work) } })
+    }
+
+    /// What the worker offers; its variant must be the one that was linked.
+    pub(crate) fn list(&self, worker: &Worker, surroundings: &Surroundings<'_>) -> Result<List> {
+        interrupt::check()?;
+        let mut command = session::command(&worker.program, surroundings);
+        let got = process::capture(command.arg("list"), surroundings.limit)?;
+        match serde_json::from_str(&got.stdout) {
+            Ok(Message::List(list)) if list.variant == worker.variant_id => Ok(list),
+            Ok(other) => bail!("the worker of variant {} answers {other:?}", worker.variant_id),
+            Err(error) => bail!("the worker cannot list its workloads: {error}; {}", got.stderr.trim()),
+        }
+    }
+}

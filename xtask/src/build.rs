@@ -1,0 +1,229 @@
+//! Compiles a variant's libevent with its own CMake, once per (variant, flags, compiler, host).
+
+use crate::context::Context;
+use crate::exit::{Exit, failure};
+use crate::variant;
+use crate::{files, host, process, progress};
+use anyhow::{Context as _, Result};
+use model::build_config::BuildConfig;
+use model::variant::{Build, Library, Purpose, Variant};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Configuring and compiling takes about 20 s on two cores.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Static libraries of libevent, dependants first, as linkers want them.
+const LIBRARIES: &[&str] = &["event_openssl", "event_pthreads", "event_extra", "event_core"];
+
+/// Paths of the static libraries in link order.
+pub(crate) fn library_paths(build: &Build) -> Vec<PathBuf> {
+    build.libraries.iter().map(|library| build.folder.join("cmake/lib").join(&library.name)).collect()
+}
+
+/// The public headers, all in one folder, shared by builds with equal headers.
+pub(crate) fn headers(context: &Context, build: &Build) -> PathBuf {
+    context.work.join("headers").join(&build.headers_sha256[..16])
+}
+
+/// A program that libevent's own CMake built, such as `bench`.
+pub(crate) fn program(build: &Build, name: &str) -> PathBuf {
+    build.folder.join("cmake/bin").join(name)
+}
+
+/// The variant's build: an earlier one if its files are what they were, else a new one.
+pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> Result<Build> {
+    let config = BuildConfig::parse(&context.config("build.toml")?).context("config/build.toml")?;
+    let cc = compiler();
+    let version = compiler_version(&cc)?;
+    let cpu = match purpose {
+        Purpose::Measure => &config.cpu.measure,
+        Purpose::Instructions => &config.cpu.instructions,
+    };
+    let c_flags: Vec<String> = std::iter::once(cpu).chain(&config.c_flags).cloned().collect();
+    let mut options: Vec<(String, String)> = config.options.clone().into_iter().collect();
+    let openssl = if has_openssl(&cc) { "OFF" } else { "ON" };
+    options.push(("EVENT__DISABLE_OPENSSL".to_owned(), openssl.to_owned()));
+
+    let recipe = format!("{:?}", (&cc, &version, &config.build_type, &c_flags, &options, instruction_set()));
+    let id = files::sha256_hex(&[variant.id.as_bytes(), recipe.as_bytes()])[..12].to_owned();
+    let folder = context.work.join("builds").join(&id);
+    if let Some(build) = finished(&folder, &id)? {
+        build_headers(context, &build)?;
+        // The same build under another name, such as a patch file that was renamed.
+        return Ok(Build { variant: variant.clone(), ..build });
+    }
+
+    let source = variant::checkout(context, variant)?;
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
+    }
+    progress::note(&format!("building libevent, variant {} ({}), {version}", variant.id, variant.name));
+    let cmake = folder.join("cmake");
+    let log = folder.join("build.log");
+    let mut configure = Command::new("cmake");
+    configure.args(["-G", "Ninja", "-Wno-dev", "-S"]).arg(&source).arg("-B").arg(&cmake);
+    configure.arg(format!("-DCMAKE_C_COMPILER={cc}")).arg(format!("-DCMAKE_BUILD_TYPE={}", config.build_type));
+    // Two worktrees have paths of different lengths; mapped away, they give the same code and data.
+    configure.arg(format!("-DCMAKE_C_FLAGS={} -ffile-prefix-map={}=.", c_flags.join(" "), source.display()));
+    configure.arg("-DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
+    for (name, value) in &options {
+        configure.arg(format!("-D{name}={value}"));
+    }
+    step(variant, configure, &log, "configured")?;
+    let mut compile = Command::new("cmake");
+    compile.arg("--build").arg(&cmake);
+    step(variant, compile, &log, "compiled")?;
+
+    let lib = cmake.join("lib");
+    let present = LIBRARIES.iter().map(|name| format!("lib{name}.a")).filter(|name| lib.join(name).is_file());
+    let libraries = present
+        .map(|name| Ok(Library { sha256: files::sha256_file(&lib.join(&name))?, name }))
+        .collect::<Result<Vec<_>>>()?;
+    if !libraries.iter().any(|library| library.name == "libevent_core.a") {
+        let message = format!(
+            "variant {} ({}) compiled, but left no libevent_core.a in {}; its CMakeLists does not know EVENT__LIBRARY_TYPE",
+            variant.id,
+            variant.name,
+            lib.display()
+        );
+        return Err(failure(Exit::Failed, message));
+    }
+    let mut build = Build {
+        id,
+        variant: variant.clone(),
+        purpose,
+        compiler: version,
+        build_type: config.build_type,
+        c_flags,
+        options,
+        event_c_command: recorded_command(&cmake)?,
+        tls: libraries.iter().any(|library| library.name == "libevent_openssl.a"),
+        headers_sha256: String::new(),
+        libraries,
+        folder,
+    };
+    let staged = stage_headers(context, &source, &cmake)?;
+    build.headers_sha256 = files::sha256_tree(staged.path())?;
+    let home = headers(context, &build);
+    if !home.exists() {
+        std::fs::create_dir_all(home.parent().context("below work/")?)?;
+        std::fs::rename(staged.keep(), &home).with_context(|| format!("cannot create {}", home.display()))?;
+    }
+    build_headers(context, &build)?;
+    files::write_atomic(&build.folder.join("build.json"), &serde_json::to_vec_pretty(&build)?)?;
+    Ok(build)
+}
+
+/// The compiler that builds libevent and links workers: `CC`, or `cc`.
+pub(crate) fn compiler() -> String {
+    std::env::var("CC").ok().filter(|cc| !cc.is_empty()).unwrap_or_else(|| "cc".to_owned())
+}
+
+fn compiler_version(cc: &str) -> Result<String> {
+    let got = process::capture(Command::new(cc).arg("--version"), Duration::from_secs(20))?;
+    let first = got.stdout.lines().next().filter(|_| got.status.success());
+    first.map(str::to_owned).with_context(|| format!("`{cc} --version` failed: {}", got.stderr.trim()))
+}
+
+/// Whether the compiler finds OpenSSL's headers. `LIBEVENT_TLS=off` builds without in any case.
+fn has_openssl(cc: &str) -> bool {
+    if std::env::var("LIBEVENT_TLS").as_deref() == Ok("off") {
+        return false;
+    }
+    let mut probe = Command::new(cc);
+    probe.args(["-E", "-include", "openssl/ssl.h", "-x", "c", "/dev/null", "-o", "/dev/null"]);
+    process::capture(&mut probe, Duration::from_secs(20)).is_ok_and(|got| got.status.success())
+}
+
+/// What -march=native sees of this CPU: a build made for another one is another build.
+fn instruction_set() -> impl std::fmt::Debug {
+    let host = host::fingerprint();
+    (host.arch, host.cpu_vendor, host.cpu_family, host.cpu_model_number, host.cpu_flags_sha256)
+}
+
+/// A build that was finished and whose libraries are byte for byte what they were then.
+fn finished(folder: &Path, id: &str) -> Result<Option<Build>> {
+    let Ok(text) = std::fs::read(folder.join("build.json")) else { return Ok(None) };
+    let Ok(mut build) = serde_json::from_slice::<Build>(&text) else { return Ok(None) };
+    folder.clone_into(&mut build.folder);
+    for (library, path) in build.libraries.iter().zip(library_paths(&build)) {
+        if files::sha256_file(&path).ok().as_ref() != Some(&library.sha256) {
+            progress::note(&format!("build {id}: {} is not what was built; building again", path.display()));
+            return Ok(None);
+        }
+    }
+    Ok((build.id == id).then_some(build))
+}
+
+/// Fails if a library of the build is not what was compiled.
+pub(crate) fn check_unchanged(build: &Build) -> Result<()> {
+    for (library, path) in build.libraries.iter().zip(library_paths(build)) {
+        if files::sha256_file(&path)? != library.sha256 {
+            let message = format!("{} changed while it was measured; the figures are void", path.display());
+            return Err(failure(Exit::Tampering, message));
+        }
+    }
+    Ok(())
+}
+
+/// Fails if the shared headers folder is not what the build recorded.
+fn build_headers(context: &Context, build: &Build) -> Result<()> {
+    let home = headers(context, build);
+    if files::sha256_tree(&home)? == build.headers_sha256 {
+        return Ok(());
+    }
+    let message = format!("{} was changed after it was made; remove {}", home.display(), context.work.display());
+    Err(failure(Exit::Tampering, message))
+}
+
+/// Public headers of the source and those that CMake generated, in one folder.
+fn stage_headers(context: &Context, source: &Path, cmake: &Path) -> Result<tempfile::TempDir> {
+    let staged = tempfile::Builder::new().prefix("headers-").tempdir_in(&context.work)?;
+    files::copy_tree(&source.join("include"), staged.path())?;
+    files::copy_tree(&cmake.join("include"), staged.path())?;
+    Ok(staged)
+}
+
+fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Result<()> {
+    let status = process::logged(&mut command, LIMIT, log)?;
+    if status.success() {
+        return Ok(());
+    }
+    let message = format!(
+        "variant {} ({}) cannot be {what}; the end of {}:\n{}",
+        variant.id,
+        variant.name,
+        log.display(),
+        errors_of(log)
+    );
+    Err(failure(Exit::Failed, message))
+}
+
+/// The lines of a build log that say what is wrong: from the first error on, at most 40.
+fn errors_of(log: &Path) -> String {
+    let text = process::tail(log, 4000);
+    let lines: Vec<&str> = text.lines().collect();
+    let is_error = |line: &&str| line.contains("error:") || line.contains("CMake Error") || line.starts_with("FAILED:");
+    let start = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(40));
+    lines[start..].iter().take(40).copied().collect::<Vec<_>>().join("\n")
+}
+
+/// How event.c was really compiled, from CMake's own record, without the build's absolute paths.
+fn recorded_command(cmake: &Path) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Entry {
+        command: String,
+        file: String,
+    }
+    let path = cmake.join("compile_commands.json");
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let entries: Vec<Entry> = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    let entry =
+        entries.into_iter().find(|entry| entry.file.ends_with("/event.c")).context("event.c was not compiled")?;
+    let source = entry.file.trim_end_matches("/event.c").to_owned();
+    let cmake = cmake.to_str().context("paths are UTF-8")?;
+    Ok(entry.command.replace(cmake, "BUILD").replace(&source, "SOURCE"))
+}

@@ -1,0 +1,189 @@
+//! `cargo xtask bench`: measures workloads on libevent, built here.
+
+use crate::bench::prepare::{self, Prepared};
+use crate::bench::run::{self, Options};
+use crate::bench::{assemble, select};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::records::{self, RunFolder};
+use crate::report::table::{self, Style};
+use crate::report::{format, readme};
+use crate::setup::{self, Verb};
+use crate::{interrupt, lock, progress};
+use anyhow::{Context as _, Result};
+use model::record::BenchRecord;
+use model::workload::{Manifest, WorkloadSpec};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Measures workloads on libevent: time, system calls, latency, each with where it comes from.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask bench                                    every workload on the pristine libevent
+  cargo xtask bench --quick --workload 'evbuffer.*'    a first look
+  cargo xtask bench --variant my.patch                 the patch against the pristine libevent
+  cargo xtask bench --source ../libevent@master        another libevent
+  cargo xtask bench --workload-file my_workload.c --workload 'my.*'
+
+A table of one run is no verdict between two variants; docs/METHODOLOGY.md says why.")]
+pub(crate) struct Args {
+    /// Workloads to measure, by name; repeatable [default: all]
+    #[arg(long = "workload", value_name = "GLOB")]
+    pub(crate) workloads: Vec<String>,
+    /// Candidate: `tip`, `pristine` or a patch file [default: the tip, where patches were accepted]
+    #[arg(long, value_name = "VARIANT")]
+    pub(crate) variant: Option<String>,
+    /// Another libevent: a folder, a git URL, either with @REVISION
+    #[arg(long, value_name = "PATH|GIT-URL[@REV]")]
+    pub(crate) source: Option<String>,
+    /// Three short launches of each workload: a first look within a minute
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Fresh processes of each side [default: 10, or 3 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) launches: Option<u32>,
+    /// Count instructions per event with callgrind, too
+    #[arg(long)]
+    pub(crate) instructions: bool,
+    /// A file with workloads of your own, C or Rust; repeatable (docs/WORKLOADS.md)
+    #[arg(long = "workload-file", value_name = "PATH")]
+    pub(crate) workload_files: Vec<PathBuf>,
+    /// Most time for one answer of a worker, in seconds; longer is a hang
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+    /// Draws layouts, environment sizes and order [default: at random, printed]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Folder in which the record's folder is made [default: runs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print a Markdown table for a pull request
+    #[arg(long)]
+    pub(crate) markdown: bool,
+    /// Make this record the one that README shows
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// List the workloads and measure nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
+    let user_files = absolute(&args.workload_files)?;
+    if user_files.is_empty() {
+        let selected = select::select(&manifest, &args.workloads)?;
+        if args.list {
+            return list(context, &selected);
+        }
+    }
+    setup::ensure(Verb::Bench, context)?;
+    let _lock = lock::take(context, "bench")?;
+    interrupt::install()?;
+    let parent = args.out.clone().unwrap_or_else(|| context.runs.clone());
+    let prepared = prepare::prepare(context, args, &user_files)?;
+    let selected = select::select(&prepared.workloads, &args.workloads)?;
+    if args.list {
+        return list(context, &selected);
+    }
+    // Before hours are spent: a folder that cannot be written is said now.
+    let folder = RunFolder::create(&parent, "bench")?;
+    let started_at = records::now();
+    let options = Options::new(args, &prepared);
+    let measured = run::run(context, &prepared, &selected, &options, &folder)?;
+    let record = assemble::record(context, &prepared, &selected, &options, measured, &folder.id, &started_at);
+    deliver(context, args, &prepared, &record, folder)
+}
+
+/// Prints the result, keeps the record, and tells by the exit code how it went.
+fn deliver(
+    context: &Context,
+    args: &Args,
+    prepared: &Prepared,
+    record: &BenchRecord,
+    folder: RunFolder,
+) -> Result<Exit> {
+    let place = folder.path.display().to_string();
+    let terminal = table::full(record, Style::Terminal, Some(&place));
+    if context.json {
+        println!("{}", serde_json::to_string(record)?);
+    } else if args.markdown {
+        print!("{}", table::full(record, Style::Markdown, Some(&folder.id)));
+    } else {
+        print!("{terminal}");
+    }
+    let path = folder.finish(record, &terminal)?;
+    progress::note(&format!("record: {}", path.display()));
+    let failed = record.workloads.iter().filter(|result| result.error.is_some()).count();
+    let originals_failed = record.parity.iter().filter(|row| row.error.is_some()).count();
+    if args.publish {
+        if record.partial || failed > 0 || originals_failed > 0 {
+            progress::note("not published: the record is partial or holds errors");
+        } else {
+            let files = readme::publish(context, record)?;
+            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            progress::note(&format!("published; commit {}", names.join(" ")));
+        }
+    }
+    prepared.check_unchanged()?;
+    Ok(match () {
+        () if record.partial => Exit::Interrupted,
+        () if failed + originals_failed > 0 => Exit::Failed,
+        () => Exit::Ok,
+    })
+}
+
+fn list(context: &Context, workloads: &[WorkloadSpec]) -> Result<Exit> {
+    if context.json {
+        let host = crate::host::fingerprint();
+        let document = serde_json::json!({
+            "schema": "bench-list/1", "host": host, "partial": false, "workloads": workloads
+        });
+        println!("{document}");
+        return Ok(Exit::Ok);
+    }
+    for spec in workloads {
+        let metric = match spec.metric {
+            model::workload::Metric::CpuTime => "CPU time",
+            model::workload::Metric::WallTime => "elapsed time",
+        };
+        let needs = spec.needs.as_ref().map_or(String::new(), |what| format!("; needs {what}"));
+        println!("{:44} {metric} of {}{needs}", spec.name, spec.event);
+    }
+    eprintln!("{} workloads; batches of up to {} events", workloads.len(), largest_batch(workloads));
+    Ok(Exit::Ok)
+}
+
+fn largest_batch(workloads: &[WorkloadSpec]) -> String {
+    format::figure(workloads.iter().map(|spec| spec.batch_events as f64).reduce(f64::max))
+}
+
+fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let usage = |file: &PathBuf, why: &str| {
+        crate::exit::failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()))
+    };
+    files
+        .iter()
+        .map(|file| {
+            let known = file.extension().is_some_and(|ending| ending == "c" || ending == "rs");
+            match file.canonicalize() {
+                Ok(path) if path.is_file() && known => Ok(path),
+                Ok(_) => Err(usage(file, "give a C or Rust file, ending in .c or .rs (docs/WORKLOADS.md)")),
+                Err(error) => Err(usage(file, &error.to_string())),
+            }
+        })
+        .collect()
+}
+
+impl Options {
+    fn new(args: &Args, prepared: &Prepared) -> Options {
+        Options {
+            quick: args.quick,
+            launches: args.launches,
+            instructions: prepared.instruction_builds.is_some(),
+            limit: Duration::from_secs(args.timeout),
+            seed: args.seed.unwrap_or_else(run::random_seed),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! One verb, one file.
+
+pub(crate) mod bench;
+pub(crate) mod doctor;
+pub(crate) mod setup;
+pub(crate) mod test;

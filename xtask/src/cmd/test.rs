@@ -1,0 +1,166 @@
+//! `cargo xtask test`: everything that decides whether this workspace is correct.
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::process::{self, Group};
+use crate::report::readme;
+use crate::setup::{self, Verb};
+use crate::{host, interrupt, lock, progress, source};
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Formatting, lints, tests, documentation and a quick benchmark, each from the checkout as it is.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask test             what CI runs; 10 to 20 minutes on two cores from nothing
+  cargo xtask test --soak      the long runs, too
+  cargo xtask test --only docs,readme")]
+pub(crate) struct Args {
+    /// The long runs, too: tests marked as ignored, and the whole benchmark
+    #[arg(long)]
+    pub(crate) soak: bool,
+    /// Only these steps
+    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = STEPS.map(|step| step.name))]
+    pub(crate) only: Vec<String>,
+}
+
+/// What a step runs.
+enum Action {
+    /// cargo with these arguments.
+    Cargo(&'static [&'static str]),
+    /// This program with these arguments; its standard output is dropped, its errors are shown.
+    Own(&'static [&'static str]),
+    /// README against the record that it shows.
+    Readme,
+}
+
+struct Step {
+    name: &'static str,
+    action: Action,
+    limit: Duration,
+    soak: bool,
+}
+
+const fn step(name: &'static str, minutes: u64, action: Action) -> Step {
+    Step { name, action, limit: Duration::from_secs(60 * minutes), soak: false }
+}
+
+const STEPS: [Step; 8] = [
+    step("format", 2, Action::Cargo(&["fmt", "--all", "--check"])),
+    step("clippy", 15, Action::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
+    step("docs", 15, Action::Cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])),
+    step("readme", 1, Action::Readme),
+    step("bench", 15, Action::Own(&["bench", "--quick", "--json"])),
+    step("tests", 30, Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])),
+    Step {
+        soak: true,
+        ..step(
+            "long-tests",
+            120,
+            Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--", "--ignored"]),
+        )
+    },
+    Step { soak: true, ..step("whole-bench", 60, Action::Own(&["bench", "--instructions", "--json"])) },
+];
+
+/// How a step ended.
+#[derive(Clone, Debug, Serialize)]
+struct Outcome {
+    name: &'static str,
+    /// `pass`, `fail` or `not-run`.
+    verdict: &'static str,
+    seconds: f64,
+    error: Option<String>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    setup::ensure(Verb::Test, context)?;
+    interrupt::install()?;
+    {
+        // The tests build the pinned source; it must be there and right.
+        let _lock = lock::take(context, "test")?;
+        source::ensure_pinned(context)?;
+    }
+    let mut outcomes = Vec::new();
+    for step in STEPS.iter().filter(|step| asked(step, args)) {
+        progress::note(&format!("test: {}", step.name));
+        let started = Instant::now();
+        let result = if interrupt::asked() { None } else { Some(perform(step, context)) };
+        outcomes.push(Outcome {
+            name: step.name,
+            verdict: match &result {
+                Some(Ok(())) => "pass",
+                Some(Err(_)) if !interrupt::asked() => "fail",
+                _ => "not-run",
+            },
+            seconds: started.elapsed().as_secs_f64(),
+            error: result.and_then(|result| result.err()).map(|error| format!("{error:#}")),
+        });
+    }
+    report(context, &outcomes)
+}
+
+fn asked(step: &Step, args: &Args) -> bool {
+    if args.only.is_empty() { !step.soak || args.soak } else { args.only.iter().any(|name| name == step.name) }
+}
+
+fn perform(step: &Step, context: &Context) -> Result<()> {
+    let mut command = match &step.action {
+        Action::Readme => return readme::check(context),
+        Action::Cargo(words) => {
+            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            cargo.args(*words);
+            cargo
+        }
+        Action::Own(words) => {
+            let mut own = Command::new(std::env::current_exe().context("this program has a path")?);
+            own.args(*words).stdout(Stdio::null());
+            own
+        }
+    };
+    if context.json {
+        // One document on standard output: what the steps print goes to standard error.
+        command.stdout(std::io::stderr());
+    }
+    if step.name == "docs" {
+        command.env("RUSTDOCFLAGS", "-D warnings");
+    }
+    command.current_dir(&context.root).stdin(Stdio::null());
+    let mut group = Group::spawn(&mut command)?;
+    match group.wait_until(Instant::now() + step.limit)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => anyhow::bail!("{} ended with {status}", process::shown(&command)),
+        None => {
+            interrupt::check()?;
+            anyhow::bail!("{} took more than {} s and was killed", process::shown(&command), step.limit.as_secs())
+        }
+    }
+}
+
+fn report(context: &Context, outcomes: &[Outcome]) -> Result<Exit> {
+    let count = |verdict: &str| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
+    let (passed, failed, not_run) = (count("pass"), count("fail"), count("not-run"));
+    if context.json {
+        let document = serde_json::json!({
+            "schema": "test/1", "host": host::fingerprint(), "partial": not_run > 0, "steps": outcomes
+        });
+        println!("{document}");
+    } else {
+        let mut out = std::io::stdout().lock();
+        writeln!(out)?;
+        for outcome in outcomes {
+            let why = outcome.error.as_ref().map_or(String::new(), |error| format!("  {error}"));
+            writeln!(out, "{:12} {:8} {:6.1} s{why}", outcome.name, outcome.verdict, outcome.seconds)?;
+        }
+        writeln!(out, "{passed} passed, {failed} failed, {not_run} skipped")?;
+    }
+    Ok(match (failed, not_run) {
+        (_, 1..) => Exit::Interrupted,
+        (1.., _) => Exit::Failed,
+        _ => Exit::Ok,
+    })
+}

@@ -1,0 +1,226 @@
+//! The private object store: every source that is ever built is a tree in it, addressed by hash.
+
+use crate::exit::{Exit, failure};
+use crate::process;
+use anyhow::{Context as _, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Local git commands; they take milliseconds.
+const LOCAL: Duration = Duration::from_secs(120);
+/// A fetch over a network.
+const FETCH: Duration = Duration::from_secs(600);
+
+/// Author, committer and dates of every commit of ours, so that its hash is the same everywhere.
+const IDENTITY: &[(&str, &str)] = &[
+    ("GIT_AUTHOR_NAME", "libevent performance workspace"),
+    ("GIT_AUTHOR_EMAIL", "workspace@localhost"),
+    ("GIT_AUTHOR_DATE", "2000-01-01T00:00:00Z"),
+    ("GIT_COMMITTER_NAME", "libevent performance workspace"),
+    ("GIT_COMMITTER_EMAIL", "workspace@localhost"),
+    ("GIT_COMMITTER_DATE", "2000-01-01T00:00:00Z"),
+];
+
+/// Settings that would change what a file's content hashes to.
+const PLAIN: &[&str] =
+    &["-c", "core.autocrlf=false", "-c", "core.fileMode=true", "-c", "safe.directory=*", "-c", "gc.auto=0"];
+
+/// A bare repository that only this harness writes to.
+pub(crate) struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// Opens the store, making it if it is not there.
+    pub(crate) fn open(work: &Path) -> Result<Store> {
+        let dir = work.join("store.git");
+        if !dir.join("HEAD").is_file() {
+            std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+            run(hermetic(&mut Command::new("git")).args(["init", "--quiet", "--bare"]).arg(&dir))?;
+        }
+        Ok(Store { dir })
+    }
+
+    /// Takes the files of a folder into the store and returns their tree hash. Nothing is written to
+    /// the folder. In a repository, tracked files and those not ignored count; elsewhere, all.
+    pub(crate) fn import(&self, folder: &Path) -> Result<String> {
+        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let names = scratch.path().join("names");
+        std::fs::write(&names, own_files(folder)?)?;
+        let git = |args: &[&str]| {
+            let mut command = self.git();
+            let index = scratch.path().join("index");
+            run(command.env("GIT_INDEX_FILE", index).env("GIT_WORK_TREE", folder).current_dir(folder).args(args))
+        };
+        let from = format!("--pathspec-from-file={}", names.display());
+        git(&["--literal-pathspecs", "add", "--force", &from, "--pathspec-file-nul"])?;
+        git(&["write-tree"])
+    }
+
+    /// A commit without parents, with fixed author and dates: a function of the tree alone.
+    pub(crate) fn root_commit(&self, tree: &str, message: &str) -> Result<String> {
+        run(self.git().args(["commit-tree", "--no-gpg-sign", "-m", message, tree]))
+    }
+
+    /// A commit on `parent` with fixed author and dates.
+    pub(crate) fn commit(&self, tree: &str, parent: &str, message: &str) -> Result<String> {
+        run(self.git().args(["commit-tree", "--no-gpg-sign", "-p", parent, "-m", message, tree]))
+    }
+
+    /// Applies a patch to a tree, strictly: every hunk where it says, no fuzz, no partial result.
+    pub(crate) fn apply(&self, tree: &str, patch: &Path) -> Result<String> {
+        let scratch = tempfile::tempdir()?;
+        let index = scratch.path().join("index");
+        run(self.git().env("GIT_INDEX_FILE", &index).args(["read-tree", tree]))?;
+        let mut apply = self.git();
+        apply.env("GIT_INDEX_FILE", &index).args(["apply", "--cached", "--whitespace=nowarn"]).arg(patch);
+        let got = process::capture(&mut apply, LOCAL)?;
+        if !got.status.success() {
+            let message = format!(
+                "{} does not apply to tree {}: {}; rebase it on that source (no fuzz is allowed)",
+                patch.display(),
+                &tree[..12],
+                got.stderr.trim()
+            );
+            return Err(failure(Exit::Failed, message));
+        }
+        run(self.git().env("GIT_INDEX_FILE", &index).args(["write-tree"]))
+    }
+
+    /// A worktree of its own for `commit`.
+    pub(crate) fn add_worktree(&self, folder: &Path, commit: &str) -> Result<()> {
+        run(self.git().args(["worktree", "prune"]))?;
+        let mut command = self.git();
+        command.args(["worktree", "add", "--quiet", "--force", "--detach"]).arg(folder).arg(commit);
+        run(&mut command).map(drop)
+    }
+
+    /// Makes `folder`, which must be absent, a repository of its own at `commit`.
+    pub(crate) fn clone_into(&self, folder: &Path, commit: &str) -> Result<()> {
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            hermetic(&mut command).args(PLAIN).arg("-C").arg(folder).args(args);
+            run(&mut command)
+        };
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        git(&["init", "--quiet"])?;
+        let upload = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack";
+        let store = self.dir.to_str().context("paths are UTF-8")?;
+        git(&["fetch", "--quiet", "--no-tags", "--upload-pack", upload, store, commit])?;
+        git(&["checkout", "--quiet", "--detach", commit]).map(drop)
+    }
+
+    /// Fetches a revision of another repository and returns (its commit, the commit's tree). The
+    /// user's own git settings apply here: proxies and credentials are theirs.
+    pub(crate) fn fetch(&self, repository: &str, revision: &str) -> Result<(String, String)> {
+        let mut command = Command::new("git");
+        command
+            .args(["-c", "safe.directory=*", "-c", "gc.auto=0", "--git-dir"])
+            .arg(&self.dir)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap="]);
+        if Path::new(repository).exists() {
+            command
+                .args(["--upload-pack", "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack"]);
+        }
+        command.arg(repository).arg(format!("+{revision}:refs/harness/fetched"));
+        let got = process::capture(&mut command, FETCH)?;
+        if !got.status.success() {
+            let message = format!("cannot fetch {revision} of {repository}: {}", got.stderr.trim());
+            return Err(failure(Exit::Usage, message));
+        }
+        let commit = self.rev_parse("refs/harness/fetched^{commit}")?;
+        let tree = self.rev_parse(&format!("{commit}^{{tree}}"))?;
+        Ok((commit, tree))
+    }
+
+    /// The object that an expression names.
+    pub(crate) fn rev_parse(&self, expression: &str) -> Result<String> {
+        run(self.git().args(["rev-parse", "--verify", "--quiet", expression]))
+    }
+
+    /// Whether a tree or commit is in the store.
+    pub(crate) fn has(&self, object: &str) -> bool {
+        run(self.git().args(["cat-file", "-e", object])).is_ok()
+    }
+
+    /// Names of the files in which two trees differ.
+    pub(crate) fn differing_files(&self, one: &str, other: &str) -> Result<Vec<String>> {
+        let names = run(self.git().args(["diff-tree", "-r", "--name-only", one, other]))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// What differs between two trees, as `model::patch::parse_raw_diff` reads it.
+    pub(crate) fn raw_diff(&self, one: &str, other: &str) -> Result<String> {
+        run(self.git().args(["diff-tree", "-r", "--raw", "-z", "--no-renames", one, other]))
+    }
+
+    /// Names of the files of a tree.
+    pub(crate) fn files(&self, tree: &str) -> Result<Vec<String>> {
+        let names = run(self.git().args(["ls-tree", "-r", "--name-only", tree]))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    fn git(&self) -> Command {
+        let mut command = Command::new("git");
+        hermetic(&mut command).args(PLAIN).env("GIT_DIR", &self.dir).envs(IDENTITY.iter().copied());
+        command
+    }
+}
+
+/// A revision of a local repository as a full commit hash.
+pub(crate) fn local_commit(repository: &Path, revision: &str) -> Result<String> {
+    let mut command = Command::new("git");
+    hermetic(&mut command).args(PLAIN).arg("-C").arg(repository);
+    command.args(["rev-parse", "--verify", "--quiet", &format!("{revision}^{{commit}}")]);
+    run(&mut command)
+        .map_err(|_| failure(Exit::Usage, format!("{} has no revision `{revision}`", repository.display())))
+}
+
+/// Commit and cleanliness of the checkout that contains `folder`, where it is one.
+pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        hermetic(&mut command).args(PLAIN).arg("-C").arg(folder).args(args);
+        run(&mut command)
+    };
+    let commit = git(&["rev-parse", "HEAD"]).ok()?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=normal"]).ok()?;
+    Some((commit, !changes.is_empty()))
+}
+
+/// Names of the files that make up a source folder, each ended by NUL.
+fn own_files(folder: &Path) -> Result<Vec<u8>> {
+    if !folder.join(".git").exists() {
+        return Ok(b".\0".to_vec());
+    }
+    let mut command = Command::new("git");
+    hermetic(&mut command).args(PLAIN).arg("-C").arg(folder);
+    let listed = run(command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"]))?;
+    let is_file = |name: &&str| folder.join(name).symlink_metadata().is_ok_and(|m| !m.is_dir());
+    let names = listed.split('\0').filter(|name| !name.is_empty()).filter(is_file);
+    Ok(names.flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect())
+}
+
+/// No settings of the user or the system, no prompts, no repository from the environment.
+fn hermetic(command: &mut Command) -> &mut Command {
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS"] {
+        command.env_remove(name);
+    }
+    command
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_ATTR_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+}
+
+/// Runs git and returns what it printed, trimmed.
+fn run(command: &mut Command) -> Result<String> {
+    let got = process::capture(command, LOCAL)?;
+    if !got.status.success() {
+        bail!("{} failed ({}): {}", process::shown(command), got.status, got.stderr.trim());
+    }
+    Ok(got.stdout.trim_end().to_owned())
+}

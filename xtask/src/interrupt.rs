@@ -1,0 +1,33 @@
+//! Ctrl-C and SIGTERM: set a flag that every loop and every wait for a child looks at.
+
+use crate::exit::{Exit, failure};
+use anyhow::Result;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+static INSTALL: Once = Once::new();
+
+/// From now on an interrupt asks the run to end with what it has. A second one ends it at once.
+pub(crate) fn install() -> Result<()> {
+    let mut result = Ok(());
+    INSTALL.call_once(|| {
+        result = ctrlc::set_handler(|| {
+            if ASKED.swap(true, Ordering::SeqCst) {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+            eprintln!("\ninterrupted: ending with what there is (again to end at once)");
+        });
+    });
+    Ok(result?)
+}
+
+/// Whether an interrupt was received.
+pub(crate) fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// An error with exit code 130 if an interrupt was received.
+pub(crate) fn check() -> Result<()> {
+    if asked() { Err(failure(Exit::Interrupted, "interrupted")) } else { Ok(()) }
+}

@@ -1,0 +1,224 @@
+//! Every child that can take long or hang: its own process group, a time limit, a log, and an end
+//! that takes the whole group with it.
+
+use crate::exit::{Exit, failure};
+use crate::interrupt;
+use anyhow::{Context as _, Result, bail};
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait between two looks at the interrupt flag.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Most bytes of one stream that are read back into memory.
+const CAPTURE_LIMIT_BYTES: u64 = 64 << 20;
+
+/// A child in a process group of its own, killed with the group when dropped.
+pub(crate) struct Group {
+    child: Child,
+    reaped: bool,
+}
+
+impl Group {
+    /// Starts `command` in a new process group. The kernel kills the child if this process dies.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Group> {
+        command.process_group(0);
+        let parent = std::process::id();
+        // SAFETY: between fork and exec only prctl and getppid are called; both are async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                if libc::getppid().cast_unsigned() != parent {
+                    return Err(std::io::Error::other("the harness died"));
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {}", shown(command)))?;
+        Ok(Group { child, reaped: false })
+    }
+
+    /// Process id of the group's leader.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child's pipes.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for the leader's end, at most until `deadline`; `None` if it still runs then, or if an
+    /// interrupt was received.
+    pub(crate) fn wait_until(&mut self, deadline: Instant) -> Result<Option<ExitStatus>> {
+        let pidfd = pidfd(self.child.id())?;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.reaped = true;
+                return Ok(Some(status));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || interrupt::asked() {
+                return Ok(None);
+            }
+            let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let wait_ms = i32::try_from(left.min(LOOK).as_millis().max(1)).unwrap_or(1);
+            // SAFETY: one valid pollfd; an early return (EINTR) only makes the loop look again.
+            unsafe { libc::poll(&raw mut poll, 1, wait_ms) };
+        }
+    }
+
+    /// Kills the whole group and reaps the leader.
+    pub(crate) fn kill(&mut self) {
+        let group = -i32::try_from(self.child.id()).unwrap_or(i32::MAX);
+        // SAFETY: a signal to the child's own group; the leader is either alive or not yet reaped,
+        // or was reaped just now, when at worst the group is empty (ESRCH).
+        unsafe { libc::kill(group, libc::SIGKILL) };
+        if !self.reaped {
+            // The group was killed just now: this wait is short, and there is nothing to do about an error.
+            drop(self.child.wait());
+            self.reaped = true;
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a bounded command printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    /// How it ended.
+    pub(crate) status: ExitStatus,
+    /// Standard output, at most 64 MiB.
+    pub(crate) stdout: String,
+    /// Standard error, at most 64 MiB.
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end and returns what it printed. Fails if it does not end within `limit`.
+pub(crate) fn capture(command: &mut Command, limit: Duration) -> Result<Captured> {
+    let mut stdout = tempfile::tempfile().context("cannot make a temporary file")?;
+    let mut stderr = tempfile::tempfile().context("cannot make a temporary file")?;
+    command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).stdin(Stdio::null());
+    let status = finish(command, limit)?;
+    Ok(Captured { status, stdout: read_back(&mut stdout)?, stderr: read_back(&mut stderr)? })
+}
+
+/// Runs a command to its end with both streams appended to `log`. Fails if it does not end within
+/// `limit`; a non-zero exit is the caller's to judge.
+pub(crate) fn logged(command: &mut Command, limit: Duration, log: &Path) -> Result<ExitStatus> {
+    let file = append(log)?;
+    use std::io::Write as _;
+    writeln!(&file, "$ {}", shown(command)).with_context(|| format!("cannot write {}", log.display()))?;
+    command.stdout(file.try_clone()?).stderr(file).stdin(Stdio::null());
+    finish(command, limit).with_context(|| format!("output in {}", log.display()))
+}
+
+/// The command as one would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| {
+            let word = word.to_string_lossy();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+            if !word.is_empty() && word.chars().all(plain) {
+                word.into_owned()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The last lines of a log, for error messages.
+pub(crate) fn tail(log: &Path, lines: usize) -> String {
+    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn finish(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
+    let mut group = Group::spawn(command)?;
+    match group.wait_until(Instant::now() + limit)? {
+        Some(status) => Ok(status),
+        None if interrupt::asked() => Err(failure(Exit::Interrupted, "interrupted")),
+        None => bail!("{} did not end within {} s and was killed", shown(command), limit.as_secs_f64()),
+    }
+}
+
+fn append(log: &Path) -> Result<File> {
+    if let Some(folder) = log.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot open {}", log.display()))
+}
+
+fn read_back(file: &mut File) -> Result<String> {
+    use std::io::Seek as _;
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(CAPTURE_LIMIT_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn pidfd(pid: u32) -> Result<OwnedFd> {
+    // SAFETY: pidfd_open takes a process id and flags; the result is a new descriptor or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error()).context("pidfd_open: Linux 5.3 or later is needed");
+    }
+    // SAFETY: the descriptor is new and owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn captures_both_streams_and_the_status() {
+        let got = capture(&mut sh("echo out; echo err >&2; exit 3"), Duration::from_secs(10)).unwrap();
+        assert_eq!((got.stdout.as_str(), got.stderr.as_str(), got.status.code()), ("out\n", "err\n", Some(3)));
+    }
+
+    #[test]
+    fn a_timeout_kills_the_whole_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid_file = folder.path().join("pid");
+        let script = format!("sleep 60 & echo $! > {}; wait", pid_file.display());
+        let error = capture(&mut sh(&script), Duration::from_millis(500)).unwrap_err();
+        assert!(error.to_string().contains("did not end within 0.5 s"), "{error}");
+        let grandchild = std::fs::read_to_string(&pid_file).unwrap();
+        let stat = format!("/proc/{}/stat", grandchild.trim());
+        let gone = || std::fs::read_to_string(&stat).map_or(true, |s| s.contains(") Z "));
+        assert!((0..100).any(|_| gone() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }));
+    }
+
+    #[test]
+    fn shows_commands_as_typed() {
+        let mut command = Command::new("cc");
+        command.args(["-DX=a b", "-o", "it's"]);
+        assert_eq!(shown(&command), r"cc '-DX=a b' -o 'it'\''s'");
+    }
+}

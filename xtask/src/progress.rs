@@ -1,0 +1,68 @@
+//! Progress of long work on standard error: what, how far, how long yet. A bar on a terminal, plain
+//! lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+/// Time between two plain lines of one step.
+const PLAIN_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Says once that something is about to be done, or was done.
+pub(crate) fn note(message: &str) {
+    eprintln!("{message}");
+}
+
+/// A step of known length.
+pub(crate) struct Progress {
+    what: String,
+    total: u64,
+    done: u64,
+    started: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Starts a step of `total` parts.
+    pub(crate) fn new(what: &str, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len}  {msg:40!}  {eta} left");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(what.to_owned());
+            bar
+        });
+        let now = Instant::now();
+        Progress { what: what.to_owned(), total, done: 0, started: now, last_line: now, bar }
+    }
+
+    /// One more part is done; `next` is what comes now.
+    pub(crate) fn step(&mut self, next: &str) {
+        self.done += 1;
+        if let Some(bar) = &self.bar {
+            bar.set_message(next.to_owned());
+            bar.inc(1);
+        } else if self.last_line.elapsed() >= PLAIN_LINE_EVERY {
+            self.last_line = Instant::now();
+            let left_s = self.started.elapsed().as_secs_f64() / self.done as f64 * (self.total - self.done) as f64;
+            eprintln!("{}: {}/{}, about {left_s:.0} s left", self.what, self.done, self.total);
+        }
+    }
+
+    /// A line that stays, above the bar.
+    pub(crate) fn note(&self, message: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(message),
+            None => eprintln!("{message}"),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

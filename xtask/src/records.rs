@@ -1,0 +1,92 @@
+//! Records of runs: a folder of its own for each, never overwritten, nothing lost on the way.
+
+use crate::files;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The folder of one run: `launches.jsonl` while it goes on, `record.json` and `summary.txt` at its end.
+pub(crate) struct RunFolder {
+    /// Verb, time and a random part: unique.
+    pub(crate) id: String,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    journal: File,
+}
+
+/// Now, as records write it: RFC 3339 in UTC, to the second.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+impl RunFolder {
+    /// Makes a new folder below `parent`. Fails before anything is measured if it cannot be written.
+    pub(crate) fn create(parent: &Path, verb: &str) -> Result<RunFolder> {
+        std::fs::create_dir_all(parent).with_context(|| unwritable(parent))?;
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{verb}-{stamp}-"))
+            .rand_bytes(4)
+            .tempdir_in(parent)
+            .with_context(|| unwritable(parent))?;
+        let path = folder.keep();
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // A folder made for temporary files is private; records are for everybody.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let journal = path.join("launches.jsonl");
+        let journal =
+            OpenOptions::new().create_new(true).append(true).open(&journal).with_context(|| unwritable(&path))?;
+        Ok(RunFolder { id, path, journal })
+    }
+
+    /// Adds one line to the journal.
+    pub(crate) fn append(&self, line: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        (&self.journal).write_all(&text).with_context(|| unwritable(&self.path.join("launches.jsonl")))
+    }
+
+    /// Writes the record and its summary; the journal, which the record holds in full, goes.
+    pub(crate) fn finish(self, record: &impl Serialize, summary: &str) -> Result<PathBuf> {
+        let path = self.path.join("record.json");
+        files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
+        files::write_atomic(&path, &serde_json::to_vec(record)?)?;
+        let journal = self.path.join("launches.jsonl");
+        std::fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))?;
+        Ok(path)
+    }
+}
+
+fn unwritable(path: &Path) -> String {
+    format!("cannot write records to {}; free space there, or give another folder with --out", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_runs_never_share_a_folder_and_a_finished_one_is_whole() {
+        let parent = tempfile::tempdir().unwrap();
+        let one = RunFolder::create(parent.path(), "bench").unwrap();
+        let two = RunFolder::create(parent.path(), "bench").unwrap();
+        assert_ne!(one.id, two.id);
+        one.append(&serde_json::json!({"launch": 1})).unwrap();
+        assert_eq!(std::fs::read_to_string(one.path.join("launches.jsonl")).unwrap(), "{\"launch\":1}\n");
+        let folder = one.path.clone();
+        let record = one.finish(&serde_json::json!({"schema": "bench/1"}), "summary\n").unwrap();
+        assert_eq!(std::fs::read_to_string(record).unwrap(), "{\"schema\":\"bench/1\"}");
+        assert!(!folder.join("launches.jsonl").exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_said_at_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = RunFolder::create(&file.join("below"), "bench").err().unwrap();
+        assert!(error.to_string().contains("--out"), "{error}");
+    }
+}

@@ -1,0 +1,197 @@
+//! One launch of a worker: started, spoken to line by line, bounded in time, ended with its group.
+
+use crate::host::Pinning;
+use crate::interrupt;
+use crate::process::Group;
+use crate::worker::Worker;
+use anyhow::{Context as _, Result, bail};
+use model::protocol::{Batches, Bye, Message, PROTOCOL_VERSION, Ready};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest line that a worker may print.
+const LINE_LIMIT_BYTES: usize = 64 << 20;
+
+/// What surrounds a launch; the same for both sides of a pair.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    /// Where the worker and its peers run.
+    pub(crate) pinning: &'a Pinning,
+    /// Bytes added to the environment: moves the stack, as the length of a user's name would.
+    pub(crate) environment_bytes: usize,
+    /// Most time for set-up and for each answer.
+    pub(crate) limit: Duration,
+}
+
+/// A running worker.
+pub(crate) struct Session {
+    group: Group,
+    stderr: File,
+    buffer: Vec<u8>,
+    limit: Duration,
+    /// Its first line.
+    pub(crate) ready: Ready,
+}
+
+/// A command that runs the worker in a cleared environment.
+pub(crate) fn command(program: &Path, surroundings: &Surroundings<'_>) -> Command {
+    let mut command = Command::new(program);
+    let all: Vec<String> = surroundings.pinning.all_allowed.iter().map(usize::to_string).collect();
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .env("BENCH_ALL_CPUS", all.join(","))
+        .env("BENCH_PADDING", "x".repeat(surroundings.environment_bytes))
+        .current_dir("/");
+    command
+}
+
+impl Session {
+    /// Launches `worker run` for one workload and waits until it is set up.
+    pub(crate) fn start(worker: &Worker, workload: &str, surroundings: &Surroundings<'_>) -> Result<Session> {
+        let mut command = command(&worker.program, surroundings);
+        command.args(["run", "--workload", workload, "--cpu", &surroundings.pinning.worker.to_string()]);
+        Session::start_command(&mut command, worker, workload, surroundings.limit)
+    }
+
+    /// Launches a prepared command that ends up as `worker run`, such as a tracer around it.
+    pub(crate) fn start_command(
+        command: &mut Command,
+        worker: &Worker,
+        workload: &str,
+        limit: Duration,
+    ) -> Result<Session> {
+        let stderr = tempfile::tempfile().context("cannot make a temporary file")?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr.try_clone()?);
+        let group = Group::spawn(command)?;
+        let placeholder = Ready {
+            protocol: 0,
+            variant: String::new(),
+            libevent_version: String::new(),
+            backend: String::new(),
+            workload: String::new(),
+            batch_events: 0,
+            cpus: vec![],
+        };
+        let mut session = Session { group, stderr, buffer: Vec::new(), limit, ready: placeholder };
+        session.ready = match session.read("set-up")? {
+            Message::Ready(ready) => ready,
+            other => bail!("the worker answered {other:?} where its set-up was expected"),
+        };
+        let ready = &session.ready;
+        if ready.protocol != PROTOCOL_VERSION {
+            bail!("the worker speaks protocol {}, not {PROTOCOL_VERSION}; remove the work folder", ready.protocol);
+        }
+        if ready.variant != worker.variant_id || ready.workload != workload {
+            bail!(
+                "the worker reports variant `{}`, workload `{}`; variant `{}`, workload `{workload}` was launched",
+                ready.variant,
+                ready.workload,
+                worker.variant_id
+            );
+        }
+        Ok(session)
+    }
+
+    /// Process id of what was launched.
+    pub(crate) fn pid(&self) -> u32 {
+        self.group.pid()
+    }
+
+    /// Does `count` batches and returns their samples.
+    pub(crate) fn batches(&mut self, count: u64) -> Result<Batches> {
+        self.send(&format!("batches {count}\n"))?;
+        match self.read(&format!("{count} batches"))? {
+            Message::Batches(batches) if batches.samples.len() as u64 == count => Ok(batches),
+            Message::Batches(batches) => bail!("the worker did {} of {count} batches", batches.samples.len()),
+            other => bail!("the worker answered {other:?} to a request for batches"),
+        }
+    }
+
+    /// Ends the worker in order.
+    pub(crate) fn quit(mut self) -> Result<Bye> {
+        self.send("quit\n")?;
+        let bye = match self.read("the end")? {
+            Message::Bye(bye) => bye,
+            other => bail!("the worker answered {other:?} to `quit`"),
+        };
+        match self.group.wait_until(Instant::now() + self.limit)? {
+            Some(status) if status.success() => Ok(bye),
+            Some(status) => bail!("the worker ended with {status} after its last word{}", self.said()),
+            None => {
+                interrupt::check()?;
+                bail!("the worker did not end within {} s of its last word", self.limit.as_secs())
+            }
+        }
+    }
+
+    fn send(&mut self, line: &str) -> Result<()> {
+        let stdin = self.group.child().stdin.as_mut().context("the worker's input is open")?;
+        if stdin.write_all(line.as_bytes()).is_err() {
+            return Err(self.ended("before it was asked to go on"));
+        }
+        Ok(())
+    }
+
+    /// Reads one line, at most until the time limit; `waiting_for` goes into the error.
+    fn read(&mut self, waiting_for: &str) -> Result<Message> {
+        let deadline = Instant::now() + self.limit;
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let message = serde_json::from_slice(&line).with_context(|| {
+                    let shown: String = String::from_utf8_lossy(&line).chars().take(200).collect();
+                    format!("the worker printed something else than its protocol: {shown}")
+                })?;
+                return match message {
+                    Message::Failed(failed) => bail!("{}", failed.error),
+                    message => Ok(message),
+                };
+            }
+            if self.buffer.len() > LINE_LIMIT_BYTES {
+                bail!("the worker printed a line of more than {LINE_LIMIT_BYTES} bytes");
+            }
+            interrupt::check()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!("the worker hangs: {waiting_for} took more than {} s; it was killed", self.limit.as_secs_f64());
+            }
+            let stdout = self.group.child().stdout.as_mut().context("the worker's output is open")?;
+            let mut poll = libc::pollfd { fd: stdout.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let wait_ms = i32::try_from(left.as_millis().clamp(1, 100)).unwrap_or(100);
+            // SAFETY: one valid pollfd; an early return (EINTR) only makes the loop look again.
+            if unsafe { libc::poll(&raw mut poll, 1, wait_ms) } > 0 {
+                let mut chunk = [0; 1 << 16];
+                match stdout.read(&mut chunk)? {
+                    0 => return Err(self.ended(&format!("while {waiting_for} was awaited"))),
+                    n => self.buffer.extend_from_slice(&chunk[..n]),
+                }
+            }
+        }
+    }
+
+    /// The error for a worker that ended by itself: how, and what it said last.
+    fn ended(&mut self, when: &str) -> anyhow::Error {
+        let how = match self.group.wait_until(Instant::now() + Duration::from_secs(2)) {
+            Ok(Some(status)) => status.to_string(),
+            _ => "its output closed".to_owned(),
+        };
+        anyhow::anyhow!("the worker ended ({how}) {when}{}", self.said())
+    }
+
+    /// The end of what it wrote to standard error.
+    fn said(&mut self) -> String {
+        let mut text = String::new();
+        let read = self.stderr.rewind().and_then(|()| self.stderr.read_to_string(&mut text));
+        let last: Vec<&str> = text.lines().rev().take(5).collect();
+        match (read, last.is_empty()) {
+            (Ok(_), false) => format!("; it said: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")),
+            _ => String::new(),
+        }
+    }
+}

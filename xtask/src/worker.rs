@@ -1,0 +1,161 @@
+//! The worker program: compiled once per set of public headers, relinked against every build.
+
+use crate::build;
+use crate::context::Context;
+use crate::exit::{Exit, failure};
+use crate::{files, layout, process, progress};
+use anyhow::{Context as _, Result};
+use model::variant::Build;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Compiling the worker with all its dependencies takes about a minute on two cores.
+const COMPILE_LIMIT: Duration = Duration::from_secs(900);
+/// Linking takes well under a second.
+const LINK_LIMIT: Duration = Duration::from_secs(120);
+
+/// What the worker is made of, besides what users add.
+const INGREDIENTS: &[&str] = &["bench-harness", "libevent-sys", "model", "config"];
+
+/// What Rust's standard library needs from the system (`--print native-static-libs`).
+const SYSTEM_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
+
+/// The worker's own machine code, the same for every build with these headers.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct WorkerCode {
+    /// SHA-256 of the static library.
+    pub(crate) sha256: String,
+    /// SHA-256 over the harness sources, lock file and users' workloads that it was compiled from.
+    pub(crate) ingredients_sha256: String,
+    /// `rustc --version`.
+    pub(crate) rustc: String,
+    /// Users' workloads that it contains.
+    pub(crate) user_workloads: Vec<PathBuf>,
+    #[serde(skip)]
+    library: PathBuf,
+}
+
+/// A worker linked against one build in one order of functions.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// The variant id that it must report.
+    pub(crate) variant_id: String,
+}
+
+/// Compiles the worker for the headers of `build`, unless that was done before.
+pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBuf]) -> Result<WorkerCode> {
+    let rustc = rustc_version()?;
+    let ingredients_sha256 = ingredients(context, user_workloads)?;
+    let identity = [build.headers_sha256.as_bytes(), ingredients_sha256.as_bytes(), rustc.as_bytes()];
+    let key = files::sha256_hex(&identity)[..12].to_owned();
+    let folder = context.work.join("workers").join(&key);
+    let library = folder.join("libbench_harness.a");
+    let sum = folder.join("sha256");
+    let code = |sha256: String| WorkerCode {
+        sha256,
+        ingredients_sha256: ingredients_sha256.clone(),
+        rustc: rustc.clone(),
+        user_workloads: user_workloads.to_vec(),
+        library: library.clone(),
+    };
+    if let Ok(recorded) = std::fs::read_to_string(&sum) {
+        if files::sha256_file(&library).ok().as_deref() == Some(recorded.trim()) {
+            return Ok(code(recorded.trim().to_owned()));
+        }
+    }
+
+    progress::note("compiling the worker (once for these headers; about a minute from nothing)");
+    let log = folder.join("compile.log");
+    let target = context.work.join("target");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--locked", "--profile", "worker", "--package", "bench-harness", "--lib"])
+        .current_dir(&context.root)
+        .env("CARGO_TARGET_DIR", &target)
+        .env("LIBEVENT_INCLUDE_DIR", build::headers(context, build))
+        .env("BENCH_USER_WORKLOADS", std::env::join_paths(user_workloads).context("a path with `:`")?)
+        .env_remove("LIBEVENT_SOURCE_DIR")
+        .env_remove("LIBEVENT_BUILD_DIR");
+    // The worker is the same whatever the caller's environment says.
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "CFLAGS"] {
+        command.env_remove(name);
+    }
+    let status = process::logged(&mut command, COMPILE_LIMIT, &log)?;
+    if !status.success() {
+        let what = if user_workloads.is_empty() { "the worker" } else { "the worker with the given workloads" };
+        let message = format!("{what} does not compile; the end of {}:\n{}", log.display(), process::tail(&log, 30));
+        return Err(failure(if user_workloads.is_empty() { Exit::Infrastructure } else { Exit::Failed }, message));
+    }
+    let made = target.join("worker/libbench_harness.a");
+    let bytes = std::fs::read(&made).with_context(|| format!("cannot read {}", made.display()))?;
+    files::write_atomic(&library, &bytes)?;
+    let sha256 = files::sha256_hex(&[&bytes]);
+    files::write_atomic(&sum, sha256.as_bytes())?;
+    Ok(code(sha256))
+}
+
+/// Links the worker against `build` into `folder`, with libevent's functions in the order of `seed`.
+pub(crate) fn link(context: &Context, code: &WorkerCode, build: &Build, seed: u64, folder: &Path) -> Result<Worker> {
+    let stem = format!("worker-{}-{seed:016x}", build.id);
+    let path = |suffix: &str| folder.join(format!("{stem}{suffix}"));
+    let libraries = build::library_paths(build);
+    let ordered = layout::order(&layout::functions(&libraries)?, seed);
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let write = |path: &Path, text: &str| {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let (script, identity, program) = (path(".ld"), path("-id.c"), path(""));
+    write(&script, &layout::linker_script(&ordered))?;
+    write(
+        &identity,
+        &format!("extern const char bench_variant_id[];\nconst char bench_variant_id[] = \"{}\";\n", build.variant.id),
+    )?;
+
+    let mut command = Command::new(build::compiler());
+    command.arg("-O2").arg("-o").arg(&program).arg(context.root.join("bench-harness/csrc/main.c")).arg(&identity);
+    command.arg(&code.library).args(&libraries).arg("-Wl,-T").arg(format!("-Wl,{}", script.display()));
+    if build.tls {
+        command.args(["-lssl", "-lcrypto"]);
+    }
+    command.args(SYSTEM_LIBRARIES);
+    let got = process::capture(&mut command, LINK_LIMIT)?;
+    if !got.status.success() {
+        let message = format!(
+            "variant {} ({}) does not link with the worker:\n{}",
+            build.variant.id,
+            build.variant.name,
+            got.stderr.trim()
+        );
+        return Err(failure(Exit::Failed, message));
+    }
+    layout::verify(&program, &ordered)?;
+    Ok(Worker { program, variant_id: build.variant.id.clone() })
+}
+
+/// SHA-256 over everything that the worker's code depends on, besides headers and compiler.
+fn ingredients(context: &Context, user_workloads: &[PathBuf]) -> Result<String> {
+    let mut parts = Vec::new();
+    for name in INGREDIENTS {
+        parts.push(files::sha256_tree(&context.root.join(name))?);
+    }
+    for name in ["Cargo.lock", "Cargo.toml"] {
+        parts.push(files::sha256_file(&context.root.join(name))?);
+    }
+    for path in user_workloads {
+        parts.push(path.display().to_string());
+        parts.push(files::sha256_file(path)?);
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+    Ok(files::sha256_hex(&parts))
+}
+
+fn rustc_version() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let got = process::capture(Command::new(rustc).arg("--version"), Duration::from_secs(30))?;
+    Ok(got.stdout.trim().to_owned())
+}
