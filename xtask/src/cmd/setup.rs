@@ -93,12 +93,17 @@ fn print(document: &Document) {
     table.set_header(["tool", "version", "", "where"]);
     for line in &document.tools {
         let path = line.path.as_ref().map(|path| path.display().to_string());
-        let place = path.as_deref().or(line.error.as_deref()).or(line.lost).unwrap_or("");
+        let place = path.as_deref().or(line.lost).unwrap_or("");
         table.add_row([line.name, line.version.as_deref().unwrap_or("-"), line.status, place]);
     }
     let source = &document.source;
     table.add_row(["libevent", &source.source.label, source.how, &source.source.tree]);
     println!("{table}");
+    for line in &document.tools {
+        if let Some(error) = &line.error {
+            println!("\n{} was not installed: {error}", line.name);
+        }
+    }
     if document.tools.iter().any(|line| line.status == "missing") {
         println!("what is missing is optional; `cargo xtask setup --all` installs it");
     }

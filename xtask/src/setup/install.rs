@@ -26,7 +26,7 @@ const SUDO_LIMIT: Duration = Duration::from_secs(600);
 const SHOWN_LINES: usize = 8;
 
 /// Puts a question to a person and returns the answer.
-pub(super) type Ask = dyn Fn(&str) -> Result<bool>;
+pub(super) type Ask<'a> = dyn Fn(&str) -> Result<bool> + 'a;
 
 /// Everything outside that decides what happens; invented in tests.
 pub(super) struct Situation<'a> {
@@ -36,7 +36,7 @@ pub(super) struct Situation<'a> {
     /// `--no-install` was not given.
     pub(super) may_install: bool,
     /// Asks a person, where there is one.
-    pub(super) ask: Option<&'a Ask>,
+    pub(super) ask: Option<&'a Ask<'a>>,
     /// Gets the package manager's output.
     pub(super) log: PathBuf,
     pub(super) limit: Duration,
