@@ -26,7 +26,11 @@ pub(crate) fn hardware() -> Vec<(&'static str, Result<(), String>)> {
 /// Counts system calls of this process for a moment with the tracepoint that bench uses.
 pub(crate) fn system_calls() -> Result<(), String> {
     let facts = Facts::here();
-    let folder = tracefs(&facts).ok_or("tracefs is not mounted, or not readable by this user")?;
+    let folder = tracefs(&facts).ok_or_else(|| match tracefs_is_mounted(&facts) {
+        Some(true) => "tracefs is not readable by this user",
+        Some(false) => "tracefs is not mounted",
+        None => "tracefs is not mounted, or not readable by this user",
+    })?;
     let id: u64 = facts
         .number(folder.join("events/raw_syscalls/sys_enter/id"))
         .ok_or("the kernel has no readable tracepoint raw_syscalls/sys_enter")?;
@@ -36,6 +40,12 @@ pub(crate) fn system_calls() -> Result<(), String> {
 /// The folder of tracefs, if it is mounted and readable.
 pub(crate) fn tracefs(facts: &Facts) -> Option<PathBuf> {
     TRACEFS.iter().map(PathBuf::from).find(|folder| facts.path(folder.join("events")).is_dir())
+}
+
+/// Whether tracefs is mounted anywhere, readable or not.
+pub(crate) fn tracefs_is_mounted(facts: &Facts) -> Option<bool> {
+    let mounts = parse::mounts(&facts.read("/proc/self/mountinfo")?);
+    Some(mounts.iter().any(|mount| mount.kind == "tracefs"))
 }
 
 /// Mounts tracefs where it is missing and this process may; `true` if it is there afterwards.
@@ -145,7 +155,11 @@ mod tests {
     fn tracefs_is_found_in_both_places() {
         let folder = tempfile::tempdir().unwrap();
         let facts = Facts::below(folder.path());
-        assert_eq!(tracefs(&facts), None);
+        assert_eq!((tracefs(&facts), tracefs_is_mounted(&facts)), (None, None));
+        std::fs::create_dir_all(folder.path().join("proc/self")).unwrap();
+        let mounts = "42 23 0:13 / /sys/kernel/tracing rw,relatime - tracefs none rw\n";
+        std::fs::write(folder.path().join("proc/self/mountinfo"), mounts).unwrap();
+        assert_eq!((tracefs(&facts), tracefs_is_mounted(&facts)), (None, Some(true)), "mounted, but not readable");
         std::fs::create_dir_all(folder.path().join("sys/kernel/debug/tracing/events")).unwrap();
         assert_eq!(tracefs(&facts), Some(PathBuf::from("/sys/kernel/debug/tracing")));
     }

@@ -20,6 +20,8 @@ pub(crate) fn fingerprint() -> HostFingerprint {
 
 fn gather(facts: &Facts) -> HostFingerprint {
     let allowed = allowed(facts);
+    let recorded = recorded(facts);
+    let hypervisor = hypervisor(facts);
     let worker_cpu = pinning().map_or(0, |chosen| chosen.worker);
     HostFingerprint {
         cores_allowed: (!allowed.is_empty()).then(|| u32::try_from(allowed.len()).unwrap_or(u32::MAX)),
@@ -28,8 +30,9 @@ fn gather(facts: &Facts) -> HostFingerprint {
         compiler: first_line("cc"),
         linker: first_line("ld"),
         rustc: first_line("rustc"),
-        hypervisor: hypervisor(facts),
-        ..recorded(facts)
+        virtual_machine: if hypervisor.is_some() { Some(true) } else { recorded.virtual_machine },
+        hypervisor,
+        ..recorded
     }
     .sealed()
 }
@@ -52,7 +55,10 @@ fn recorded(facts: &Facts) -> HostFingerprint {
         cores_online: online.map(|cpus| u32::try_from(cpus.len()).unwrap_or(u32::MAX)),
         smt: facts.read("/sys/devices/system/cpu/smt/control"),
         turbo: turbo(facts),
-        virtual_machine: flags.map(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+        // Only x86 has the flag; its absence elsewhere tells nothing.
+        virtual_machine: flags
+            .filter(|_| cfg!(any(target_arch = "x86", target_arch = "x86_64")))
+            .map(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
         kernel_release: facts.read("/proc/sys/kernel/osrelease"),
         clock_source: facts.read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         aslr: facts.number("/proc/sys/kernel/randomize_va_space"),

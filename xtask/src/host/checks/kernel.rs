@@ -91,11 +91,10 @@ fn tracepoints(scene: &Scene<'_>) -> Check {
         Err(error) => error,
     };
     let check = Check::ok(name, why, json!({ "folder": mounted, "counts": false, "error": error }), error.clone());
-    let fix = match (mounted, is_root()) {
-        (None, true) => "mount -t tracefs nodev /sys/kernel/tracing".to_owned(),
-        (None, false) => "sudo mount -t tracefs -o mode=755 nodev /sys/kernel/tracing; or run as root".to_owned(),
-        (Some(_), false) => "run as root, which may read tracefs".to_owned(),
-        (Some(_), true) => {
+    let fix = match (is_root(), mounted.is_some()) {
+        (false, _) => "run as root, which may mount and read tracefs".to_owned(),
+        (true, false) => "mount -t tracefs nodev /sys/kernel/tracing".to_owned(),
+        (true, true) => {
             "start the container with --cap-add PERFMON, or use a kernel with CONFIG_FTRACE_SYSCALLS".to_owned()
         }
     };
