@@ -6,6 +6,7 @@
 //! two sides of a comparison differ in libevent alone.
 
 pub mod checksum;
+pub mod client;
 pub mod latency;
 pub mod params;
 pub mod registry;

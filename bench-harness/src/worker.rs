@@ -13,6 +13,7 @@ mod options;
 pub use batch::Checked;
 pub use commands::run_session;
 
+use crate::client;
 use options::{Command, Options};
 use std::ffi::{CStr, c_char, c_int};
 use std::io::{self, Write};
@@ -40,6 +41,12 @@ pub unsafe extern "C" fn bench_worker_main(argc: c_int, argv: *const *const c_ch
             argument.to_string_lossy().into_owned()
         })
         .collect();
+    client::this_program_is_the_worker();
+    if let Some((command, arguments)) = arguments.split_first()
+        && command == "client"
+    {
+        return run_client(arguments);
+    }
     match options::parse(&arguments) {
         Ok(options) => execute(&options),
         Err(error) => {
@@ -63,6 +70,17 @@ fn execute(options: &Options) -> c_int {
         Command::Verify { workloads, batches } => commands::verify(&mut output, workloads, *batches),
         Command::Run { workload } => commands::run(&mut output, workload),
         Command::Profile { workload, bound } => commands::profile(&mut output, workload, *bound),
+    }
+}
+
+/// The peer process of http workloads; its arguments are its own.
+fn run_client(arguments: &[String]) -> c_int {
+    match client::client_main(arguments) {
+        Ok(()) => EXIT_OK,
+        Err(error) => {
+            eprintln!("bench-worker client: {error:#}");
+            EXIT_FAILED
+        }
     }
 }
 

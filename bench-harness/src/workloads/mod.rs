@@ -7,6 +7,9 @@ pub mod bufferevent;
 mod bufferevent_echo;
 pub mod cascade;
 pub mod cascade_chain;
+pub mod connections;
+pub mod dns;
+mod dns_server;
 pub mod epoll;
 pub mod evbuffer;
 pub mod evbuffer_io;
@@ -37,4 +40,14 @@ pub const KINDS: &[&[(&str, Constructor)]] = &[
     timers_fire::KINDS,
     active::KINDS,
     epoll::KINDS,
- bufferevent::KINDS, http::KINDS, idle::KINDS, limits::KINDS, signals::KINDS, threads::KINDS, #[cfg(libevent_tls)] tls::KINDS];
+    bufferevent::KINDS,
+    http::KINDS,
+    dns::KINDS,
+    connections::KINDS,
+    idle::KINDS,
+    limits::KINDS,
+    signals::KINDS,
+    threads::KINDS,
+    #[cfg(libevent_tls)]
+    tls::KINDS,
+];
