@@ -8,6 +8,8 @@
 //! {"kind":"ready",...}        --->                      set-up is done, peers are running
 //!                             <---     batches 20
 //! {"kind":"batches",...}      --->                      twenty timed samples
+//!                             <---     stops 2          (or `marks 2`)
+//! {"kind":"counted",...}      --->                      two batches with a sign at both ends of the work
 //!                             <---     quit             (or the end of input)
 //! {"kind":"bye",...}          --->                      torn down; exit code 0
 //! ```
@@ -15,6 +17,10 @@
 //! Between a command and its answer the worker does nothing but the work, so that counters read by
 //! the harness around it differ by the work and a constant. An error at any point is a line
 //! `{"kind":"failed",...}` and exit code 2.
+//!
+//! `stops N` and `marks N` do N batches without reading clocks, for whoever counts from outside: right
+//! before and right after the work of each batch the worker makes one system call, kill(2) of itself,
+//! with SIGSTOP (`stops`, the harness continues it) or with signal 0 (`marks`, seen in a trace).
 
 use crate::workload::{Checksum, WorkloadSpec};
 use serde::{Deserialize, Serialize};
@@ -31,6 +37,8 @@ pub enum Message {
     Ready(Ready),
     /// Answer to `batches N`.
     Batches(Batches),
+    /// Answer to `stops N` and `marks N`.
+    Counted(Counted),
     /// Answer to `quit`, the last line of `run`.
     Bye(Bye),
     /// Answer of `list`.
@@ -72,6 +80,15 @@ pub struct Batches {
     /// Further figures of the workload, by name, each ending in its unit.
     #[serde(default)]
     pub extra: BTreeMap<String, f64>,
+}
+
+/// Batches that were done for somebody who counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Batches done, each with the expected checksum.
+    pub batches: u64,
+    /// Events of all of them.
+    pub events: u64,
 }
 
 /// One batch.

@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::process::Group;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result, bail};
-use model::protocol::{Batches, Bye, Message, PROTOCOL_VERSION, Ready};
+use model::protocol::{Batches, Bye, Counted, Message, PROTOCOL_VERSION, Ready};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -110,6 +110,56 @@ impl Session {
             Message::Batches(batches) if batches.samples.len() as u64 == count => Ok(batches),
             Message::Batches(batches) => bail!("the worker did {} of {count} batches", batches.samples.len()),
             other => bail!("the worker answered {other:?} to a request for batches"),
+        }
+    }
+
+    /// Does `count` batches, stopped before and after the work of each; `at_stop` is called with the
+    /// number of the stop (even: before) while nothing of the worker runs.
+    pub(crate) fn stops(&mut self, count: u64, mut at_stop: impl FnMut(u64) -> Result<()>) -> Result<Counted> {
+        self.send(&format!("stops {count}\n"))?;
+        for number in 0..2 * count {
+            self.await_stop()?;
+            at_stop(number)?;
+            // SAFETY: the process is our child, stopped and not reaped.
+            unsafe { libc::kill(self.pid().cast_signed(), libc::SIGCONT) };
+        }
+        self.counted(count)
+    }
+
+    /// Does `count` batches with marks for a tracer that was launched around the worker.
+    pub(crate) fn marks(&mut self, count: u64) -> Result<Counted> {
+        self.send(&format!("marks {count}\n"))?;
+        self.counted(count)
+    }
+
+    fn counted(&mut self, count: u64) -> Result<Counted> {
+        match self.read(&format!("{count} counted batches"))? {
+            Message::Counted(counted) if counted.batches == count => Ok(counted),
+            other => bail!("the worker answered {other:?} to a request for {count} counted batches"),
+        }
+    }
+
+    /// Waits until the worker has stopped itself.
+    fn await_stop(&mut self) -> Result<()> {
+        let deadline = Instant::now() + self.limit;
+        loop {
+            // SAFETY: zeroed is a valid siginfo_t, and waitid only writes to it.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            let flags = libc::WSTOPPED | libc::WNOHANG;
+            // SAFETY: waits for a stop, not an end: the child stays to be reaped by its owner.
+            let result = unsafe { libc::waitid(libc::P_PID, self.pid(), &raw mut info, flags) };
+            // SAFETY: waitid has filled in the process id, or left it zero.
+            if result == 0 && unsafe { info.si_pid() } != 0 {
+                return Ok(());
+            }
+            if let Some(status) = self.group.wait_until(Instant::now())? {
+                bail!("the worker ended ({status}) while it was counted{}", self.said());
+            }
+            interrupt::check()?;
+            if Instant::now() > deadline {
+                bail!("the worker hangs: a batch took more than {} s; it was killed", self.limit.as_secs_f64());
+            }
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 

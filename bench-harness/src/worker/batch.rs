@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use model::protocol::{Latency, Sample};
 use model::workload::{Checksum, WorkloadSpec};
 use std::collections::BTreeMap;
+use std::ffi::c_int;
 
 /// A workload that is ready to do batches. Dropping it tears the workload down.
 pub struct Checked {
@@ -51,7 +52,29 @@ impl Checked {
         let before = Instant::before();
         let result = bench_timed_batch(self.workload.as_mut());
         let after = Instant::after();
-        let events = result?;
+        let (events, checksum) = self.check(result)?;
+        let (wall_time_ns, cpu_time_ns) = after.since(before);
+        Ok(Sample { wall_time_ns, cpu_time_ns, events, checksum })
+    }
+
+    /// Does and checks one batch, with a sign to whoever counts at both ends of its work.
+    pub fn signed_batch(&mut self, sign: &Sign) -> Result<()> {
+        self.batches += 1;
+        self.workload
+            .prepare()
+            .context("preparing")
+            .and_then(|()| {
+                sign.give();
+                let result = bench_timed_batch(self.workload.as_mut());
+                sign.give();
+                self.check(result).map(drop)
+            })
+            .with_context(|| format!("workload `{}`, batch {}", self.spec.name, self.batches))
+    }
+
+    /// Compares the work of a batch with what it should have been.
+    fn check(&mut self, events: Result<u64>) -> Result<(u64, Checksum)> {
+        let events = events?;
         let checksum = Checksum(self.workload.finish().context("checking")?);
         if events != self.spec.batch_events {
             bail!("expected {} events, got {events}", self.spec.batch_events);
@@ -59,8 +82,7 @@ impl Checked {
         if checksum != self.spec.checksum {
             bail!("expected checksum {}, got {checksum}", self.spec.checksum);
         }
-        let (wall_time_ns, cpu_time_ns) = after.since(before);
-        Ok(Sample { wall_time_ns, cpu_time_ns, events, checksum })
+        Ok((events, checksum))
     }
 
     /// Latencies since the last call, as a message.
@@ -71,6 +93,36 @@ impl Checked {
     /// Further figures since the last call.
     pub fn take_extra(&mut self) -> BTreeMap<String, f64> {
         self.workload.take_extra()
+    }
+}
+
+/// A system call that somebody outside sees: kill(2) of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Sign {
+    process: libc::pid_t,
+    signal: c_int,
+}
+
+impl Sign {
+    /// Stops the process until somebody continues it.
+    pub fn stop() -> Self {
+        Sign::with(libc::SIGSTOP)
+    }
+
+    /// Does nothing but show in a trace.
+    pub fn mark() -> Self {
+        Sign::with(0)
+    }
+
+    fn with(signal: c_int) -> Self {
+        // SAFETY: getpid has no preconditions. Asked for here, so that giving a sign is one call.
+        Sign { process: unsafe { libc::getpid() }, signal }
+    }
+
+    #[inline]
+    fn give(self) {
+        // SAFETY: a signal to this very process: SIGSTOP, or none at all.
+        unsafe { libc::kill(self.process, self.signal) };
     }
 }
 
@@ -147,6 +199,13 @@ pub(crate) mod tests {
     fn a_correct_batch_is_a_sample() {
         let sample = told(10, 7).batch().unwrap();
         assert_eq!((sample.events, sample.checksum), (10, Checksum(7)));
+    }
+
+    #[test]
+    fn a_signed_batch_is_checked_like_a_timed_one() {
+        told(10, 7).signed_batch(&Sign::mark()).unwrap();
+        assert!(told(9, 7).signed_batch(&Sign::mark()).is_err());
+        assert!(told(10, 8).signed_batch(&Sign::mark()).is_err());
     }
 
     #[test]

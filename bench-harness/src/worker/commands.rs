@@ -1,11 +1,11 @@
 //! The worker's commands. Each writes JSON lines and returns the exit code of the process.
 
-use super::batch::Checked;
+use super::batch::{Checked, Sign};
 use super::options::{Bound, MOST_BATCHES};
 use super::{EXIT_FAILED, EXIT_OK, clock, library};
 use crate::registry;
 use anyhow::{Context, Error, Result, bail};
-use model::protocol::{Batches, Bye, Failed, List, Message, PROTOCOL_VERSION, Ready, Verified};
+use model::protocol::{Batches, Bye, Counted, Failed, List, Message, PROTOCOL_VERSION, Ready, Verified};
 use model::workload::WorkloadSpec;
 use std::ffi::c_int;
 use std::io::{self, BufRead, Read, Write};
@@ -95,28 +95,51 @@ pub fn run_session(mut checked: Checked, mut input: impl BufRead, output: &mut i
         cpus: clock::allowed_cpus()?,
     };
     write_line(output, &Message::Ready(ready))?;
-    while let Some(count) = next_command(&mut input)? {
-        let answer = timed_batches(&mut checked, count)?;
-        write_line(output, &Message::Batches(answer))?;
+    while let Some(command) = next_command(&mut input)? {
+        let answer = match command {
+            Asked::Batches(count) => Message::Batches(timed_batches(&mut checked, count)?),
+            Asked::Stops(count) => Message::Counted(signed_batches(&mut checked, count, Sign::stop())?),
+            Asked::Marks(count) => Message::Counted(signed_batches(&mut checked, count, Sign::mark())?),
+        };
+        write_line(output, &answer)?;
     }
     drop(checked);
     write_line(output, &Message::Bye(Bye { peak_rss_kib: clock::peak_rss_kib() }))
 }
 
-/// Number of batches asked for; nothing after `quit` or the end of input.
-fn next_command(input: &mut impl BufRead) -> Result<Option<u64>> {
+/// A command of a session, with the number of batches asked for.
+enum Asked {
+    Batches(u64),
+    Stops(u64),
+    Marks(u64),
+}
+
+/// The next command; nothing after `quit` or the end of input.
+fn next_command(input: &mut impl BufRead) -> Result<Option<Asked>> {
     let mut line = String::new();
     input.take(MOST_COMMAND_BYTES).read_line(&mut line).context("reading a command")?;
     let words: Vec<&str> = line.split_whitespace().collect();
-    match words.as_slice() {
-        [] if line.is_empty() => Ok(None),
-        ["quit"] => Ok(None),
-        ["batches", count] => match count.parse() {
-            Ok(count) if (1..=MOST_BATCHES).contains(&count) => Ok(Some(count)),
-            _ => bail!("command `batches {count}`: the number must be from 1 to {MOST_BATCHES}"),
-        },
-        _ => bail!("unknown command `{}`; known are `batches N` and `quit`", line.trim_end()),
+    let (word, kind): (&str, fn(u64) -> Asked) = match words.as_slice() {
+        [] if line.is_empty() => return Ok(None),
+        ["quit"] => return Ok(None),
+        ["batches", count] => (count, Asked::Batches),
+        ["stops", count] => (count, Asked::Stops),
+        ["marks", count] => (count, Asked::Marks),
+        _ => bail!("unknown command `{}`; known are `batches N`, `stops N`, `marks N` and `quit`", line.trim_end()),
+    };
+    match word.parse() {
+        Ok(count) if (1..=MOST_BATCHES).contains(&count) => Ok(Some(kind(count))),
+        _ => bail!("command `{}`: the number must be from 1 to {MOST_BATCHES}", line.trim_end()),
     }
+}
+
+fn signed_batches(checked: &mut Checked, count: u64, sign: Sign) -> Result<Counted> {
+    for _ in 0..count {
+        checked.signed_batch(&sign)?;
+    }
+    // What they recorded is of batches that were held up; it must not reach a later answer.
+    drop((checked.take_latency(), checked.take_extra()));
+    Ok(Counted { batches: count, events: count * checked.spec().batch_events })
 }
 
 fn timed_batches(checked: &mut Checked, count: u64) -> Result<Batches> {
@@ -203,6 +226,16 @@ mod tests {
             assert_eq!((three.samples.len(), one.samples.len()), (3, 1));
             assert!(bye.peak_rss_kib > 0);
         }
+    }
+
+    #[test]
+    fn batches_for_a_counter_are_answered_with_their_number() {
+        let (result, messages) = session("marks 4\nquit\n");
+        result.unwrap();
+        let counted = Counted { batches: 4, events: 40 };
+        assert!(
+            matches!(messages.as_slice(), [Message::Ready(_), Message::Counted(c), Message::Bye(_)] if *c == counted)
+        );
     }
 
     #[test]

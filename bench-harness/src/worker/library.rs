@@ -24,7 +24,12 @@ pub(super) fn version() -> String {
 
 /// One line for `--version`.
 pub(super) fn version_line() -> String {
-    format!("bench-worker, protocol {}, variant {}, libevent {}", model::protocol::PROTOCOL_VERSION, variant(), version())
+    format!(
+        "bench-worker, protocol {}, variant {}, libevent {}",
+        model::protocol::PROTOCOL_VERSION,
+        variant(),
+        version()
+    )
 }
 
 /// Backends that the library offers on this host, preferred ones first.

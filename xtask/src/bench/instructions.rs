@@ -1,4 +1,4 @@
-//! Instructions per event under callgrind, as the difference of two runs of different length.
+//! Instructions per event under callgrind, of exactly the timed part of each batch.
 //!
 //! They are those of user space, libraries included, of a build for an instruction set that callgrind
 //! knows; the kernel and the cache are invisible to it.
@@ -13,8 +13,11 @@ use model::workload::WorkloadSpec;
 use std::path::Path;
 use std::time::Duration;
 
-/// Batches of the shorter run; the longer has twice as many.
+/// Batches of the shorter run, cold ones among them; the longer run has twice as many, and the
+/// difference is of warm batches alone.
 const BATCHES: u64 = 2;
+/// The function around the timed part (bench-harness/src/worker/batch.rs).
+const TIMED: &str = "bench_timed_batch";
 /// callgrind takes about fifty times as long.
 const SLOWDOWN: u32 = 100;
 
@@ -31,7 +34,8 @@ pub(crate) fn count(
     let worker = worker::link(context, &subject.code, build, 0, scratch.path())?;
     let collected = |batches: u64| -> Result<u64> {
         let mut command = session::command(Path::new("valgrind"), surroundings);
-        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(&worker.program);
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", &format!("--toggle-collect={TIMED}")]);
+        command.arg(&worker.program);
         command.args(["profile", "--workload", &spec.name, "--batches", &batches.to_string()]);
         let limit = (surroundings.limit * SLOWDOWN).min(Duration::from_secs(300));
         let got = process::capture(&mut command, limit)?;
@@ -41,6 +45,9 @@ pub(crate) fn count(
         parse_collected(&got.stderr).with_context(|| format!("callgrind printed no total: {}", last_line(&got.stderr)))
     };
     let (short, long) = (collected(BATCHES)?, collected(2 * BATCHES)?);
+    if short == 0 {
+        bail!("callgrind did not see {TIMED}; is the worker stripped?");
+    }
     let difference = long.checked_sub(short).context("twice the work took fewer instructions")?;
     Ok(difference as f64 / (BATCHES * spec.batch_events) as f64)
 }

@@ -1,7 +1,8 @@
 //! System calls per event: counted by tracepoints of the kernel, or by strace where those are missing.
 //!
-//! Both count the worker's own threads, not its peer processes, and subtract two measurements of
-//! different length, so that the cost of asking for batches cancels out.
+//! Both count the worker's own threads, not its peer processes, and exactly the timed part of each
+//! batch: the worker stops itself before and after it (or leaves a mark for strace), and the one call
+//! that it does that with is left out.
 
 use crate::host::{self, Facts};
 use crate::process;
@@ -17,10 +18,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Batches of the shorter of the two measurements; the longer has twice as many.
-const BATCHES: u64 = 2;
+/// Batches that are counted, after one that warms up.
+const BATCHES: u64 = 3;
 /// `PERF_EVENT_IOC_SET_FILTER` of linux/perf_event.h: _IOW('$', 6, char *).
 const SET_FILTER: libc::c_ulong = 0x4008_2406;
+
+/// The call that the worker marks the ends of a batch with; no workload makes it.
+const SIGN: &str = "kill";
 
 /// System calls of event loops, each with a counter of its own. The rest is `other`.
 const NAMED: &[(&str, libc::c_long)] = &[
@@ -36,6 +40,7 @@ const NAMED: &[(&str, libc::c_long)] = &[
     ("getsockname", libc::SYS_getsockname),
     ("getsockopt", libc::SYS_getsockopt),
     ("ioctl", libc::SYS_ioctl),
+    (SIGN, libc::SYS_kill),
     ("madvise", libc::SYS_madvise),
     ("mmap", libc::SYS_mmap),
     ("munmap", libc::SYS_munmap),
@@ -117,47 +122,45 @@ pub(crate) fn count(
     spec: &WorkloadSpec,
     surroundings: &Surroundings<'_>,
 ) -> Result<PerEvent> {
-    let (short, long) = match source {
+    let counts = match source {
         Source::Tracepoints(id) => by_tracepoints(id, worker, spec, surroundings)?,
         Source::Strace => by_strace(worker, spec, surroundings)?,
     };
-    per_event(&short, &long, BATCHES * spec.batch_events)
+    Ok(per_event(&counts, BATCHES * spec.batch_events))
 }
 
-/// The difference of two counts, for each event of the difference.
-fn per_event(short: &BTreeMap<String, u64>, long: &BTreeMap<String, u64>, events: u64) -> Result<PerEvent> {
-    let mut names = BTreeMap::new();
-    let mut all = 0.0;
-    for name in short.keys().chain(long.keys()).collect::<BTreeSet<_>>() {
-        let (short, long) = (short.get(name).copied().unwrap_or(0), long.get(name).copied().unwrap_or(0));
-        // Calls that depend on timing may be fewer in the longer measurement; they count as they are.
-        let rate = (long as f64 - short as f64) / events as f64;
-        all += rate;
-        if rate != 0.0 {
-            names.insert(name.clone(), rate);
-        }
-    }
-    if all < 0.0 {
-        bail!("twice the work made fewer system calls; the counts are not usable");
-    }
-    Ok((all, names))
+/// Counts per event, all and by name.
+fn per_event(counts: &BTreeMap<String, u64>, events: u64) -> PerEvent {
+    let rate = |count: u64| count as f64 / events as f64;
+    let names = counts.iter().filter(|(_, count)| **count > 0).map(|(name, count)| (name.clone(), rate(*count)));
+    (rate(counts.values().sum()), names.collect())
 }
 
-type TwoCounts = (BTreeMap<String, u64>, BTreeMap<String, u64>);
-
-fn by_tracepoints(id: u64, worker: &Worker, spec: &WorkloadSpec, surroundings: &Surroundings<'_>) -> Result<TwoCounts> {
+fn by_tracepoints(
+    id: u64,
+    worker: &Worker,
+    spec: &WorkloadSpec,
+    surroundings: &Surroundings<'_>,
+) -> Result<BTreeMap<String, u64>> {
     let mut session = Session::start(worker, &spec.name, surroundings)?;
     session.batches(1)?;
     let mut counters = Counters::attach(id, session.pid())?;
-    let mut count = |batches| -> Result<BTreeMap<String, u64>> {
-        let before = counters.read()?;
-        session.batches(batches)?;
-        let after = counters.read()?;
-        Ok(after.into_iter().map(|(name, n)| (name.clone(), n - before.get(&name).copied().unwrap_or(0))).collect())
-    };
-    let (short, long) = (count(BATCHES)?, count(2 * BATCHES)?);
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut before = BTreeMap::new();
+    session.stops(BATCHES, |number| {
+        let now = counters.read()?;
+        if number % 2 == 1 {
+            for (name, count) in &now {
+                let work = count - before.get(name).copied().unwrap_or(0);
+                // The last call of every batch is its sign.
+                *counts.entry(name.clone()).or_default() += work - u64::from(name == SIGN);
+            }
+        }
+        before = now;
+        Ok(())
+    })?;
     session.quit()?;
-    Ok((short, long))
+    Ok(counts)
 }
 
 /// One counter for all calls and one for each named call, on every thread of a process.
@@ -219,31 +222,31 @@ fn threads(pid: u32) -> Result<Vec<i32>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().parse()?)).collect()
 }
 
-fn by_strace(worker: &Worker, spec: &WorkloadSpec, surroundings: &Surroundings<'_>) -> Result<TwoCounts> {
+fn by_strace(worker: &Worker, spec: &WorkloadSpec, surroundings: &Surroundings<'_>) -> Result<BTreeMap<String, u64>> {
     let scratch = tempfile::tempdir()?;
     let log = scratch.path().join("strace");
     // strace keeps the cleared environment of the worker and passes it on.
     let mut command = session::command(Path::new("strace"), surroundings);
-    command.args(["-f", "-qq", "-s", "32", "-e", "signal=none", "-o"]).arg(&log).arg(&worker.program);
+    command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&log).arg(&worker.program);
     command.args(["run", "--workload", &spec.name, "--cpu", &surroundings.pinning.worker.to_string()]);
     let mut session = Session::start_command(&mut command, worker, &spec.name, surroundings.limit)?;
     session.batches(1)?;
-    session.batches(BATCHES)?;
-    session.batches(2 * BATCHES)?;
+    session.marks(BATCHES)?;
     session.quit()?;
     let text = std::fs::read(&log).with_context(|| format!("strace left no {}", log.display()))?;
-    let spans = strace_spans(&String::from_utf8_lossy(&text));
-    let [_, short, long] = <[_; 3]>::try_from(spans)
-        .map_err(|spans| anyhow::anyhow!("strace shows {} of 3 requests for batches", spans.len()))?;
-    Ok((short, long))
+    let (batches, counts) = strace_counts(&String::from_utf8_lossy(&text));
+    if batches != BATCHES {
+        bail!("strace shows {batches} of {BATCHES} batches");
+    }
+    Ok(counts)
 }
 
-/// Calls by name between each `read` of a request for batches and the `write` of its answer, made by
-/// the process that strace started and its threads.
-fn strace_spans(log: &str) -> Vec<BTreeMap<String, u64>> {
-    let mut spans: Vec<BTreeMap<String, u64>> = Vec::new();
+/// Number of batches, and their calls by name: those between two marks, made by the process that
+/// strace started and its threads.
+fn strace_counts(log: &str) -> (u64, BTreeMap<String, u64>) {
+    let mut counts = BTreeMap::new();
     let mut ours: BTreeSet<&str> = BTreeSet::new();
-    let mut counting = false;
+    let mut marks = 0;
     for line in log.lines() {
         let Some((pid, call)) = line.split_once(char::is_whitespace) else { continue };
         let call = call.trim_start();
@@ -259,20 +262,14 @@ fn strace_spans(log: &str) -> Vec<BTreeMap<String, u64>> {
                 ours.insert(id.trim());
             }
         }
-        if call.contains("\"batches ") && (call.starts_with("read(0") || call.contains("read resumed")) {
-            spans.push(BTreeMap::new());
-            counting = true;
-        } else if call.starts_with("write(1,") {
-            counting = false;
-        } else if counting && !call.starts_with("<...") {
-            let name = call.split('(').next().unwrap_or_default();
-            let known = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.is_empty();
-            if let (true, Some(span)) = (known, spans.last_mut()) {
-                *span.entry(name.to_owned()).or_default() += 1;
-            }
+        let name = call.split('(').next().unwrap_or_default();
+        if name == SIGN && call.contains(", 0)") {
+            marks += 1;
+        } else if marks % 2 == 1 && !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            *counts.entry(name.to_owned()).or_default() += 1;
         }
     }
-    spans
+    (marks / 2, counts)
 }
 
 #[cfg(test)]
@@ -280,14 +277,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_constant_cost_of_asking_cancels_out() {
-        let of = |pairs: &[(&str, u64)]| pairs.iter().map(|(n, c)| ((*n).to_owned(), *c)).collect::<BTreeMap<_, _>>();
-        let short = of(&[("epoll_wait", 205), ("write", 1), ("read", 7)]);
-        let long = of(&[("epoll_wait", 405), ("write", 1), ("read", 7), ("futex", 20)]);
-        let (all, names) = per_event(&short, &long, 100).unwrap();
+    fn counts_become_rates_and_what_did_not_happen_is_not_named() {
+        let counts = BTreeMap::from([("epoll_wait".to_owned(), 200), ("futex".to_owned(), 20), ("kill".to_owned(), 0)]);
+        let (all, names) = per_event(&counts, 100);
         assert!((all - 2.2).abs() < 1e-9);
         assert_eq!(names, BTreeMap::from([("epoll_wait".to_owned(), 2.0), ("futex".to_owned(), 0.2)]));
-        assert!(per_event(&long, &short, 100).is_err());
     }
 
     #[test]
@@ -297,24 +291,21 @@ mod tests {
 10 clone(child_stack=NULL, flags=CLONE_VM|CLONE_VFORK|SIGCHLD) = 11
 10 clone3({flags=CLONE_VM|CLONE_FS|CLONE_THREAD, child_tid=0x7f}, 88) = 12
 11 execve(\"/w\", [\"/w\", \"client\"], 0x7) = 0
-10 read(0, \"batches 2\\n\", 8192) = 10
+10 socketpair(AF_UNIX, SOCK_STREAM, 0, [3, 4]) = 0
+10 kill(10, 0)                       = 0
 10 epoll_wait(3, [], 32, 0) = 0
 11 sendto(5, \"GET\", 3, 0, NULL, 0) = 3
 12 write(4, \"\\1\", 8) = 8
 10 epoll_wait(3, <unfinished ...>
 10 <... epoll_wait resumed>[], 32, -1) = 1
+10 kill(10, 0)                       = 0
 10 write(1, \"{\\\"kind\\\":\\\"batches\\\"\", 500) = 500
-10 getpid() = 10
-10 read(0,  <unfinished ...>
-10 <... read resumed>\"batches 4\\n\", 8192) = 10
+10 kill(10, 0)                       = 0
 12 futex(0x5, FUTEX_WAKE, 1) = 0
-10 write(1, \"{\", 500) = 500
+10 kill(10, 0)                       = 0
+10 exit_group(0)                     = ?
 ";
-        let spans = strace_spans(log);
-        let expected = [
-            BTreeMap::from([("epoll_wait".to_owned(), 2), ("write".to_owned(), 1)]),
-            BTreeMap::from([("futex".to_owned(), 1)]),
-        ];
-        assert_eq!(spans, expected);
+        let expected = [("epoll_wait", 2), ("write", 1), ("futex", 1)].map(|(name, count)| (name.to_owned(), count));
+        assert_eq!(strace_counts(log), (2, BTreeMap::from(expected)));
     }
 }
