@@ -80,7 +80,10 @@ fn link_ready_build(source: &Path, build: &Path) -> Vec<PathBuf> {
     }
     println!("cargo:rustc-link-search=native={}", lib.display());
     for name in LIBRARIES.iter().filter(|name| lib.join(format!("lib{name}.a")).is_file()) {
-        println!("cargo:rerun-if-changed={}", lib.join(format!("lib{name}.a")).display());
+        let library = lib.join(format!("lib{name}.a"));
+        if !is_generated(&library) {
+            println!("cargo:rerun-if-changed={}", library.display());
+        }
         // Not bundled, so that a static library made of this crate (the worker) is free of libevent.
         println!("cargo:rustc-link-lib=static:-bundle={name}");
     }
@@ -107,8 +110,10 @@ fn bind(includes: &[PathBuf], tls: bool) {
         .layout_tests(true)
         .generate_comments(false)
         .merge_extern_blocks(true)
-        .sort_semantically(true)
-        .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()));
+        .sort_semantically(true);
+    if !includes.iter().any(|include| is_generated(include)) {
+        builder = builder.parse_callbacks(Box::new(bindgen::CargoCallbacks::new()));
+    }
     for include in includes {
         builder = builder.clang_arg(format!("-I{}", include.display()));
     }
@@ -182,6 +187,12 @@ fn copy_tree(from: &Path, to: &Path) {
                 .unwrap_or_else(|e| fail(&format!("cannot copy {}: {e}", entry.path().display())));
         }
     }
+}
+
+/// What this run makes is newer than the run's start, which is what cargo compares with: watching it
+/// would rebuild libevent at every turn. The originals in the source folder are watched in its place.
+fn is_generated(path: &Path) -> bool {
+    path.starts_with(out_dir())
 }
 
 fn folder(name: &str) -> Option<PathBuf> {
