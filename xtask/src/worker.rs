@@ -62,10 +62,10 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
         user_workloads: user_workloads.to_vec(),
         library: library.clone(),
     };
-    if let Ok(recorded) = std::fs::read_to_string(&sum) {
-        if files::sha256_file(&library).ok().as_deref() == Some(recorded.trim()) {
-            return Ok(code(recorded.trim().to_owned()));
-        }
+    if let Ok(recorded) = std::fs::read_to_string(&sum)
+        && files::sha256_file(&library).ok().as_deref() == Some(recorded.trim())
+    {
+        return Ok(code(recorded.trim().to_owned()));
     }
 
     progress::note("compiling the worker (once for these headers; about a minute from nothing)");

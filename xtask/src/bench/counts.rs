@@ -4,7 +4,6 @@ use super::subject::Subject;
 use super::{instructions, syscalls};
 use crate::context::Context;
 use crate::exit::{Exit, exit_of};
-use crate::progress::Progress;
 use crate::session::Surroundings;
 use crate::worker::Worker;
 use anyhow::Result;
@@ -20,7 +19,8 @@ pub(crate) struct Counting<'a> {
     pub(crate) instructions: Option<&'a Build>,
 }
 
-/// Counts one workload. What cannot be counted is a note and stays unknown; an interrupt is an error.
+/// Counts one workload; also says what could not be counted, which stays unknown. An interrupt is an
+/// error.
 pub(crate) fn count(
     context: &Context,
     counting: &Counting<'_>,
@@ -28,30 +28,27 @@ pub(crate) fn count(
     worker: &Worker,
     spec: &WorkloadSpec,
     surroundings: &Surroundings<'_>,
-    progress: &Progress,
-    notes: &mut Vec<String>,
-) -> Result<Counts> {
-    let mut counts = Counts::default();
-    let mut failed = |what: &str, error: anyhow::Error| -> Result<()> {
+) -> Result<(Counts, Vec<String>)> {
+    let mut notes = Vec::new();
+    let mut known = |what: &str, error: anyhow::Error| -> Result<()> {
         if exit_of(&error) == Exit::Interrupted {
             return Err(error);
         }
-        let note = format!("{}: {what} not counted: {error:#}", spec.name);
-        progress.note(&note);
-        notes.push(note);
+        notes.push(format!("{}: {what} not counted: {error:#}", spec.name));
         Ok(())
     };
+    let mut counts = Counts::default();
     if let Some(source) = counting.syscalls {
         match syscalls::count(source, worker, spec, surroundings) {
             Ok(per_event) => counts.syscalls = Some(per_event),
-            Err(error) => failed("system calls", error)?,
+            Err(error) => known("system calls", error)?,
         }
     }
     if let Some(build) = counting.instructions.filter(|_| spec.exact_counts) {
         match instructions::count(context, build, subject, spec, surroundings) {
             Ok(per_event) => counts.instructions = Some(per_event),
-            Err(error) => failed("instructions", error)?,
+            Err(error) => known("instructions", error)?,
         }
     }
-    Ok(counts)
+    Ok((counts, notes))
 }

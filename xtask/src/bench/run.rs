@@ -3,7 +3,7 @@
 use super::counts::{self, Counting};
 use super::launches::{self, Pair};
 use super::originals;
-use super::plan::{self, Cost};
+use super::plan::{self, Batches, Cost};
 use super::prepare::Prepared;
 use super::subject::Subject;
 use super::syscalls::Source;
@@ -12,6 +12,7 @@ use crate::exit::{Exit, exit_of};
 use crate::progress::Progress;
 use crate::records::RunFolder;
 use crate::session::Surroundings;
+use crate::worker::Worker;
 use anyhow::Result;
 use model::record::{Launch, Parity, Role};
 use model::summary::Counts;
@@ -66,8 +67,10 @@ pub(crate) fn run(
     options: &Options,
     folder: &RunFolder,
 ) -> Result<Measured> {
+    let surroundings = Surroundings { pinning: &prepared.pinning, environment_bytes: 0, limit: options.limit };
+    let run = Run { context, prepared, selected, options, folder, surroundings };
     let mut measured = Measured::default();
-    match stages(context, prepared, selected, options, folder, &mut measured) {
+    match run.stages(&mut measured) {
         Ok(()) => Ok(measured),
         Err(error) if exit_of(&error) == Exit::Interrupted => {
             measured.partial = true;
@@ -77,124 +80,128 @@ pub(crate) fn run(
     }
 }
 
-fn stages(
-    context: &Context,
-    prepared: &Prepared,
-    selected: &[WorkloadSpec],
-    options: &Options,
-    folder: &RunFolder,
-    measured: &mut Measured,
-) -> Result<()> {
-    let surroundings = Surroundings { pinning: &prepared.pinning, environment_bytes: 0, limit: options.limit };
-    let costs = check(context, prepared, selected, &surroundings, measured)?;
-    timed(context, prepared, selected, options, folder, &costs, &surroundings, measured)?;
-    count(context, prepared, selected, options, &surroundings, measured)?;
-    measured.parity = originals::parity(context, &prepared.subjects[0], selected, options.seed, &surroundings)?;
-    Ok(())
+/// What every stage looks at.
+struct Run<'a> {
+    context: &'a Context,
+    prepared: &'a Prepared,
+    selected: &'a [WorkloadSpec],
+    options: &'a Options,
+    folder: &'a RunFolder,
+    surroundings: Surroundings<'a>,
 }
 
-/// Every workload does the right work on every side before it is timed there.
-fn check(
-    context: &Context,
-    prepared: &Prepared,
-    selected: &[WorkloadSpec],
-    surroundings: &Surroundings<'_>,
-    measured: &mut Measured,
-) -> Result<BTreeMap<String, Cost>> {
-    let mut costs = BTreeMap::new();
-    let mut progress = Progress::new("checking", (selected.len() * prepared.subjects.len()) as u64);
-    for subject in &prepared.subjects {
-        let worker = subject.link(context, 0)?;
-        for spec in selected {
-            match subject.check(&worker, spec, surroundings) {
-                // Both sides do as many batches as the baseline's cost allows.
-                Ok(checked) => drop(costs.entry(spec.name.clone()).or_insert(checked.cost)),
-                Err(error) => fail(measured, &progress, subject, spec, error)?,
-            }
-            progress.step(&spec.name);
-        }
+impl Run<'_> {
+    fn stages(&self, measured: &mut Measured) -> Result<()> {
+        let costs = self.check(measured)?;
+        self.time(&costs, measured)?;
+        self.count(measured)?;
+        let baseline = &self.prepared.subjects[0];
+        measured.parity =
+            originals::parity(self.context, baseline, self.selected, self.options.seed, &self.surroundings)?;
+        Ok(())
     }
-    Ok(costs)
-}
 
-#[expect(clippy::too_many_arguments, reason = "a stage of the run, called once")]
-fn timed(
-    context: &Context,
-    prepared: &Prepared,
-    selected: &[WorkloadSpec],
-    options: &Options,
-    folder: &RunFolder,
-    costs: &BTreeMap<String, Cost>,
-    surroundings: &Surroundings<'_>,
-    measured: &mut Measured,
-) -> Result<()> {
-    let all_costs: Vec<Cost> = costs.values().copied().collect();
-    let sides = prepared.subjects.len() as u32;
-    measured.launch_time = match options.quick {
-        true => plan::quick_launch_time(&all_costs, sides, options.launches()),
-        false => plan::LAUNCH_TIME,
-    };
-    let total = u64::from(options.launches()) * selected.len() as u64;
-    let mut progress = Progress::new("measuring", total);
-    for number in 0..options.launches() {
-        let pair = Pair::draw(options.seed, number);
-        let linked = launches::link(context, &prepared.subjects, &pair)?;
-        for spec in selected {
-            let Some(cost) = costs.get(&spec.name) else { continue };
-            let batches = plan::batches(*cost, measured.launch_time);
-            let sides = pair.order().into_iter().filter_map(|role| linked.iter().find(|(s, _)| s.role == role));
-            for (position, (subject, worker)) in (0_u8..).zip(sides) {
-                let key = (spec.name.clone(), subject.role);
-                if measured.errors.contains_key(&key) {
-                    continue;
-                }
-                match launches::launch(worker, spec, &pair, position, batches, surroundings) {
-                    Ok(launch) => {
-                        launches::journal(folder, &spec.name, subject.role, &launch)?;
-                        measured.launches.entry(key).or_default().push(launch);
-                    }
+    /// Every workload does the right work on every side before it is timed there.
+    fn check(&self, measured: &mut Measured) -> Result<BTreeMap<String, Cost>> {
+        let mut costs = BTreeMap::new();
+        let mut progress = Progress::new("checking", self.workloads_on_sides());
+        for subject in &self.prepared.subjects {
+            let worker = subject.link(self.context, 0)?;
+            for spec in self.selected {
+                match subject.check(&worker, spec, &self.surroundings) {
+                    // Both sides do as many batches as the baseline's cost allows.
+                    Ok(checked) => drop(costs.entry(spec.name.clone()).or_insert(checked.cost)),
                     Err(error) => fail(measured, &progress, subject, spec, error)?,
                 }
+                progress.step(&spec.name);
             }
-            progress.step(&spec.name);
         }
-        launches::remove(&linked)?;
+        Ok(costs)
     }
-    Ok(())
-}
 
-fn count(
-    context: &Context,
-    prepared: &Prepared,
-    selected: &[WorkloadSpec],
-    options: &Options,
-    surroundings: &Surroundings<'_>,
-    measured: &mut Measured,
-) -> Result<()> {
-    let source = Source::find();
-    if let Err(why) = &source {
-        measured.notes.push(format!("system calls not counted: {why}"));
-    }
-    measured.syscalls_source = source.as_ref().ok().map(|source| source.name());
-    let mut progress = Progress::new("counting", (selected.len() * prepared.subjects.len()) as u64);
-    for (index, subject) in prepared.subjects.iter().enumerate() {
-        let worker = subject.link(context, 0)?;
-        let counting = Counting {
-            syscalls: source.as_ref().ok().copied(),
-            instructions: prepared.instruction_builds.as_ref().filter(|_| options.instructions).map(|all| &all[index]),
+    /// Fresh launches of both sides in turn, in layouts of their own.
+    fn time(&self, costs: &BTreeMap<String, Cost>, measured: &mut Measured) -> Result<()> {
+        let launches = self.options.launches();
+        let all_costs: Vec<Cost> = costs.values().copied().collect();
+        let sides = self.prepared.subjects.len() as u32;
+        measured.launch_time = match self.options.quick {
+            true => plan::quick_launch_time(&all_costs, sides, launches),
+            false => plan::LAUNCH_TIME,
         };
-        for spec in selected {
-            progress.step(&spec.name);
+        let mut progress = Progress::new("measuring", u64::from(launches) * self.selected.len() as u64);
+        for number in 0..launches {
+            let pair = Pair::draw(self.options.seed, number);
+            let linked = launches::link(self.context, &self.prepared.subjects, &pair)?;
+            for spec in self.selected {
+                if let Some(cost) = costs.get(&spec.name) {
+                    let batches = plan::batches(*cost, measured.launch_time);
+                    self.time_pair(spec, &pair, batches, &linked, &progress, measured)?;
+                }
+                progress.step(&spec.name);
+            }
+            launches::remove(&linked)?;
+        }
+        Ok(())
+    }
+
+    fn time_pair(
+        &self,
+        spec: &WorkloadSpec,
+        pair: &Pair,
+        batches: Batches,
+        linked: &[(&Subject, Worker)],
+        progress: &Progress,
+        measured: &mut Measured,
+    ) -> Result<()> {
+        let in_turn = pair.order().into_iter().filter_map(|role| linked.iter().find(|(s, _)| s.role == role));
+        for (position, (subject, worker)) in (0_u8..).zip(in_turn) {
             let key = (spec.name.clone(), subject.role);
             if measured.errors.contains_key(&key) {
                 continue;
             }
-            let notes = &mut measured.notes;
-            let counts = counts::count(context, &counting, subject, &worker, spec, surroundings, &progress, notes)?;
-            measured.counts.insert(key, counts);
+            match launches::launch(worker, spec, pair, position, batches, &self.surroundings) {
+                Ok(launch) => {
+                    launches::journal(self.folder, &spec.name, subject.role, &launch)?;
+                    measured.launches.entry(key).or_default().push(launch);
+                }
+                Err(error) => fail(measured, progress, subject, spec, error)?,
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// System calls and instructions, in launches of their own.
+    fn count(&self, measured: &mut Measured) -> Result<()> {
+        let source = Source::find(self.context);
+        if let Err(why) = &source {
+            measured.notes.push(format!("system calls not counted: {why}"));
+        }
+        measured.syscalls_source = source.as_ref().ok().map(|source| source.name());
+        let builds = self.prepared.instruction_builds.as_ref();
+        let mut progress = Progress::new("counting", self.workloads_on_sides());
+        for (index, subject) in self.prepared.subjects.iter().enumerate() {
+            let worker = subject.link(self.context, 0)?;
+            let counting =
+                Counting { syscalls: source.as_ref().ok().copied(), instructions: builds.map(|all| &all[index]) };
+            for spec in self.selected {
+                progress.step(&spec.name);
+                let key = (spec.name.clone(), subject.role);
+                if measured.errors.contains_key(&key) {
+                    continue;
+                }
+                let (counts, notes) =
+                    counts::count(self.context, &counting, subject, &worker, spec, &self.surroundings)?;
+                notes.iter().for_each(|note| progress.note(note));
+                measured.notes.extend(notes);
+                measured.counts.insert(key, counts);
+            }
+        }
+        Ok(())
+    }
+
+    fn workloads_on_sides(&self) -> u64 {
+        (self.selected.len() * self.prepared.subjects.len()) as u64
+    }
 }
 
 /// Keeps an error of one workload and goes on; an interrupt ends the run.

@@ -4,9 +4,10 @@
 //! batch: the worker stops itself before and after it (or leaves a mark for strace), and the one call
 //! that it does that with is left out.
 
+use crate::context::Context;
 use crate::host::{self, Facts};
-use crate::process;
 use crate::session::{self, Session, Surroundings};
+use crate::setup::{self, Verb};
 use crate::worker::Worker;
 use anyhow::{Context as _, Result, bail};
 use model::workload::WorkloadSpec;
@@ -15,8 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
 /// Batches that are counted, after one that warms up.
 const BATCHES: u64 = 3;
@@ -81,7 +80,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// The best way that works here, or why there is none.
-    pub(crate) fn find() -> Result<Source, String> {
+    pub(crate) fn find(context: &Context) -> Result<Source, String> {
         host::counters::mount_tracefs();
         let tracepoint = host::counters::system_calls().and_then(|()| {
             let facts = Facts::here();
@@ -91,15 +90,12 @@ impl Source {
         });
         match tracepoint {
             Ok(id) => Ok(Source::Tracepoints(id)),
-            Err(why) => {
-                let strace = process::capture(Command::new("strace").arg("-V"), Duration::from_secs(10));
-                match strace.map(|got| got.status.success()) {
-                    Ok(true) => host::counters::may_trace()
-                        .map(|()| Source::Strace)
-                        .map_err(|no| format!("no tracepoints ({why}), and this user may not trace a process ({no})")),
-                    _ => Err(format!("no tracepoints ({why}), and strace is not installed")),
-                }
-            }
+            Err(why) => match setup::ensure(Verb::Strace, context) {
+                Ok(_) => host::counters::may_trace()
+                    .map(|()| Source::Strace)
+                    .map_err(|no| format!("no tracepoints ({why}), and this user may not trace a process ({no})")),
+                Err(error) => Err(format!("no tracepoints ({why}), and no strace: {error:#}")),
+            },
         }
     }
 
@@ -257,10 +253,10 @@ fn strace_counts(log: &str) -> (u64, BTreeMap<String, u64>) {
             continue;
         }
         // A thread's id is the result of the clone that made it; that of a process is left out.
-        if call.contains("CLONE_THREAD") || call.starts_with("<... clone3 resumed>") && call.contains("child_tid") {
-            if let Some((_, id)) = call.rsplit_once("= ") {
-                ours.insert(id.trim());
-            }
+        let makes_thread =
+            call.contains("CLONE_THREAD") || call.starts_with("<... clone3 resumed>") && call.contains("child_tid");
+        if let Some((_, id)) = call.rsplit_once("= ").filter(|_| makes_thread) {
+            ours.insert(id.trim());
         }
         let name = call.split('(').next().unwrap_or_default();
         if name == SIGN && call.contains(", 0)") {

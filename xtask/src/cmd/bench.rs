@@ -79,6 +79,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         }
     }
     setup::ensure(Verb::Bench, context)?;
+    if args.instructions {
+        setup::ensure(Verb::Instructions, context)?;
+    }
     let _lock = lock::take(context, "bench")?;
     interrupt::install()?;
     let parent = args.out.clone().unwrap_or_else(|| context.runs.clone());

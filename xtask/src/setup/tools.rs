@@ -13,6 +13,10 @@ pub(crate) enum Verb {
     Verify,
     /// Where the time goes.
     Profile,
+    /// Count instructions, as part of another verb.
+    Instructions,
+    /// Count system calls where tracepoints do not, as part of another verb.
+    Strace,
 }
 
 /// Verbs that `setup` prepares; `setup --all` prepares the rest, too.
@@ -177,7 +181,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "strace",
         find: Find::Program(&["strace"]),
-        required_by: &[],
+        required_by: &[Verb::Strace],
         used_by: &[Verb::Bench, Verb::Profile],
         lost: "without it system calls are not counted where tracepoints are missing",
         packages: same(&["strace"]),
@@ -185,7 +189,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "valgrind",
         find: Find::Program(&["valgrind"]),
-        required_by: &[],
+        required_by: &[Verb::Instructions],
         used_by: &[Verb::Bench, Verb::Verify, Verb::Profile],
         lost: "without it instructions per event are unknown where the CPU has no counters",
         packages: same(&["valgrind"]),
