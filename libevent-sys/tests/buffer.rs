@@ -30,7 +30,7 @@ impl Pair {
     fn append(&mut self, how: usize, bytes: &[u8]) {
         match how {
             0 => self.buffer.add(bytes).unwrap(),
-            1 => self.buffer.add_reference(bytes.to_vec()).unwrap(),
+            1 => self.buffer.add_reference(Vec::from(bytes)).unwrap(),
             2 => {
                 let mut other = EvBuffer::new().unwrap();
                 other.add(bytes).unwrap();
@@ -168,7 +168,7 @@ fn lines_end_as_asked() {
 fn a_reservation_that_is_not_committed_or_too_large_changes_nothing() {
     let mut buffer = EvBuffer::new().unwrap();
     buffer.add(b"kept").unwrap();
-    drop(buffer.reserve(100).unwrap());
+    let _ = buffer.reserve(100).unwrap();
     let reserved = buffer.reserve(100).unwrap();
     // SAFETY: refused before any byte becomes content.
     let refused = unsafe { reserved.commit(1 << 20) };

@@ -18,19 +18,27 @@ pub const KINDS: &[(&str, Constructor)] = &[
 const ITEMS: usize = 8;
 /// Distance between the starts of items, so that all begin at a cache line.
 const STEP_BYTES: usize = 64;
+const PAGE_BYTES: usize = 4096;
 
 /// The pieces of data that a workload moves: each differs from its neighbours, so that a stale or
 /// misplaced one changes the checksum; all together are little larger than one, so that the
 /// source stays in the cache.
 pub(super) struct Items {
     bytes: Vec<u8>,
+    /// Where the first item begins in `bytes`: at a page, so that a copy does not depend on where
+    /// the allocator happened to put the source. The vector never grows, so this stays true.
+    start: usize,
     size_bytes: usize,
 }
 
 impl Items {
     pub(super) fn new(size_bytes: usize) -> Result<Self> {
         ensure!((1..=1 << 20).contains(&size_bytes), "items of 1 byte to 1 MiB, not {size_bytes}");
-        Ok(Items { bytes: pattern(size_bytes as u64, size_bytes + ITEMS * STEP_BYTES), size_bytes })
+        let content = pattern(size_bytes as u64, size_bytes + ITEMS * STEP_BYTES);
+        let mut bytes = vec![0; content.len() + PAGE_BYTES];
+        let start = bytes.as_ptr().align_offset(PAGE_BYTES);
+        bytes[start..start + content.len()].copy_from_slice(&content);
+        Ok(Items { bytes, start, size_bytes })
     }
 
     /// Item `number`, counted without end.
@@ -41,7 +49,7 @@ impl Items {
     /// The items by number modulo [`ITEMS`]: an index masked so needs no check of bounds.
     #[inline]
     pub(super) fn slices(&self) -> [&[u8]; ITEMS] {
-        std::array::from_fn(|i| &self.bytes[i * STEP_BYTES..][..self.size_bytes])
+        std::array::from_fn(|i| &self.bytes[self.start + i * STEP_BYTES..][..self.size_bytes])
     }
 
     /// The items `numbers` in a row: what a buffer should hold.

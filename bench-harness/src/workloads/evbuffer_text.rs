@@ -17,10 +17,10 @@ pub const KINDS: &[(&str, Constructor)] = &[
 /// Size of the pieces in which text is appended: as if read from a socket.
 const PIECE_BYTES: usize = 4096;
 
-/// Letters a to h, each as frequent as `e` in English: a search meets the first letter of its
-/// needle, and nothing more of it, every few bytes.
+/// Letters a to j, each as frequent as `e` in English text: a search meets the first letter of its
+/// needle, and no more of it, every ten bytes.
 fn letters(seed: u64, len: usize) -> Vec<u8> {
-    pattern(seed, len).into_iter().map(|byte| b'a' + byte % 8).collect()
+    pattern(seed, len).into_iter().map(|byte| b'a' + byte % 10).collect()
 }
 
 fn append_in_pieces(buffer: &mut EvBufferRef, text: &[u8]) -> Result<()> {
