@@ -151,7 +151,17 @@ impl ActiveFromThreads {
         let slots = targets.chunks(slots_each).map(|own| own.iter().map(|target| Arc::clone(&target.slot)).collect());
         let producers = Producers::start(Arc::clone(&shared.gate), slots.collect(), pace, each)?;
         let figures = Figures::default();
-        Ok(ActiveFromThreads { producers, _events: events, _awake: awake, watchdog, targets, shared, pace, each, figures })
+        Ok(ActiveFromThreads {
+            producers,
+            _events: events,
+            _awake: awake,
+            watchdog,
+            targets,
+            shared,
+            pace,
+            each,
+            figures,
+        })
     }
 
     /// Activations of slot `index` in one batch.
