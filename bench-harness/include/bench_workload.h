@@ -7,7 +7,7 @@
  *         { 0 }
  *     };
  *
- * and is built into the worker by naming it in BENCH_USER_WORKLOADS (docs/WORKLOADS.md). Everything
+ * and is built into the worker with `--workload-file` (docs/WORKLOADS.md). Everything
  * else in the file should be static. libevent's public headers are on the include path.
  *
  * A launch calls setup once; then, for every batch, prepare, run, finish; then teardown. Only run is

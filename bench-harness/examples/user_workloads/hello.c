@@ -1,6 +1,6 @@
 /* A user's workloads in C: copy this file, change it, and build it in:
  *
- *     BENCH_USER_WORKLOADS=/path/to/hello.c cargo xtask bench --workload 'hello.*'
+ *     cargo xtask bench --workload-file hello.c --workload 'hello.*'
  *
  * It measures evbuffer_prepend(): bytes put in front of a buffer, then taken off again. */
 #include <bench_workload.h>

@@ -1,6 +1,6 @@
 // A user's workloads in Rust: copy this file, change it, and build it in:
 //
-//     BENCH_USER_WORKLOADS=/path/to/hello.rs cargo xtask bench --workload 'hello.*'
+//     cargo xtask bench --workload-file hello.rs --workload 'hello.*'
 //
 // It becomes a module of the crate `bench-harness`, so everything of that crate is under `crate::`.
 // It measures evbuffer_pullup(): pieces that lie in separate chains made contiguous.
