@@ -1,7 +1,8 @@
 //! `evbuffer`: a queue of bytes in chained pieces of memory.
 
 use crate::error::{Error, Result, check, non_null};
-use crate::ffi::{self, evbuffer_eol_style as eol};
+use crate::ffi;
+use crate::line::{Eol, Line};
 use libc::iovec;
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
@@ -24,34 +25,6 @@ pub struct EvBufferRef {
     _opaque: UnsafeCell<[u8; 0]>,
     /// Neither `Send` nor `Sync`.
     _thread: PhantomData<*mut ()>,
-}
-
-/// What ends a line (`evbuffer_eol_style`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eol {
-    /// Any run of CR and LF.
-    Any,
-    /// LF, with or without CR before it.
-    Crlf,
-    /// CR LF.
-    CrlfStrict,
-    /// LF.
-    Lf,
-    /// A zero byte.
-    Nul,
-}
-
-impl Eol {
-    #[inline]
-    fn raw(self) -> eol::Type {
-        match self {
-            Eol::Any => eol::EVBUFFER_EOL_ANY,
-            Eol::Crlf => eol::EVBUFFER_EOL_CRLF,
-            Eol::CrlfStrict => eol::EVBUFFER_EOL_CRLF_STRICT,
-            Eol::Lf => eol::EVBUFFER_EOL_LF,
-            Eol::Nul => eol::EVBUFFER_EOL_NUL,
-        }
-    }
 }
 
 impl EvBuffer {
@@ -298,7 +271,8 @@ impl EvBufferRef {
         let mut len = 0;
         // SAFETY: the buffer is alive.
         let text = unsafe { ffi::evbuffer_readln(self.as_ptr(), &raw mut len, eol.raw()) };
-        NonNull::new(text.cast()).map(|text| Line { text, len })
+        // SAFETY: libevent gives the line away.
+        NonNull::new(text.cast()).map(|text| unsafe { Line::own(text, len) })
     }
 
     /// Position of the first `what` at or behind position `from`.
@@ -400,29 +374,5 @@ impl Reserved<'_> {
         let returned = unsafe { ffi::evbuffer_commit_space(self.buffer.as_ptr(), &raw mut self.space, 1) };
         check("evbuffer_commit_space", returned)?;
         Ok(())
-    }
-}
-
-/// A line without its end, owned.
-#[derive(Debug)]
-pub struct Line {
-    text: NonNull<u8>,
-    len: usize,
-}
-
-impl Deref for Line {
-    type Target = [u8];
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        // SAFETY: libevent returned that many bytes and gave them away.
-        unsafe { std::slice::from_raw_parts(self.text.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Line {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: from libevent's allocator, which is malloc here; freed once.
-        unsafe { libc::free(self.text.as_ptr().cast()) }
     }
 }

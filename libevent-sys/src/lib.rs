@@ -12,12 +12,13 @@ mod error;
 mod event;
 mod event_row;
 mod http;
+mod line;
 mod listener;
 #[cfg(libevent_tls)]
 mod tls;
 
 pub use base::{Base, CommonTimeout, LOOP_NO_EXIT_ON_EMPTY, LOOP_NONBLOCK, LOOP_ONCE, LoopEnd};
-pub use buffer::{Eol, EvBuffer, EvBufferRef, Line, Reserved};
+pub use buffer::{EvBuffer, EvBufferRef, Reserved};
 pub use bufferevent::{
     BufferEvent, BufferEventRef, DEFER_CALLBACKS, RawDataCallback, RawEventCallback, RawFilter, make_nonblocking,
 };
@@ -28,6 +29,7 @@ pub use event::{ET, Event, EventRef, PERSIST, READ, RawCallback, SIGNAL, TIMEOUT
 pub use event_row::EventRow;
 pub use http::{HttpServer, RawRequestCallback, Request};
 pub use libc::timeval as Timeval;
+pub use line::{Eol, Line};
 pub use listener::{Listener, RawListenerCallback, ipv4_address};
 #[cfg(libevent_tls)]
 pub use tls::{TlsContext, TlsSide};
