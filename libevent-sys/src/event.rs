@@ -96,7 +96,7 @@ impl EventRef {
         self.add_timeval(&timeval(timeout))
     }
 
-    /// The same as [`Event::add_timeout`], without the conversion.
+    /// The same as [`EventRef::add_timeout`], without the conversion.
     ///
     /// # Errors
     /// The backend refuses the descriptor.
@@ -197,7 +197,7 @@ impl Event {
         }
     }
 
-    /// A timer that fires once after [`Event::add_timeout`] (`evtimer_new`).
+    /// A timer that fires once after [`EventRef::add_timeout`] (`evtimer_new`).
     ///
     /// # Errors
     /// As [`Event::new`].
