@@ -7,6 +7,7 @@
 //! time from the descriptor becoming readable to the callback of high priority.
 
 use super::eventfd::EventFd;
+use super::watchdog::WatchedBase;
 use crate::checksum::Fold;
 use crate::latency::{Recorder, now_ns};
 use crate::params::Params;
@@ -46,7 +47,7 @@ fn construct(params: &Params<'_>) -> Result<Box<dyn Workload>> {
     if params.flag("precise_timer")? {
         config.set_flag(Flag::PreciseTimer)?;
     }
-    Ok(Box::new(Limits::new(&Base::with_config(&config)?, shape)?))
+    Ok(Box::new(Limits::new(Base::with_config(&config)?, shape)?))
 }
 
 /// Numbers that fix the work of a batch.
@@ -110,11 +111,15 @@ struct Limits {
     _high: Event,
     _slots: Vec<Rc<Low>>,
     shared: Rc<Shared>,
+    /// An urgent event that never comes would leave the loop asleep.
+    watched: WatchedBase,
 }
 
 impl Limits {
-    fn new(base: &Base, shape: Shape) -> Result<Self> {
+    fn new(base: Base, shape: Shape) -> Result<Self> {
         base.priority_init(2)?;
+        let watched = WatchedBase::watch(base)?;
+        let base = watched.base();
         let shared = Rc::new(Shared {
             shape,
             base: base.clone(),
@@ -144,7 +149,7 @@ impl Limits {
             low.push(event);
             slots.push(slot);
         }
-        Ok(Limits { low, _high: high, _slots: slots, shared })
+        Ok(Limits { low, _high: high, _slots: slots, shared, watched })
     }
 }
 
@@ -153,7 +158,7 @@ impl Workload for Limits {
         self.shared.fold.set(Fold::default());
         self.shared.low_done.set(0);
         self.shared.high_done.set(0);
-        Ok(())
+        self.watched.arm()
     }
 
     fn run(&mut self) -> Result<u64> {
@@ -162,13 +167,14 @@ impl Workload for Limits {
             for event in &self.low {
                 event.active(libevent_sys::TIMEOUT);
             }
-            self.shared.base.dispatch()?;
+            self.watched.run()?;
         }
         ensure!(!self.shared.failed.get(), "the descriptor of the urgent event could not be written or read");
         Ok(self.shared.low_done.get())
     }
 
     fn finish(&mut self) -> Result<u64> {
+        self.watched.disarm()?;
         Ok(checksum(self.shared.fold.get(), self.shared.high_done.get()))
     }
 

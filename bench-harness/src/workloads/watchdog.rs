@@ -32,7 +32,11 @@ struct State {
 impl WatchedBase {
     /// A base with the best backend of the host.
     pub(crate) fn new() -> Result<Self> {
-        let base = Base::new()?;
+        Self::watch(Base::new()?)
+    }
+
+    /// A base made by the caller.
+    pub(crate) fn watch(base: Base) -> Result<Self> {
         // SAFETY: no precondition.
         let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         if fd < 0 {
