@@ -56,7 +56,7 @@ pub unsafe fn evsignal_new(
 
 type Closure = RefCell<Box<dyn FnMut(RawFd, c_short)>>;
 
-/// An event that somebody owns: an [`Event`] or an [`EventRow`]. Only seen behind a reference.
+/// An event that somebody owns: an [`Event`] or an [`EventRow`](crate::EventRow). Only seen behind a reference.
 #[repr(C)]
 #[derive(Debug)]
 pub struct EventRef {
