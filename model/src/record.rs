@@ -58,7 +58,7 @@ pub struct Settings {
     pub quick: bool,
     /// Launches of each side that were planned.
     pub launches: u32,
-    /// Timed work that was planned for one launch.
+    /// Time that was planned for the batches of one launch, with what prepares and checks them.
     pub launch_time_ms: u64,
     /// Draws layouts, environment sizes and the order of sides.
     pub seed: u64,

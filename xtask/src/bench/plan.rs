@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Timed work of one launch by default. Long enough for tens of batches, short enough that ten
+/// Batches of one launch, by default, with what prepares and checks them. Long enough for tens of batches, short enough that ten
 /// launches of every workload are done in minutes; the launch is what replicates, not the batch.
 pub(crate) const LAUNCH_TIME: Duration = Duration::from_millis(200);
 /// Launches of each side by default.
@@ -21,7 +21,7 @@ const WARM_UP_SHARE: f64 = 0.2;
 /// What one workload takes, as its check measured it on the baseline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
-    /// Shortest batch.
+    /// Shortest batch, its preparation and check included.
     pub(crate) batch: Duration,
     /// Start, set-up and end of a launch.
     pub(crate) overhead: Duration,
@@ -36,7 +36,7 @@ pub(crate) struct Batches {
     pub(crate) timed: u64,
 }
 
-/// Timed work of a launch under `--quick`: what the budget leaves after the launches' overheads.
+/// Time for the batches of a launch under `--quick`: what the budget leaves after the launches' overheads.
 pub(crate) fn quick_launch_time(costs: &[Cost], sides: u32, launches: u32) -> Duration {
     let each_side_launches = f64::from(sides * launches);
     let overhead: f64 = costs.iter().map(|cost| cost.overhead.as_secs_f64() * each_side_launches).sum();
