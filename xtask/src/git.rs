@@ -96,21 +96,6 @@ impl Store {
         run(&mut command).map(drop)
     }
 
-    /// Makes `folder`, which must be absent, a repository of its own at `commit`.
-    pub(crate) fn clone_into(&self, folder: &Path, commit: &str) -> Result<()> {
-        let git = |args: &[&str]| {
-            let mut command = Command::new("git");
-            hermetic(&mut command).args(PLAIN).arg("-C").arg(folder).args(args);
-            run(&mut command)
-        };
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        git(&["init", "--quiet"])?;
-        let upload = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack";
-        let store = self.dir.to_str().context("paths are UTF-8")?;
-        git(&["fetch", "--quiet", "--no-tags", "--upload-pack", upload, store, commit])?;
-        git(&["checkout", "--quiet", "--detach", commit]).map(drop)
-    }
-
     /// Fetches a revision of another repository and returns (its commit, the commit's tree). The
     /// user's own git settings apply here: proxies and credentials are theirs.
     pub(crate) fn fetch(&self, repository: &str, revision: &str) -> Result<(String, String)> {

@@ -213,11 +213,11 @@ fn fill_from_package(context: &Context, store: &Store, pin: &Pin, folder: &Path)
     if tree != pin.tree {
         return Err(damaged(&file, &format!("its tree is {tree}, not {}", pin.tree)));
     }
-    let ready = scratch.path().join("ready");
-    store.clone_into(&ready, &store.root_commit(&tree, ROOT_MESSAGE)?)?;
-    if std::fs::rename(&ready, folder).is_err() {
+    // Plain files, no repository: git then takes the gitlink above for an unpopulated submodule, and
+    // `git commit --all` cannot record another commit for it, as it would for a repository of ours.
+    if std::fs::rename(&inside, folder).is_err() {
         // Another file system: copied instead. A copy cut short has another tree and is refused.
-        files::copy_tree(&ready, folder)?;
+        files::copy_tree(&inside, folder)?;
     }
     Ok(())
 }
