@@ -182,7 +182,7 @@ impl Workload for HttpGet {
 
     fn take_latencies(&mut self) -> Option<LatencyHistogram> {
         let empty = crate::latency::Recorder::default().take();
-        Some(std::mem::replace(&mut self.latencies, empty))
+        Some(std::mem::replace(&mut self.latencies, empty)).filter(|latencies| !latencies.is_empty())
     }
 }
 
