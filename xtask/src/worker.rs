@@ -16,6 +16,9 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(900);
 /// Linking takes well under a second.
 const LINK_LIMIT: Duration = Duration::from_secs(120);
 
+/// Workers that are kept.
+const MOST_WORKERS: usize = 6;
+
 /// What the worker is made of, besides what users add.
 const INGREDIENTS: &[&str] = &["bench-harness", "libevent-sys", "model", "config"];
 
@@ -96,7 +99,24 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     files::write_atomic(&library, &bytes)?;
     let sha256 = files::sha256_hex(&[&bytes]);
     files::write_atomic(&sum, sha256.as_bytes())?;
+    prune(&context.work.join("workers"))?;
     Ok(code(sha256))
+}
+
+/// Removes the workers that were compiled longest ago; each has some 30 MB, and every change of the
+/// harness makes a new one.
+fn prune(folder: &Path) -> Result<()> {
+    let read = || -> std::io::Result<Vec<(std::time::SystemTime, PathBuf)>> {
+        std::fs::read_dir(folder)?
+            .map(|entry| entry.and_then(|entry| Ok((entry.metadata()?.modified()?, entry.path()))))
+            .collect()
+    };
+    let mut workers = read().with_context(|| format!("cannot read {}", folder.display()))?;
+    workers.sort();
+    for (_, path) in workers.iter().rev().skip(MOST_WORKERS) {
+        std::fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Links the worker against `build` into `folder`, with libevent's functions in the order of `seed`.
@@ -158,4 +178,25 @@ fn rustc_version() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let got = process::capture(Command::new(rustc).arg("--version"), Duration::from_secs(30))?;
     Ok(got.stdout.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_workers_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..MOST_WORKERS + 3 {
+            let path = folder.path().join(format!("{number:02}"));
+            std::fs::create_dir(&path).unwrap();
+            let age = std::time::Duration::from_secs(1000 - number as u64);
+            std::fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
+        prune(folder.path()).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left.len(), MOST_WORKERS);
+        assert_eq!(left[0], "03");
+    }
 }
