@@ -41,11 +41,18 @@ impl RunFolder {
         Ok(RunFolder { id, path, journal })
     }
 
-    /// Adds one line to the journal.
+    /// Adds one line to the journal, whole or not at all.
     pub(crate) fn append(&self, line: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        (&self.journal).write_all(&text).with_context(|| unwritable(&self.path.join("launches.jsonl")))
+        let unwritable = || unwritable(&self.path.join("launches.jsonl"));
+        let complete = self.journal.metadata().with_context(unwritable)?.len();
+        let written = (&self.journal).write_all(&text).with_context(unwritable);
+        if written.is_err() {
+            // A full disk took a part of the line. If that cannot be undone, the error says enough.
+            drop(self.journal.set_len(complete));
+        }
+        written
     }
 
     /// Writes the record and its summary; the journal, which the record holds in full, goes.

@@ -40,7 +40,9 @@ pub(crate) struct Session {
 /// A command that runs the worker in a cleared environment.
 pub(crate) fn command(program: &Path, surroundings: &Surroundings<'_>) -> Command {
     let mut command = Command::new(program);
-    let all: Vec<String> = surroundings.pinning.all_allowed.iter().map(usize::to_string).collect();
+    // Peers take the first of these that the worker is not on.
+    let Pinning { worker, peers, .. } = surroundings.pinning;
+    let all: Vec<String> = peers.iter().chain([worker]).map(usize::to_string).collect();
     command
         .env_clear()
         .env("PATH", "/usr/bin:/bin")

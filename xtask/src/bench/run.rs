@@ -161,7 +161,9 @@ impl Run<'_> {
             }
             match launches::launch(worker, spec, pair, position, batches, &self.surroundings) {
                 Ok(launch) => {
-                    launches::journal(self.folder, &spec.name, subject.role, &launch)?;
+                    if let Err(error) = launches::journal(self.folder, &spec.name, subject.role, &launch) {
+                        without_journal(measured, progress, &error);
+                    }
                     measured.launches.entry(key).or_default().push(launch);
                 }
                 Err(error) => fail(measured, progress, subject, spec, error)?,
@@ -201,6 +203,16 @@ impl Run<'_> {
 
     fn workloads_on_sides(&self) -> u64 {
         (self.selected.len() * self.prepared.subjects.len()) as u64
+    }
+}
+
+/// A journal that cannot be written is said once and ends nothing: what was measured is still printed,
+/// and the record may find the disk with space again.
+fn without_journal(measured: &mut Measured, progress: &Progress, error: &anyhow::Error) {
+    let note = format!("launches were not written to the journal: {error:#}");
+    if !measured.notes.contains(&note) {
+        progress.note(&note);
+        measured.notes.push(note);
     }
 }
 

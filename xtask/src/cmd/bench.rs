@@ -137,13 +137,20 @@ fn deliver(
     })
 }
 
+/// The answer of `--list --json`.
+#[derive(serde::Serialize)]
+struct Listing<'a> {
+    schema: &'static str,
+    host: model::host::HostFingerprint,
+    partial: bool,
+    workloads: &'a [WorkloadSpec],
+}
+
 fn list(context: &Context, workloads: &[WorkloadSpec]) -> Result<Exit> {
     if context.json {
         let host = crate::host::fingerprint();
-        let document = serde_json::json!({
-            "schema": "bench-list/1", "host": host, "partial": false, "workloads": workloads
-        });
-        println!("{document}");
+        let listing = Listing { schema: "bench-list/1", host, partial: false, workloads };
+        println!("{}", serde_json::to_string(&listing)?);
         return Ok(Exit::Ok);
     }
     for spec in workloads {

@@ -13,9 +13,10 @@ use serde::Serialize;
 /// Explains this host: what measures well here, what does not, and the fix for each.
 ///
 /// Needs no tools, no libevent and no network, changes nothing, and takes some seconds.
-///
-/// Example: cargo xtask doctor --json | jq '.checks[] | select(.status != "ok") | .fix'
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask doctor
+  cargo xtask doctor --json | jq '.checks[] | select(.status != \"ok\") | .fix'")]
 pub(crate) struct Args {
     /// Be the program whose launches are compared: print the CPU time of fixed work.
     #[arg(long, hide = true)]

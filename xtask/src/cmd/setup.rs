@@ -12,9 +12,10 @@ use serde::Serialize;
 /// Prepares this machine: installs missing tools and fills libevent's source.
 ///
 /// Every verb does this for itself when needed; a second run finds nothing to do.
-///
-/// Example: cargo xtask setup --all
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask setup            what bench and test cannot do without
+  cargo xtask setup --all      what later verbs need and what is optional, too")]
 pub(crate) struct Args {
     /// Also what only later verbs need, and what all of them can do without.
     #[arg(long)]

@@ -1,0 +1,70 @@
+//! Derived state that is not what it was: noticed, never silently used.
+
+use crate::support::{QUICK, World};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+/// The build of the baseline, as a tiny run recorded it.
+fn build(world: &World) -> Value {
+    let document = world.run(&[QUICK, &["--json"]].concat()).expect_code(0).document();
+    document["sides"][0]["build"].clone()
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
+}
+
+#[test]
+fn a_tampered_library_is_noticed_and_built_again() {
+    let world = World::prepared();
+    let before = build(&world);
+    let library = world.work.join("builds").join(text(&before, "id")).join("cmake/lib/libevent_core.a");
+    let mut bytes = fs::read(&library).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&library, &bytes).unwrap();
+    let outcome = world.run(&[QUICK, &["--json"]].concat()).expect_code(0);
+    let outcome = outcome.expect_said(&["libevent_core.a is not what was built; building again"]);
+    assert_eq!(outcome.document()["sides"][0]["build"]["libraries"], before["libraries"], "the same bytes again");
+}
+
+#[test]
+fn an_edited_worktree_is_set_aside_and_never_built() {
+    let world = World::prepared();
+    let before = build(&world);
+    let variant = text(&before["variant"], "id").to_owned();
+    let file = world.work.join("variants").join(&variant).join("src/buffer.c");
+    let edited = fs::read_to_string(&file).unwrap() + "int edited_by_hand(void) { return 1; }\n";
+    fs::write(&file, &edited).unwrap();
+    fs::remove_dir_all(world.work.join("builds").join(text(&before, "id"))).unwrap();
+
+    let outcome = world.run(&[QUICK, &["--json"]].concat()).expect_code(0);
+    let outcome = outcome.expect_said(&[&variant, "set aside"]);
+    assert_eq!(outcome.document()["sides"][0]["build"]["libraries"], before["libraries"], "built from the right tree");
+    let aside: Vec<PathBuf> =
+        fs::read_dir(world.work.join("set-aside")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let kept = aside.iter().find(|folder| fs::read_to_string(folder.join("src/buffer.c")).is_ok_and(|t| t == edited));
+    fs::remove_dir_all(kept.expect("what was edited is kept")).unwrap();
+}
+
+#[test]
+fn a_damaged_header_is_tampering() {
+    /// Puts a file back however the test ends: the state is shared.
+    struct Restored(PathBuf, Vec<u8>);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            fs::write(&self.0, &self.1).unwrap();
+        }
+    }
+
+    let world = World::prepared();
+    let build = build(&world);
+    let folder = world.work.join("headers").join(&text(&build, "headers_sha256")[..16]);
+    let header = folder.join("event2/event.h");
+    let original = Restored(header.clone(), fs::read(&header).unwrap());
+    fs::write(&header, [&original.1[..], b"\n"].concat()).unwrap();
+    world.run(QUICK).expect_refusal(5, &[folder.to_str().unwrap(), "changed"]);
+    drop(original);
+    world.run(QUICK).expect_code(0);
+}
