@@ -190,7 +190,7 @@ mod tests {
         for number in 0..MOST_WORKERS + 3 {
             let path = folder.path().join(format!("{number:02}"));
             std::fs::create_dir(&path).unwrap();
-            let age = std::time::Duration::from_secs(1000 - number as u64);
+            let age = Duration::from_secs(1000 - number as u64);
             std::fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now() - age).unwrap();
         }
         prune(folder.path()).unwrap();

@@ -9,12 +9,11 @@ fn lists_workloads_and_measures_nothing() {
     let text = world.run(&["bench", "--list", "--workload", "evbuffer.*"]).expect_code(0).stdout;
     assert!(text.lines().all(|line| line.starts_with("evbuffer.")) && text.contains(TINY), "{text}");
     let outcome = world.run(&["bench", "--list", "--json"]).expect_code(0);
-    assert!(outcome.stdout.starts_with(r#"{"#), "{}", outcome.stdout);
     let document = outcome.document();
     assert_eq!((&document["schema"], &document["partial"]), (&"bench-list/1".into(), &false.into()));
     assert!(document["workloads"].as_array().unwrap().iter().any(|workload| workload["name"] == TINY));
     assert!(document["host"].is_object());
-    assert!(outcome.stdout.starts_with(r#"{"schema":"#), "the schema is the first field: {}", outcome.stdout);
+    assert!(outcome.stdout.starts_with(r#"{"schema":"bench-list/1""#), "the schema is the first field");
     assert!(!world.work.exists() && world.records().is_empty(), "nothing is built, nothing is kept");
 }
 

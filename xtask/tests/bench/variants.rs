@@ -85,7 +85,7 @@ fn a_patch_that_does_not_apply_is_refused() {
     let desk = Desk::new(&world);
     let patch = desk.patch("buffer.c", "int unused;");
     let context = fs::read_to_string(&patch).unwrap();
-    let last = context.lines().filter(|line| line.starts_with(' ') && line.trim() != "").next_back().unwrap();
+    let last = context.lines().rfind(|line| line.starts_with(' ') && line.trim() != "").unwrap();
     edit(&patch, &format!("\n{last}\n"), "\n something else\n");
     run(&world, &patch, &[]).expect_refusal(2, &["buffer.c.patch", "does not apply"]);
     fs::write(&patch, "no patch at all\n").unwrap();
