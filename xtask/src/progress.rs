@@ -2,7 +2,7 @@
 //! lines elsewhere.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Time between two plain lines of one step.
@@ -10,7 +10,8 @@ const PLAIN_LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Says once that something is about to be done, or was done.
 pub(crate) fn note(message: &str) {
-    eprintln!("{message}");
+    // Nobody reads it any more (`2>&1 | head`): no reason to end a run.
+    drop(writeln!(std::io::stderr(), "{message}"));
 }
 
 /// A step of known length.
@@ -46,7 +47,7 @@ impl Progress {
         } else if self.last_line.elapsed() >= PLAIN_LINE_EVERY {
             self.last_line = Instant::now();
             let left_s = self.started.elapsed().as_secs_f64() / self.done as f64 * (self.total - self.done) as f64;
-            eprintln!("{}: {}/{}, about {left_s:.0} s left", self.what, self.done, self.total);
+            note(&format!("{}: {}/{}, about {left_s:.0} s left", self.what, self.done, self.total));
         }
     }
 
@@ -54,7 +55,7 @@ impl Progress {
     pub(crate) fn note(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.println(message),
-            None => eprintln!("{message}"),
+            None => note(message),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::records::{self, RunFolder};
 use crate::report::table::{self, Style};
-use crate::report::{format, readme};
+use crate::report::{self, format, readme};
 use crate::setup::{self, Verb};
 use crate::{interrupt, lock, progress};
 use anyhow::{Context as _, Result};
@@ -95,28 +95,26 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let started_at = records::now();
     let options = Options::new(args, &prepared);
     let measured = run::run(context, &prepared, &selected, &options, &folder)?;
+    // Figures of something else than what was built are no results; the journal stays.
+    prepared.check_unchanged()?;
     let record = assemble::record(context, &prepared, &selected, &options, measured, &folder.id, &started_at);
-    deliver(context, args, &prepared, &record, folder)
+    deliver(context, args, &record, folder)
 }
 
 /// Prints the result, keeps the record, and tells by the exit code how it went.
-fn deliver(
-    context: &Context,
-    args: &Args,
-    prepared: &Prepared,
-    record: &BenchRecord,
-    folder: RunFolder,
-) -> Result<Exit> {
+fn deliver(context: &Context, args: &Args, record: &BenchRecord, folder: RunFolder) -> Result<Exit> {
     let place = folder.path.display().to_string();
     let terminal = table::full(record, Style::Terminal, Some(&place));
-    if context.json {
-        println!("{}", serde_json::to_string(record)?);
+    let printed = if context.json {
+        report::print(&(serde_json::to_string(record)? + "\n"))
     } else if args.markdown {
-        print!("{}", table::full(record, Style::Markdown, Some(&folder.id)));
+        report::print(&table::full(record, Style::Markdown, Some(&folder.id)))
     } else {
-        print!("{terminal}");
-    }
+        report::print(&terminal)
+    };
+    // Results that cannot be printed are kept, and results that cannot be kept were printed.
     let path = folder.finish(record, &terminal)?;
+    printed.with_context(|| format!("the record is {}", path.display()))?;
     progress::note(&format!("record: {}", path.display()));
     let failed = record.workloads.iter().filter(|result| result.error.is_some()).count();
     let originals_failed = record.parity.iter().filter(|row| row.error.is_some()).count();
@@ -129,7 +127,6 @@ fn deliver(
             progress::note(&format!("published; commit {}", names.join(" ")));
         }
     }
-    prepared.check_unchanged()?;
     Ok(match () {
         () if record.partial => Exit::Interrupted,
         () if failed + originals_failed > 0 => Exit::Failed,
@@ -150,17 +147,19 @@ fn list(context: &Context, workloads: &[WorkloadSpec]) -> Result<Exit> {
     if context.json {
         let host = crate::host::fingerprint();
         let listing = Listing { schema: "bench-list/1", host, partial: false, workloads };
-        println!("{}", serde_json::to_string(&listing)?);
+        report::print(&(serde_json::to_string(&listing)? + "\n"))?;
         return Ok(Exit::Ok);
     }
+    let mut text = String::new();
     for spec in workloads {
         let metric = match spec.metric {
             model::workload::Metric::CpuTime => "CPU time",
             model::workload::Metric::WallTime => "elapsed time",
         };
         let needs = spec.needs.as_ref().map_or(String::new(), |what| format!("; needs {what}"));
-        println!("{:44} {metric} of {}{needs}", spec.name, spec.event);
+        text.push_str(&format!("{:44} {metric} of {}{needs}\n", spec.name, spec.event));
     }
+    report::print(&text)?;
     eprintln!("{} workloads; batches of up to {} events", workloads.len(), largest_batch(workloads));
     Ok(Exit::Ok)
 }

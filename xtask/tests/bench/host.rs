@@ -164,6 +164,16 @@ fn a_full_disk_loses_no_results_and_leaves_no_half_written_record() {
     assert_eq!(left.len(), 1, "the journal stays");
 }
 
+#[test]
+fn a_work_folder_on_a_full_disk_is_said() {
+    let world = World::prepared();
+    let folder = world.folder.path().join("small");
+    let kept = world.folder.path().join("kept");
+    let Some(mut command) = on_own_disk(&world, "size=64k", &folder, &kept, QUICK) else { return };
+    command.env("LIBEVENT_PERF_WORK", &folder);
+    finish(command).expect_refusal(4, &["No space left on device"]);
+}
+
 /// The program with `--out folder`, where `folder` is a file system of its own, mounted with `options`
 /// in a name space that ends with the run; what it holds then is copied to `kept`. `None`, said
 /// loudly, on a host that permits no name spaces.

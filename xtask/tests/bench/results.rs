@@ -1,6 +1,6 @@
 //! A good run: what it prints, what it keeps, what it leaves alone.
 
-use crate::support::{QUICK, TINY, World, checkout, git};
+use crate::support::{QUICK, TINY, World, checkout, finish, git};
 use std::fs;
 
 /// Fields that DESIGN promises to scripts, with the type of their value in a run without errors.
@@ -90,6 +90,26 @@ fn markdown_is_a_table_for_a_pull_request() {
     assert!(text.contains("baseline: pristine"), "figures come with where they come from: {text}");
     let place = world.folder.path().to_str().unwrap();
     assert!(!text.contains(place), "no path of this machine in what is pasted elsewhere: {text}");
+}
+
+#[test]
+fn a_reader_that_went_away_or_a_full_disk_costs_no_record() {
+    let world = World::prepared();
+    // The streams of a test are always read; a shell gives them to somebody else.
+    let status = world.folder.path().join("status");
+    let run = |redirected: &str| {
+        let script = format!(r#"status=$0; {{ "$@"; echo $? > "$status"; }} {redirected}"#);
+        let before = ["-c", &script, status.to_str().unwrap(), env!("CARGO_BIN_EXE_xtask")];
+        let outcome = finish(world.wrapped("sh", &before, QUICK));
+        (fs::read_to_string(&status).unwrap(), outcome.stderr)
+    };
+    let (code, said) = run("> /dev/full");
+    assert_eq!(code, "4\n", "{said}");
+    assert!(said.contains("cannot print the results") && said.contains("the record is"), "{said}");
+    // A reader that ends before anything is printed.
+    assert_eq!(run("| true").0, "0\n");
+    assert_eq!(run("2>&1 | true").0, "0\n");
+    assert_eq!(world.records().iter().filter(|folder| folder.join("record.json").is_file()).count(), 3);
 }
 
 /// The checksum of a workload in config/workloads.toml.

@@ -1,9 +1,9 @@
 //! Derived state that is not what it was: noticed, never silently used.
 
-use crate::support::{QUICK, World};
+use crate::support::{QUICK, TINY, World, eventually};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The build of the baseline, as a tiny run recorded it.
 fn build(world: &World) -> Value {
@@ -30,6 +30,44 @@ fn a_tampered_library_is_noticed_and_built_again() {
 }
 
 #[test]
+fn a_library_that_changes_while_it_is_measured_voids_the_figures() {
+    let world = World::prepared();
+    let build = build(&world);
+    let library = world.work.join("builds").join(text(&build, "id")).join("cmake/lib/libevent_core.a");
+    let before = world.records().len();
+    let mut run = world.start(&["bench", "--launches", "5", "--workload", TINY]);
+    world.await_journal(&mut run, 1);
+    let original = Restored::now(&library);
+    // The date of the archive's first member: another file, of the same code.
+    let mut bytes = original.1.clone();
+    assert_eq!((&bytes[..8], bytes[24]), (&b"!<arch>\n"[..], b'0'));
+    bytes[24] = b'1';
+    fs::write(&library, bytes).unwrap();
+    run.wait().expect_refusal(5, &["libevent_core.a", "changed while it was measured", "void"]);
+    drop(original);
+    let records = world.records();
+    assert_eq!(records.len(), before + 1);
+    let whole = records.iter().filter(|folder| folder.join("record.json").exists()).count();
+    assert_eq!(whole, before, "void figures make no record");
+}
+
+#[test]
+fn a_build_cut_short_is_not_taken_for_a_finished_one() {
+    let world = World::prepared();
+    let before = build(&world);
+    let folder = world.work.join("builds").join(text(&before, "id"));
+    fs::remove_dir_all(&folder).unwrap();
+    let run = world.start(QUICK);
+    let compiled = || fs::read_to_string(folder.join("build.log")).is_ok_and(|log| log.contains("--build"));
+    assert!(eventually(compiled), "compiling does not begin");
+    run.signal(libc::SIGTERM);
+    run.wait().expect_refusal(130, &["interrupted"]);
+    assert!(!folder.join("build.json").exists(), "it is not finished");
+    let document = world.run(&[QUICK, &["--json"]].concat()).expect_code(0).document();
+    assert_eq!(document["sides"][0]["build"]["libraries"], before["libraries"], "the same bytes again");
+}
+
+#[test]
 fn an_edited_worktree_is_set_aside_and_never_built() {
     let world = World::prepared();
     let before = build(&world);
@@ -48,21 +86,28 @@ fn an_edited_worktree_is_set_aside_and_never_built() {
     fs::remove_dir_all(kept.expect("what was edited is kept")).unwrap();
 }
 
+/// Puts a file back however the test ends: the state is shared.
+struct Restored(PathBuf, Vec<u8>);
+
+impl Restored {
+    fn now(path: &Path) -> Restored {
+        Restored(path.to_owned(), fs::read(path).unwrap())
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        fs::write(&self.0, &self.1).unwrap();
+    }
+}
+
 #[test]
 fn a_damaged_header_is_tampering() {
-    /// Puts a file back however the test ends: the state is shared.
-    struct Restored(PathBuf, Vec<u8>);
-    impl Drop for Restored {
-        fn drop(&mut self) {
-            fs::write(&self.0, &self.1).unwrap();
-        }
-    }
-
     let world = World::prepared();
     let build = build(&world);
     let folder = world.work.join("headers").join(&text(&build, "headers_sha256")[..16]);
     let header = folder.join("event2/event.h");
-    let original = Restored(header.clone(), fs::read(&header).unwrap());
+    let original = Restored::now(&header);
     fs::write(&header, [&original.1[..], b"\n"].concat()).unwrap();
     world.run(QUICK).expect_refusal(5, &[folder.to_str().unwrap(), "changed"]);
     drop(original);

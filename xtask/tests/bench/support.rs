@@ -103,11 +103,11 @@ impl World {
         Running { child: command.spawn().unwrap(), stdout, stderr }
     }
 
-    /// Folders of runs, oldest first.
+    /// Folders of runs; their names begin with the second in which they were made.
     pub(crate) fn records(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.runs()) else { return vec![] };
         let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        folders.sort_by_key(|path| path.metadata().unwrap().created().unwrap());
+        folders.sort();
         folders
     }
 
