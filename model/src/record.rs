@@ -96,8 +96,10 @@ pub struct Harness {
 pub struct Side {
     /// Which.
     pub role: Role,
-    /// What.
+    /// What was timed.
     pub build: Build,
+    /// What instructions were counted on: the same variant for an instruction set that callgrind knows.
+    pub instructions_build: Option<Build>,
 }
 
 /// One workload on one side.

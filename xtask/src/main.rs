@@ -27,7 +27,7 @@ use exit::Exit;
 
 /// Makes libevent faster, and proves it.
 #[derive(Parser)]
-#[command(name = "cargo xtask", version, max_term_width = 110, after_help = exit::HELP)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 110, after_help = exit::HELP)]
 struct Cli {
     /// Print exactly one JSON document on standard output.
     #[arg(long, global = true)]

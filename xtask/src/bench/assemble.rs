@@ -2,6 +2,7 @@
 
 use super::prepare::Prepared;
 use super::run::{Measured, Options};
+use super::subject::Subject;
 use crate::context::Context;
 use crate::{git, host, records};
 use model::record::{BENCH_SCHEMA, BenchRecord, Harness, Role, Settings, Side, WorkloadResult};
@@ -49,11 +50,21 @@ pub(crate) fn record(
             rustc: code.rustc.clone(),
             user_workloads: code.user_workloads.iter().map(|path| path.display().to_string()).collect(),
         },
-        sides: prepared.subjects.iter().map(|s| Side { role: s.role, build: s.build.clone() }).collect(),
+        sides: sides(prepared),
         workloads: results(prepared, selected, &measured),
         parity: measured.parity,
         notes,
     }
+}
+
+fn sides(prepared: &Prepared) -> Vec<Side> {
+    let counted = |index: usize| prepared.instruction_builds.as_ref().and_then(|builds| builds.get(index)).cloned();
+    let side = |(index, subject): (usize, &Subject)| Side {
+        role: subject.role,
+        build: subject.build.clone(),
+        instructions_build: counted(index),
+    };
+    prepared.subjects.iter().enumerate().map(side).collect()
 }
 
 /// One result a workload and side, in the order of the manifest.

@@ -137,7 +137,9 @@ fn side_line(side: &Side) -> String {
         build.build_type,
         build.c_flags.join(" "),
         if build.tls { ", OpenSSL" } else { "" }
-    )
+    ) + &side.instructions_build.as_ref().map_or(String::new(), |counted| {
+        format!("; instructions counted on build {} with {}", counted.id, counted.c_flags[0])
+    })
 }
 
 fn name(result: &WorkloadResult) -> String {
