@@ -239,6 +239,11 @@ fn package_file(context: &Context, package: &Package) -> Result<PathBuf> {
     fetch.args(["fetch", "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
     let got = process::capture(&mut fetch, Duration::from_secs(300))?;
     if !got.status.success() {
+        if got.stderr.contains("failed to unpack package")
+            && let Ok(Some(file)) = cached(package)
+        {
+            return Err(damaged(&file, got.stderr.trim()));
+        }
         let message = format!(
             "cannot obtain libevent's source: ./libevent is empty and cargo cannot fetch the package {} {}:\n{}\nGive \
              cargo access to its registry, or run `git submodule update --init`, or use `--source PATH`",
@@ -248,22 +253,27 @@ fn package_file(context: &Context, package: &Package) -> Result<PathBuf> {
         );
         return Err(failure(Exit::Infrastructure, message));
     }
+    cached(package)?.ok_or_else(|| {
+        failure(
+            Exit::Infrastructure,
+            format!(
+                "cargo fetched {} {}, but its cache holds no package file of it (a vendored registry does not: it changes \
+                 the files). Fill ./libevent with `git submodule update --init`, or use `--source PATH`",
+                package.name, package.version
+            ),
+        )
+    })
+}
+
+/// The package file in cargo's cache, if it is there.
+fn cached(package: &Package) -> Result<Option<PathBuf>> {
     let name = format!("{}-{}.crate", package.name, package.version);
     let cache = cargo_home()?.join("registry/cache");
     let registries = std::fs::read_dir(&cache).with_context(|| format!("cannot read {}", cache.display()))?;
     let mut found: Vec<PathBuf> =
         registries.filter_map(|entry| Some(entry.ok()?.path().join(&name))).filter(|path| path.is_file()).collect();
     found.sort();
-    found.pop().ok_or_else(|| {
-        failure(
-            Exit::Infrastructure,
-            format!(
-                "cargo fetched {name}, but keeps no package file below {} (a vendored registry does not: it changes the \
-                 files). Fill ./libevent with `git submodule update --init`, or use `--source PATH`",
-                cache.display()
-            ),
-        )
-    })
+    Ok(found.pop())
 }
 
 fn cargo_home() -> Result<PathBuf> {

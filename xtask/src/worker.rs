@@ -68,6 +68,9 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     if let Ok(recorded) = std::fs::read_to_string(&sum)
         && files::sha256_file(&library).ok().as_deref() == Some(recorded.trim())
     {
+        // Its age is that of its last use: the other side's worker must not push it out.
+        let touched = std::fs::File::open(&folder).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        touched.with_context(|| format!("cannot write {}", folder.display()))?;
         return Ok(code(recorded.trim().to_owned()));
     }
 
@@ -103,7 +106,7 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     Ok(code(sha256))
 }
 
-/// Removes the workers that were compiled longest ago; each has some 30 MB, and every change of the
+/// Removes the workers that were used longest ago; each has some 30 MB, and every change of the
 /// harness makes a new one.
 fn prune(folder: &Path) -> Result<()> {
     let read = || -> std::io::Result<Vec<(std::time::SystemTime, PathBuf)>> {

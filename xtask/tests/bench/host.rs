@@ -44,38 +44,54 @@ fn a_changed_byte_in_the_pinned_source_is_tampering() {
 
 #[test]
 fn a_package_file_with_another_source_is_tampering() {
+    refuses_package(|file, scratch| {
+        tar(scratch, &["-xzf", file.to_str().unwrap()]);
+        let event = scratch.join(PACKAGE).join("libevent/event.c");
+        fs::write(&event, fs::read_to_string(&event).unwrap() + "/* not upstream's */\n").unwrap();
+        let changed = scratch.join("changed");
+        tar(scratch, &["-czf", changed.to_str().unwrap(), PACKAGE]);
+        fs::read(changed).unwrap()
+    });
+}
+
+#[test]
+fn a_package_file_cut_short_is_tampering() {
+    refuses_package(|file, _| {
+        let whole = fs::read(file).unwrap();
+        whole[..whole.len() / 2].to_vec()
+    });
+}
+
+/// The package that carries the pinned source.
+const PACKAGE: &str = "libevent-sys-0.4.0";
+
+/// Runs with cargo's own folders as they are, but with a package file that `damage` makes of the real one.
+fn refuses_package(damage: impl FnOnce(&Path, &Path) -> Vec<u8>) {
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).unwrap();
     let registries = fs::read_dir(cargo_home.join("registry/cache")).into_iter().flatten().flatten();
-    let name = "libevent-sys-0.4.0";
-    let packed = |registry: &fs::DirEntry| registry.path().join(format!("{name}.crate"));
-    let Some(registry) = registries.into_iter().find(|registry| packed(registry).is_file()) else {
-        eprintln!("NOT RUN: cargo's cache has no {name}.crate to damage");
+    let file_name = format!("{PACKAGE}.crate");
+    let Some(registry) = registries.into_iter().find(|registry| registry.path().join(&file_name).is_file()) else {
+        eprintln!("NOT RUN: cargo's cache has no {file_name} to damage");
         return;
     };
-
-    // cargo's folders with everything as it is but one file in one package.
     let home = scratch();
     let cache = home.path().join("registry/cache").join(registry.file_name());
     fs::create_dir_all(&cache).unwrap();
     symlink(cargo_home.join("registry/index"), home.path().join("registry/index")).unwrap();
-    for package in fs::read_dir(registry.path()).unwrap().flatten() {
+    for package in fs::read_dir(registry.path()).unwrap().flatten().filter(|p| p.file_name() != *file_name) {
         symlink(package.path(), cache.join(package.file_name())).unwrap();
     }
     let unpacked = scratch();
-    tar(unpacked.path(), &["-xzf", packed(&registry).to_str().unwrap()]);
-    let event = unpacked.path().join(name).join("libevent/event.c");
-    fs::write(&event, fs::read_to_string(&event).unwrap() + "/* not upstream's */\n").unwrap();
-    let damaged = cache.join(format!("{name}.crate"));
-    fs::remove_file(&damaged).unwrap();
-    tar(unpacked.path(), &["-czf", damaged.to_str().unwrap(), name]);
+    fs::write(cache.join(&file_name), damage(&registry.path().join(&file_name), unpacked.path())).unwrap();
 
     let root = scratch();
     copy_workspace(root.path());
     let world = World::empty_at(root.path());
     let mut command = world.command(QUICK);
     command.env("CARGO_HOME", home.path()).env("CARGO_NET_OFFLINE", "true");
-    finish(command).expect_refusal(5, &["libevent-sys-0.4.0.crate", "9b59b8aec360", "Nothing was changed"]);
+    let file = cache.join(&file_name);
+    finish(command).expect_refusal(5, &[file.to_str().unwrap(), "Nothing was changed", "Remove that file"]);
     assert!(fs::read_dir(root.path().join("libevent")).unwrap().next().is_none(), "still empty");
     assert!(world.scratch_folders("fill-").is_empty(), "nothing half-written");
 }

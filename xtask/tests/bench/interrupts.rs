@@ -1,6 +1,6 @@
 //! Runs that end early, and runs that meet.
 
-use crate::support::{QUICK, TINY, World};
+use crate::support::{QUICK, TINY, World, eventually};
 use serde_json::Value;
 use std::fs;
 
@@ -47,6 +47,7 @@ fn a_killed_run_keeps_its_launches_and_the_next_one_cleans_up() {
     let world = World::prepared();
     let mut run = world.start(&[ENDLESS, &["--workload", "http.keepalive.small.c1"]].concat());
     let journal = world.await_journal(&mut run, 3);
+    assert!(eventually(|| !world.workers().is_empty()), "workers can be seen while they run");
     run.signal(libc::SIGKILL);
     assert_eq!(run.wait().code, None, "ended by the signal");
     world.assert_no_worker_is_left();

@@ -133,15 +133,16 @@ impl World {
         }
     }
 
-    /// Fails unless every process that ran a worker linked in the work folder is gone soon.
+    /// Programs of running processes that were linked in the work folder.
+    pub(crate) fn workers(&self) -> Vec<PathBuf> {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let programs = processes.filter_map(|entry| fs::read_link(entry.path().join("exe")).ok());
+        programs.filter(|program| program.starts_with(&self.work)).collect()
+    }
+
+    /// Fails unless every worker is gone soon.
     pub(crate) fn assert_no_worker_is_left(&self) {
-        let left = || -> Vec<String> {
-            let processes = fs::read_dir("/proc").unwrap().flatten();
-            let programs = processes.filter_map(|entry| fs::read_link(entry.path().join("exe")).ok());
-            let ours = programs.filter(|program| program.starts_with(&self.work));
-            ours.map(|program| program.display().to_string()).collect()
-        };
-        assert!(eventually(|| left().is_empty()), "still running: {:?}", left());
+        assert!(eventually(|| self.workers().is_empty()), "still running: {:?}", self.workers());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Workloads that crash, hang, lie or do not compile: each is an error of its own, the rest goes on.
 
-use crate::support::{TINY, World, checkout, scratch};
+use crate::support::{TINY, World, checkout};
 use serde_json::Value;
 use std::fs;
 
@@ -44,8 +44,8 @@ fn hostile_workloads_are_errors_with_their_causes_and_the_good_ones_have_figures
 #[test]
 fn a_workload_file_that_does_not_compile_shows_the_compilers_message() {
     let world = World::prepared();
-    let folder = scratch();
-    let file = folder.path().join("broken.c");
+    // Always the same path: a worker is kept for each.
+    let file = world.work.with_file_name("broken.c");
     fs::write(&file, "#include <bench_workload.h>\n\nthis is no C;\n").unwrap();
     world
         .run(&["bench", "--quick", "--workload-file", file.to_str().unwrap()])
