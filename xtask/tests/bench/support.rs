@@ -36,6 +36,9 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("scratch-").tempdir_in(base()).unwrap()
 }
 
+/// The build of the baseline, as the first run of this process recorded it.
+static BUILT: OnceLock<Value> = OnceLock::new();
+
 /// A workspace, the state that the program derives from it, and a folder for records.
 pub(crate) struct World {
     /// The workspace.
@@ -51,13 +54,16 @@ pub(crate) struct World {
 impl World {
     /// The checkout with the shared state, in which everything is built.
     pub(crate) fn prepared() -> World {
-        static BUILT: OnceLock<()> = OnceLock::new();
         let turn = File::create(base().join("turn")).unwrap();
         turn.lock().unwrap();
         let world = World { root: checkout(), work: base().join("work"), folder: scratch(), _turn: Some(turn) };
         // The turn is held: only one thread gets here at a time.
-        BUILT.get_or_init(|| drop(world.run(QUICK).expect_code(0)));
-        world
+        BUILT.get_or_init(|| {
+            let document = world.run(&[QUICK, &["--json"]].concat()).expect_code(0).document();
+            document["sides"][0]["build"].clone()
+        });
+        // Without the record of the run above.
+        World { folder: scratch(), ..world }
     }
 
     /// The same state for a copy of the workspace.
@@ -69,6 +75,11 @@ impl World {
     pub(crate) fn empty_at(root: &Path) -> World {
         let folder = scratch();
         World { root: root.to_owned(), work: folder.path().join("work"), folder, _turn: None }
+    }
+
+    /// The baseline's build in prepared state.
+    pub(crate) fn build(&self) -> &'static Value {
+        BUILT.get().expect("the state is prepared")
     }
 
     /// Where records of runs go.
