@@ -1,6 +1,7 @@
 //! libevent's own benchmark programs, unmodified, beside our workloads: interleaved, in one run.
 
 use super::launches::Pair;
+use super::run::Options;
 use super::subject::Subject;
 use crate::context::Context;
 use crate::exit::{Exit, exit_of};
@@ -19,8 +20,8 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Pairs of launches; each takes some hundredths of a second.
-const PAIRS: u32 = 12;
+/// Pairs of launches, and fewer with `--quick`; six are the fewest that give an interval.
+const PAIRS: (u32, u32) = (12, 6);
 /// Most time for one launch of an original; `bench` spins for ever when an event is lost.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Figures that `bench` and `bench_cascade` print; the first is cold and left out.
@@ -101,9 +102,10 @@ pub(crate) fn parity(
     context: &Context,
     subject: &Subject,
     selected: &[WorkloadSpec],
-    seed: u64,
+    options: &Options,
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<Parity>> {
+    let pairs = if options.quick { PAIRS.1 } else { PAIRS.0 };
     let pairs_of: Vec<(&Original, &WorkloadSpec)> = ORIGINALS
         .iter()
         .filter_map(|original| Some((original, selected.iter().find(|spec| spec.name == original.workload)?)))
@@ -112,9 +114,9 @@ pub(crate) fn parity(
     if rows.is_empty() {
         return Ok(rows);
     }
-    let mut progress = Progress::new("libevent's own programs", u64::from(PAIRS) * rows.len() as u64);
-    for number in 0..PAIRS {
-        let pair = Pair::draw(seed, number);
+    let mut progress = Progress::new("libevent's own programs", u64::from(pairs) * rows.len() as u64);
+    for number in 0..pairs {
+        let pair = Pair::draw(options.seed, number);
         let worker = subject.link(context, pair.layout_seed)?;
         for ((original, spec), row) in pairs_of.iter().zip(&mut rows) {
             progress.step(&row.program);

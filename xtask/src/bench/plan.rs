@@ -9,8 +9,9 @@ pub(crate) const LAUNCH_TIME: Duration = Duration::from_millis(200);
 pub(crate) const LAUNCHES: u32 = 10;
 /// Launches of each side with `--quick`.
 pub(crate) const QUICK_LAUNCHES: u32 = 3;
-/// What `--quick` may take for its launches; the rest of its minute goes to checks, counts and links.
-const QUICK_BUDGET: Duration = Duration::from_secs(30);
+/// What `--quick` may take for its launches with one side and with two; the rest of its minute goes to
+/// checks, counts and links, which every side needs.
+const QUICK_BUDGETS: [Duration; 2] = [Duration::from_secs(27), Duration::from_secs(16)];
 /// Fewest batches of a launch: a median needs some.
 const FEWEST_BATCHES: u64 = 5;
 /// Most batches of a launch: records stay readable.
@@ -40,7 +41,8 @@ pub(crate) struct Batches {
 pub(crate) fn quick_launch_time(costs: &[Cost], sides: u32, launches: u32) -> Duration {
     let each_side_launches = f64::from(sides * launches);
     let overhead: f64 = costs.iter().map(|cost| cost.overhead.as_secs_f64() * each_side_launches).sum();
-    let work = (QUICK_BUDGET.as_secs_f64() - overhead).max(0.0) / (1.0 + WARM_UP_SHARE);
+    let budget = QUICK_BUDGETS[usize::from(sides > 1)];
+    let work = (budget.as_secs_f64() - overhead).max(0.0) / (1.0 + WARM_UP_SHARE);
     let each = work / (each_side_launches * costs.len().max(1) as f64);
     Duration::from_secs_f64(each).clamp(Duration::from_millis(5), LAUNCH_TIME)
 }
@@ -83,7 +85,9 @@ mod tests {
         let costs = vec![cost(2000, 5); 80];
         let each = quick_launch_time(&costs, 1, QUICK_LAUNCHES);
         let total = (each.as_secs_f64() * 1.2 + 0.005) * 240.0;
-        assert!(total <= QUICK_BUDGET.as_secs_f64() + 1.0 && total > QUICK_BUDGET.as_secs_f64() * 0.5, "{total}");
+        let budget = QUICK_BUDGETS[0].as_secs_f64();
+        assert!(total <= budget + 1.0 && total > budget * 0.5, "{total}");
+        assert!(quick_launch_time(&costs, 2, QUICK_LAUNCHES) < each / 2, "two sides share less");
         assert_eq!(quick_launch_time(&vec![cost(1, 500); 80], 2, 3), Duration::from_millis(5));
         assert_eq!(quick_launch_time(&costs[..1], 1, 3), LAUNCH_TIME);
     }

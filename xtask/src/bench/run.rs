@@ -96,8 +96,7 @@ impl Run<'_> {
         self.time(&costs, measured)?;
         self.count(measured)?;
         let baseline = &self.prepared.subjects[0];
-        measured.parity =
-            originals::parity(self.context, baseline, self.selected, self.options.seed, &self.surroundings)?;
+        measured.parity = originals::parity(self.context, baseline, self.selected, self.options, &self.surroundings)?;
         Ok(())
     }
 

@@ -96,6 +96,8 @@ fn parity(rows: &[Parity], style: Style) -> String {
 pub(crate) fn provenance(record: &BenchRecord, folder: Option<&str>) -> String {
     let mut lines: Vec<String> = record.sides.iter().map(side_line).collect();
     let settings = &record.settings;
+    let mut workers: Vec<&str> = record.harness.worker_sha256.values().map(|sum| &sum[..12]).collect();
+    workers.dedup();
     lines.push(format!("host {}: {}", record.host.id, record.host.summary()));
     lines.push(format!(
         "{} launches of {} ms a side in fresh processes on CPU {}, each with another order of functions (seed {}); \
@@ -104,7 +106,7 @@ pub(crate) fn provenance(record: &BenchRecord, folder: Option<&str>) -> String {
         settings.launch_time_ms,
         settings.worker_cpu,
         settings.seed,
-        record.harness.worker_sha256.values().map(|sum| &sum[..12]).collect::<Vec<_>>().join(" and "),
+        workers.join(" and "),
         settings.syscalls_source.as_deref().unwrap_or("nothing here"),
         settings.instructions_source.as_deref().unwrap_or("nothing (--instructions)"),
         settings.sandbox,
