@@ -108,7 +108,7 @@ impl Session {
     /// Does `count` batches and returns their samples.
     pub(crate) fn batches(&mut self, count: u64) -> Result<Batches> {
         self.send(&format!("batches {count}\n"))?;
-        match self.read(&format!("{count} batches"))? {
+        match self.read("an answer to a request for batches")? {
             Message::Batches(batches) if batches.samples.len() as u64 == count => Ok(batches),
             Message::Batches(batches) => bail!("the worker did {} of {count} batches", batches.samples.len()),
             other => bail!("the worker answered {other:?} to a request for batches"),
@@ -135,7 +135,7 @@ impl Session {
     }
 
     fn counted(&mut self, count: u64) -> Result<Counted> {
-        match self.read(&format!("{count} counted batches"))? {
+        match self.read("an answer to a request for counted batches")? {
             Message::Counted(counted) if counted.batches == count => Ok(counted),
             other => bail!("the worker answered {other:?} to a request for {count} counted batches"),
         }

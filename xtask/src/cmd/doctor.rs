@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::host::checks::{self, Check, Scene, Status};
 use crate::host::{self, noise};
-use crate::interrupt;
+use crate::{interrupt, report};
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use model::host::HostFingerprint;
@@ -48,9 +48,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let partial = interrupt::asked();
     if context.json {
         let document = Document { schema: "doctor/1", host: &host, partial, can_measure, checks: &checks };
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        report::print(&(serde_json::to_string_pretty(&document)? + "\n"))?;
     } else {
-        print(&host, &checks, can_measure);
+        report::print(&text(&host, &checks, can_measure))?;
     }
     Ok(match (partial, can_measure) {
         (true, _) => Exit::Interrupted,
@@ -59,22 +59,23 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     })
 }
 
-fn print(host: &HostFingerprint, checks: &[Check], can_measure: bool) {
-    println!("host {}: {}", host.id, host.summary());
+fn text(host: &HostFingerprint, checks: &[Check], can_measure: bool) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     for check in checks {
         table.add_row([word(check.status), check.name, check.shown.as_str()]);
     }
-    println!("{table}");
     let wanting: Vec<&Check> = checks.iter().filter(|check| check.status != Status::Ok).collect();
-    for check in &wanting {
-        println!("\n{}: {}", check.name, check.shown);
-        println!("  why: {}", check.why);
-        println!("  fix: {}", check.fix.as_deref().unwrap_or("unknown"));
-    }
+    let explained: String = wanting
+        .iter()
+        .map(|check| {
+            let fix = check.fix.as_deref().unwrap_or("unknown");
+            format!("\n{}: {}\n  why: {}\n  fix: {fix}\n", check.name, check.shown, check.why)
+        })
+        .collect();
     let verdict = if can_measure { "measuring is possible" } else { "measuring is NOT possible" };
-    println!("\n{} of {} checks are ok; {verdict}", checks.len() - wanting.len(), checks.len());
+    let counts = format!("{} of {} checks are ok; {verdict}", checks.len() - wanting.len(), checks.len());
+    format!("host {}: {}\n{table}\n{explained}\n{counts}\n", host.id, host.summary())
 }
 
 fn word(status: Status) -> &'static str {

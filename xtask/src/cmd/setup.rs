@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::setup::{self, Report};
-use crate::{host, interrupt, lock, source};
+use crate::{host, interrupt, lock, report, source};
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use model::host::HostFingerprint;
@@ -53,20 +53,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     interrupt::install()?;
     let verbs = if args.all { setup::ALL } else { setup::TODAY };
     let _lock = lock::take(context, "setup")?;
-    let report = setup::ensure_all(verbs, args.all, context)?;
+    let found = setup::ensure_all(verbs, args.all, context)?;
     let source = source::ensure_pinned(context)?;
     let document = Document {
         schema: "setup/1",
         host: host::fingerprint(),
-        partial: !report.failed.is_empty(),
-        changed: !report.installed.is_empty() || source.how.starts_with("filled"),
-        tools: lines(&report),
+        partial: !found.failed.is_empty(),
+        changed: !found.installed.is_empty() || source.how.starts_with("filled"),
+        tools: lines(&found),
         source,
     };
     if context.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        report::print(&(serde_json::to_string_pretty(&document)? + "\n"))?;
     } else {
-        print(&document);
+        report::print(&text(&document))?;
     }
     Ok(if document.partial { Exit::Infrastructure } else { Exit::Ok })
 }
@@ -88,7 +88,7 @@ fn lines(report: &Report) -> Vec<Line> {
     here.chain(absent).collect()
 }
 
-fn print(document: &Document) {
+fn text(document: &Document) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["tool", "version", "", "where"]);
@@ -99,16 +99,15 @@ fn print(document: &Document) {
     }
     let source = &document.source;
     table.add_row(["libevent", &source.source.label, source.how, &source.source.tree]);
-    println!("{table}");
-    for line in &document.tools {
-        if let Some(error) = &line.error {
-            println!("\n{} was not installed: {error}", line.name);
-        }
+    let mut text = format!("{table}\n");
+    for (line, error) in document.tools.iter().filter_map(|line| Some((line, line.error.as_ref()?))) {
+        text += &format!("\n{} was not installed: {error}\n", line.name);
     }
     if document.tools.iter().any(|line| line.status == "missing") {
-        println!("what is missing is optional; `cargo xtask setup --all` installs it");
+        text += "what is missing is optional; `cargo xtask setup --all` installs it\n";
     }
     if !document.changed && !document.partial {
-        println!("nothing was to do");
+        text += "nothing was to do\n";
     }
+    text
 }

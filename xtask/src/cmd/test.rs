@@ -3,12 +3,12 @@
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::process::{self, Group};
-use crate::report::readme;
+use crate::report::{self, readme};
 use crate::setup::{self, Verb};
 use crate::{host, interrupt, lock, progress, source};
 use anyhow::{Context as _, Result};
+use model::host::HostFingerprint;
 use serde::Serialize;
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -141,23 +141,33 @@ fn perform(step: &Step, context: &Context) -> Result<()> {
     }
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    host: HostFingerprint,
+    /// A step was not run.
+    partial: bool,
+    steps: &'a [Outcome],
+}
+
 fn report(context: &Context, outcomes: &[Outcome]) -> Result<Exit> {
     let count = |verdict: &str| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
     let (passed, failed, not_run) = (count("pass"), count("fail"), count("not-run"));
-    if context.json {
-        let document = serde_json::json!({
-            "schema": "test/1", "host": host::fingerprint(), "partial": not_run > 0, "steps": outcomes
-        });
-        println!("{document}");
+    let text = if context.json {
+        let document = Document { schema: "test/1", host: host::fingerprint(), partial: not_run > 0, steps: outcomes };
+        serde_json::to_string(&document)? + "\n"
     } else {
-        let mut out = std::io::stdout().lock();
-        writeln!(out)?;
-        for outcome in outcomes {
-            let why = outcome.error.as_ref().map_or(String::new(), |error| format!("  {error}"));
-            writeln!(out, "{:12} {:8} {:6.1} s{why}", outcome.name, outcome.verdict, outcome.seconds)?;
-        }
-        writeln!(out, "{passed} passed, {failed} failed, {not_run} skipped")?;
-    }
+        let lines: String = outcomes
+            .iter()
+            .map(|outcome| {
+                let why = outcome.error.as_ref().map_or(String::new(), |error| format!("  {error}"));
+                format!("{:12} {:8} {:6.1} s{why}\n", outcome.name, outcome.verdict, outcome.seconds)
+            })
+            .collect();
+        format!("\n{lines}{passed} passed, {failed} failed, {not_run} skipped\n")
+    };
+    report::print(&text)?;
     Ok(match (failed, not_run) {
         (_, 1..) => Exit::Interrupted,
         (1.., _) => Exit::Failed,

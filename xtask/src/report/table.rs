@@ -25,7 +25,9 @@ pub(crate) fn full(record: &BenchRecord, style: Style, folder: Option<&str>) -> 
         text.push_str("\nlibevent's own programs, unmodified, beside our workloads, interleaved in this run:\n\n");
         text.push_str(&parity(&record.parity, style));
     }
-    let errors: Vec<String> = record.workloads.iter().filter_map(error_line).collect();
+    let failed_originals =
+        record.parity.iter().filter_map(|row| Some(format!("{}: {}", row.program, row.error.as_ref()?)));
+    let errors: Vec<String> = record.workloads.iter().filter_map(error_line).chain(failed_originals).collect();
     if !errors.is_empty() {
         text.push_str(&format!("\nErrors ({}):\n\n", errors.len()));
         errors.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
@@ -83,7 +85,7 @@ fn parity(rows: &[Parity], style: Style) -> String {
             row.unit.clone(),
             figure(row.original_median),
             figure(row.ours_median),
-            row.error.as_ref().map_or(difference, |error| format!("error: {error}")),
+            if row.error.is_some() { "error, below".to_owned() } else { difference },
         ]
     });
     let mut text = draw(&header, lines.collect(), style);
