@@ -181,7 +181,7 @@ fn build_headers(context: &Context, build: &Build) -> Result<()> {
 
 /// Public headers of the source and those that CMake generated, in one folder.
 fn stage_headers(context: &Context, source: &Path, cmake: &Path) -> Result<tempfile::TempDir> {
-    let staged = tempfile::Builder::new().prefix("headers-").tempdir_in(&context.work)?;
+    let staged = context.scratch("headers-")?;
     files::copy_tree(&source.join("include"), staged.path())?;
     files::copy_tree(&cmake.join("include"), staged.path())?;
     Ok(staged)

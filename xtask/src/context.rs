@@ -40,6 +40,22 @@ impl Context {
         })
     }
 
+    /// A new folder that goes with the returned value. One that a killed run left is removed by the
+    /// next run that takes the lock.
+    pub(crate) fn scratch(&self, prefix: &str) -> Result<tempfile::TempDir> {
+        let folder = self.scratch_folder();
+        let make = || {
+            std::fs::create_dir_all(&folder)?;
+            tempfile::Builder::new().prefix(prefix).tempdir_in(&folder)
+        };
+        make().with_context(|| format!("cannot make a folder in {}", folder.display()))
+    }
+
+    /// Where scratch folders are; nothing else is in there.
+    pub(crate) fn scratch_folder(&self) -> PathBuf {
+        self.work.join("scratch")
+    }
+
     /// A configuration file of the workspace.
     pub(crate) fn config(&self, name: &str) -> Result<String> {
         let path = self.root.join("config").join(name);

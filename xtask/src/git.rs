@@ -3,6 +3,7 @@
 use crate::exit::{Exit, failure};
 use crate::process;
 use anyhow::{Context as _, Result, bail};
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +12,21 @@ use std::time::Duration;
 const LOCAL: Duration = Duration::from_secs(120);
 /// A fetch over a network.
 const FETCH: Duration = Duration::from_secs(600);
+
+/// Variables that would make git work on another repository than the one it is told.
+const OF_A_REPOSITORY: &[&str] = &[
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_DEFAULT_HASH",
+    "GIT_TEMPLATE_DIR",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+];
 
 /// Author, committer and dates of every commit of ours, so that its hash is the same everywhere.
 const IDENTITY: &[(&str, &str)] = &[
@@ -23,8 +39,18 @@ const IDENTITY: &[(&str, &str)] = &[
 ];
 
 /// Settings that would change what a file's content hashes to.
-const PLAIN: &[&str] =
-    &["-c", "core.autocrlf=false", "-c", "core.fileMode=true", "-c", "safe.directory=*", "-c", "gc.auto=0"];
+const PLAIN: &[&str] = &[
+    "-c",
+    "core.autocrlf=false",
+    "-c",
+    "core.fileMode=true",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "safe.directory=*",
+    "-c",
+    "gc.auto=0",
+];
 
 /// A bare repository that only this harness writes to.
 pub(crate) struct Store {
@@ -37,7 +63,7 @@ impl Store {
         let dir = work.join("store.git");
         if !dir.join("HEAD").is_file() {
             std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-            run(hermetic(&mut Command::new("git")).args(["init", "--quiet", "--bare"]).arg(&dir))?;
+            run(hermetic(&mut Command::new("git")).args(["init", "--quiet", "--bare", "--template=", "--object-format=sha1"]).arg(&dir))?;
         }
         Ok(Store { dir })
     }
@@ -45,9 +71,18 @@ impl Store {
     /// Takes the files of a folder into the store and returns their tree hash. Nothing is written to
     /// the folder. In a repository, tracked files and those not ignored count; elsewhere, all.
     pub(crate) fn import(&self, folder: &Path) -> Result<String> {
+        self.import_files(folder, &own_files(folder)?)
+    }
+
+    /// The same with every file, ignored or not: what a compiler would find in the folder.
+    pub(crate) fn import_everything(&self, folder: &Path) -> Result<String> {
+        self.import_files(folder, EVERYTHING)
+    }
+
+    fn import_files(&self, folder: &Path, files: &[u8]) -> Result<String> {
         let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
         let names = scratch.path().join("names");
-        std::fs::write(&names, own_files(folder)?)?;
+        std::fs::write(&names, files)?;
         let git = |args: &[&str]| {
             let mut command = self.git();
             let index = scratch.path().join("index");
@@ -68,13 +103,13 @@ impl Store {
         run(self.git().args(["commit-tree", "--no-gpg-sign", "-p", parent, "-m", message, tree]))
     }
 
-    /// Applies a patch to a tree, strictly: every hunk where it says, no fuzz, no partial result.
+    /// Applies a patch to a tree, strictly: every hunk on the line it says, no fuzz, no partial result.
     pub(crate) fn apply(&self, tree: &str, patch: &Path) -> Result<String> {
         let scratch = tempfile::tempdir()?;
         let index = scratch.path().join("index");
         run(self.git().env("GIT_INDEX_FILE", &index).args(["read-tree", tree]))?;
         let mut apply = self.git();
-        apply.env("GIT_INDEX_FILE", &index).args(["apply", "--cached", "--whitespace=nowarn"]).arg(patch);
+        apply.env("GIT_INDEX_FILE", &index).args(["apply", "--cached", "--verbose", "--whitespace=nowarn"]).arg(patch);
         let got = process::capture(&mut apply, LOCAL)?;
         if !got.status.success() {
             let message = format!(
@@ -82,6 +117,15 @@ impl Store {
                 patch.display(),
                 &tree[..12],
                 got.stderr.trim()
+            );
+            return Err(failure(Exit::Failed, message));
+        }
+        // Git lets a hunk apply some lines off, which may be another place than its author meant.
+        if let Some(moved) = got.stderr.lines().find(|line| line.starts_with("Hunk #") && line.contains("(offset ")) {
+            let message = format!(
+                "{} does not apply exactly to tree {}: {moved}; make the patch anew on that source",
+                patch.display(),
+                &tree[..12]
             );
             return Err(failure(Exit::Failed, message));
         }
@@ -99,23 +143,37 @@ impl Store {
     /// Fetches a revision of another repository and returns (its commit, the commit's tree). The
     /// user's own git settings apply here: proxies and credentials are theirs.
     pub(crate) fn fetch(&self, repository: &str, revision: &str) -> Result<(String, String)> {
+        // A name that no other fetch has: what it holds afterwards is what this one brought.
+        let reference = format!("refs/harness/{:016x}", RandomState::new().hash_one(revision));
         let mut command = Command::new("git");
+        for name in OF_A_REPOSITORY {
+            command.env_remove(name);
+        }
+        if std::env::var_os("GIT_SSH_COMMAND").is_none() {
+            // Nobody could answer: the child is in a group of its own, in the background.
+            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+        }
         command
-            .args(["-c", "safe.directory=*", "-c", "gc.auto=0", "--git-dir"])
-            .arg(&self.dir)
             .env("GIT_TERMINAL_PROMPT", "0")
-            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap="]);
+            .args(["-c", "safe.directory=*", "-c", "gc.auto=0", "-c", "core.hooksPath=/dev/null", "--git-dir"])
+            .arg(&self.dir)
+            .args(["fetch", "--quiet", "--no-tags", "--update-shallow", "--no-write-fetch-head", "--refmap="]);
         if Path::new(repository).exists() {
             command
                 .args(["--upload-pack", "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true upload-pack"]);
         }
-        command.arg(repository).arg(format!("+{revision}:refs/harness/fetched"));
+        command.args(["--", repository]).arg(format!("+{revision}:{reference}"));
         let got = process::capture(&mut command, FETCH)?;
-        if !got.status.success() {
+        let fetched = self.rev_parse(&format!("{reference}^{{commit}}"));
+        let (true, Ok(commit)) = (got.status.success(), fetched) else {
             let message = format!("cannot fetch {revision} of {repository}: {}", got.stderr.trim());
             return Err(failure(Exit::Usage, message));
+        };
+        run(self.git().args(["update-ref", "-d", &reference]))?;
+        let full_hash = revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if full_hash && commit != revision.to_ascii_lowercase() {
+            bail!("asked {repository} for {revision} and got {commit}");
         }
-        let commit = self.rev_parse("refs/harness/fetched^{commit}")?;
         let tree = self.rev_parse(&format!("{commit}^{{tree}}"))?;
         Ok((commit, tree))
     }
@@ -139,6 +197,13 @@ impl Store {
     /// What differs between two trees, as `model::patch::parse_raw_diff` reads it.
     pub(crate) fn raw_diff(&self, one: &str, other: &str) -> Result<String> {
         run(self.git().args(["diff-tree", "-r", "--raw", "-z", "--no-renames", one, other]))
+    }
+
+    /// Places of a tree where another repository belongs.
+    pub(crate) fn submodules(&self, tree: &str) -> Result<Vec<String>> {
+        let entries = run(self.git().args(["ls-tree", "-r", tree]))?;
+        let linked = entries.lines().filter(|line| line.starts_with("160000 "));
+        Ok(linked.filter_map(|line| Some(line.split_once('\t')?.1.to_owned())).collect())
     }
 
     /// Names of the files of a tree.
@@ -175,10 +240,13 @@ pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
     Some((commit, !changes.is_empty()))
 }
 
+/// The list of files that stands for the whole folder.
+const EVERYTHING: &[u8] = b".\0";
+
 /// Names of the files that make up a source folder, each ended by NUL.
 fn own_files(folder: &Path) -> Result<Vec<u8>> {
     if !folder.join(".git").exists() {
-        return Ok(b".\0".to_vec());
+        return Ok(EVERYTHING.to_vec());
     }
     let mut command = Command::new("git");
     hermetic(&mut command).args(PLAIN).arg("-C").arg(folder);
@@ -188,12 +256,13 @@ fn own_files(folder: &Path) -> Result<Vec<u8>> {
     Ok(names.flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect())
 }
 
-/// No settings of the user or the system, no prompts, no repository from the environment.
+/// No settings of the user or the system, no prompts, nothing from the environment.
 fn hermetic(command: &mut Command) -> &mut Command {
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS"] {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
         command.env_remove(name);
     }
     command
+        .env("LC_ALL", "C")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_ATTR_NOSYSTEM", "1")

@@ -6,9 +6,6 @@ use anyhow::{Context as _, Result};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 
-/// Names of scratch folders begin with one of these.
-const SCRATCH: &[&str] = &["links-", "fill-", "headers-"];
-
 /// Held until dropped; the kernel releases it when the process dies, however it dies.
 pub(crate) struct Lock {
     _file: File,
@@ -51,13 +48,11 @@ pub(crate) fn take(context: &Context, verb: &str) -> Result<Lock> {
 
 /// Scratch folders that a killed run left: with the lock held, nobody uses them.
 fn sweep(context: &Context) -> Result<()> {
-    for entry in std::fs::read_dir(&context.work)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if SCRATCH.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            let path = entry.path();
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    let folder = context.scratch_folder();
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -108,6 +108,10 @@ pub(crate) fn resolve(context: &Context, asked: Option<&str>) -> Result<Source> 
         );
         return Err(failure(Exit::Usage, message));
     }
+    if let Some(place) = store.submodules(&tree)?.first() {
+        let message = format!("--source {asked} holds a submodule at {place}; give a source that stands alone");
+        return Err(failure(Exit::Usage, message));
+    }
     Ok(Source {
         label: asked.to_owned(),
         root_commit: store.root_commit(&tree, ROOT_MESSAGE)?,
@@ -126,19 +130,36 @@ enum Origin {
     Revision(PathBuf, String),
 }
 
-/// `PATH`, `PATH@REV`, `URL` or `URL@REV`; the `@` of `git@host:path` belongs to the URL.
+/// `PATH`, `PATH@REV`, `URL` or `URL@REV`; the `@` of `git@host:path` and of `ssh://git@host/path`
+/// belongs to the URL.
 fn parse(asked: &str) -> Origin {
-    let is_url = |text: &str| text.contains("://") || text.split_once('@').is_some_and(|(_, rest)| rest.contains(':'));
     if Path::new(asked).exists() {
         return Origin::Folder(asked.into());
     }
-    match asked.rsplit_once('@') {
-        Some((left, revision)) if Path::new(left).exists() || is_url(left) => {
-            Origin::Revision(left.into(), revision.to_owned())
+    let Some(location_begins) = url_location(asked) else {
+        return match asked.rsplit_once('@') {
+            Some((left, revision)) if Path::new(left).exists() => Origin::Revision(left.into(), revision.to_owned()),
+            _ => Origin::Folder(asked.into()),
+        };
+    };
+    match asked[location_begins..].rfind('@') {
+        Some(at) => {
+            let (left, revision) = asked.split_at(location_begins + at);
+            Origin::Revision(left.into(), revision[1..].to_owned())
         }
-        _ if is_url(asked) => Origin::Revision(asked.into(), "HEAD".to_owned()),
-        _ => Origin::Folder(asked.into()),
+        None => Origin::Revision(asked.into(), "HEAD".to_owned()),
     }
+}
+
+/// Where a URL's path begins, behind user and host; `None` for what is no URL.
+fn url_location(text: &str) -> Option<usize> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = scheme.len() + "://".len();
+        return Some(host + rest.find('/').unwrap_or(rest.len()));
+    }
+    let (user, rest) = text.split_once('@')?;
+    let host_ends = rest.find(':')?;
+    (!user.contains('/') && !rest[..host_ends].contains('/')).then_some(user.len() + 1 + host_ends)
 }
 
 fn import_folder(store: &Store, folder: &Path) -> Result<String> {
@@ -193,10 +214,7 @@ fn is_empty(folder: &Path) -> Result<bool> {
 fn fill_from_package(context: &Context, store: &Store, pin: &Pin, folder: &Path) -> Result<()> {
     progress::note("source: ./libevent is empty; filling it from the package in cargo's registry");
     let file = package_file(context, &pin.package)?;
-    let scratch = tempfile::Builder::new()
-        .prefix("fill-")
-        .tempdir_in(&context.work)
-        .with_context(|| format!("cannot make a folder in {}", context.work.display()))?;
+    let scratch = context.scratch("fill-")?;
     let unpacked = scratch.path().join("unpacked");
     std::fs::create_dir(&unpacked)?;
     let mut tar = Command::new("tar");
@@ -299,6 +317,10 @@ mod tests {
         assert_eq!(parse("https://host/libevent.git@v2"), revision("https://host/libevent.git", "v2"));
         assert_eq!(parse("git@host:libevent.git"), revision("git@host:libevent.git", "HEAD"));
         assert_eq!(parse("git@host:libevent.git@v2"), revision("git@host:libevent.git", "v2"));
+        assert_eq!(parse("ssh://git@host/libevent.git"), revision("ssh://git@host/libevent.git", "HEAD"));
+        assert_eq!(parse("ssh://git@host:22/libevent.git@v2"), revision("ssh://git@host:22/libevent.git", "v2"));
+        assert_eq!(parse("https://me:pw@host/a/b@topic/x"), revision("https://me:pw@host/a/b", "topic/x"));
+        assert_eq!(parse(&format!("{path}@feature/a@b")), Origin::Folder(format!("{path}@feature/a@b").into()));
         assert_eq!(parse("/no/such/folder"), Origin::Folder("/no/such/folder".into()));
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn checkout(context: &Context, variant: &Variant) -> Result<PathBuf> 
     let folder = context.work.join("variants").join(&variant.id);
     let worktree = folder.join("src");
     if worktree.exists() {
-        if store.import(&worktree)? == variant.tree {
+        if store.import_everything(&worktree)? == variant.tree {
             return Ok(worktree);
         }
         // Left by a run that was cut short, or edited by hand: never built, never silently used.
@@ -71,7 +71,7 @@ pub(crate) fn checkout(context: &Context, variant: &Variant) -> Result<PathBuf> 
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     store.add_worktree(&worktree, &variant.commit)?;
-    let tree = store.import(&worktree)?;
+    let tree = store.import_everything(&worktree)?;
     if tree != variant.tree {
         let message = format!(
             "variant {}: {} was checked out with tree {tree}, not {}; the disk or git's settings change files",

@@ -47,10 +47,7 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
     if candidate.as_ref().is_some_and(|candidate| !candidate.patches.is_empty()) {
         notes.push("the candidate's code ran without a sandbox: measure only patches that you have read".to_owned());
     }
-    let scratch = tempfile::Builder::new()
-        .prefix("links-")
-        .tempdir_in(&context.work)
-        .with_context(|| format!("cannot make a folder in {}", context.work.display()))?;
+    let scratch = context.scratch("links-")?;
     let pinning = host::pinning()?;
     if pinning.shared {
         notes.push("this host lends one CPU: clients and servers share it, and latencies say little".to_owned());

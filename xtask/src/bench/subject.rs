@@ -31,7 +31,12 @@ pub(crate) struct Checked {
 impl Subject {
     /// A build with the worker for its headers.
     pub(crate) fn new(role: Role, build: Build, code: WorkerCode, folder: &Path) -> Self {
-        Subject { role, build, code, folder: folder.to_owned() }
+        // A folder for each side, with names of one length: the path is part of what a process sees.
+        let folder = folder.join(match role {
+            Role::Baseline => "a",
+            Role::Candidate => "b",
+        });
+        Subject { role, build, code, folder }
     }
 
     /// A worker with libevent's functions in the order of `seed`.
