@@ -216,7 +216,7 @@ pub struct Parity {
     pub ours_median: Option<f64>,
     /// Ours against the original.
     pub difference: Option<Change>,
-    /// Why the two differ, where they do by more than 3%.
+    /// What is known of a difference of more than 3%; null within it.
     pub explanation: Option<String>,
     /// Why figures are missing.
     pub error: Option<String>,

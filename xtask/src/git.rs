@@ -63,7 +63,9 @@ impl Store {
         let dir = work.join("store.git");
         if !dir.join("HEAD").is_file() {
             std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-            run(hermetic(&mut Command::new("git")).args(["init", "--quiet", "--bare", "--template=", "--object-format=sha1"]).arg(&dir))?;
+            run(hermetic(&mut Command::new("git"))
+                .args(["init", "--quiet", "--bare", "--template=", "--object-format=sha1"])
+                .arg(&dir))?;
         }
         Ok(Store { dir })
     }

@@ -47,6 +47,18 @@ enum Verb {
     Doctor(cmd::doctor::Args),
 }
 
+impl Verb {
+    /// As typed, and as the schema of its documents begins.
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Setup(_) => "setup",
+            Verb::Bench(_) => "bench",
+            Verb::Test(_) => "test",
+            Verb::Doctor(_) => "doctor",
+        }
+    }
+}
+
 fn main() -> std::process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -64,6 +76,12 @@ fn main() -> std::process::ExitCode {
     });
     match result {
         Ok(exit) => exit.into(),
-        Err(error) => exit::report(&error).into(),
+        Err(error) => {
+            let exit = exit::report(&error);
+            if cli.json {
+                report::print_failure(cli.verb.name(), exit, &error);
+            }
+            exit.into()
+        }
     }
 }

@@ -15,18 +15,19 @@ pub(crate) fn record(
     prepared: &Prepared,
     selected: &[WorkloadSpec],
     options: &Options,
-    measured: Measured,
+    measured: &Measured,
     id: &str,
     started_at: &str,
 ) -> BenchRecord {
     let mut notes = prepared.notes.clone();
     notes.extend(measured.notes.iter().cloned());
+    notes.extend(measured.stopped.iter().map(|error| format!("the run ended early: {error:#}")));
     let code = &prepared.subjects[0].code;
     let checkout = git::describe_checkout(&context.root);
     BenchRecord {
         schema: BENCH_SCHEMA.to_owned(),
         host: host::fingerprint(),
-        partial: measured.partial,
+        partial: measured.stopped.is_some(),
         id: id.to_owned(),
         started_at: started_at.to_owned(),
         finished_at: records::now(),
@@ -51,8 +52,8 @@ pub(crate) fn record(
             user_workloads: code.user_workloads.iter().map(|path| path.display().to_string()).collect(),
         },
         sides: sides(prepared),
-        workloads: results(prepared, selected, &measured),
-        parity: measured.parity,
+        workloads: results(prepared, selected, measured),
+        parity: measured.parity.clone(),
         notes,
     }
 }
@@ -76,7 +77,7 @@ fn results(prepared: &Prepared, selected: &[WorkloadSpec], measured: &Measured) 
             let launches = measured.launches.get(&key).cloned().unwrap_or_default();
             let counts = measured.counts.get(&key).cloned().unwrap_or_default();
             let error = measured.errors.get(&key).cloned();
-            if launches.is_empty() && error.is_none() && measured.partial {
+            if launches.is_empty() && error.is_none() && measured.stopped.is_some() {
                 // Not reached before the interrupt: no line is better than an empty one.
                 continue;
             }

@@ -19,6 +19,9 @@ const MOST_BATCHES: u64 = 2000;
 /// Share of the timed work that is done before it to warm up.
 const WARM_UP_SHARE: f64 = 0.2;
 
+/// How many times as long as the baseline's check suggests an answer may take.
+const PATIENCE: u32 = 20;
+
 /// What one workload takes, as its check measured it on the baseline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
@@ -53,6 +56,13 @@ pub(crate) fn batches(cost: Cost, launch_time: Duration) -> Batches {
     let timed = (launch_time.as_secs_f64() / batch_s).round() as u64;
     let timed = timed.clamp(FEWEST_BATCHES, MOST_BATCHES);
     Batches { warm_up: ((timed as f64 * WARM_UP_SHARE).round() as u64).max(1), timed }
+}
+
+/// Most time for the answer to a request for batches: many times what the baseline took, and never
+/// less than `floor`, so that a slow host is no hang and a hang is found in bounded time.
+pub(crate) fn limit(cost: Cost, batches: Batches, floor: Duration) -> Duration {
+    let expected = cost.overhead + cost.batch * u32::try_from(batches.warm_up + batches.timed).unwrap_or(u32::MAX);
+    (expected * PATIENCE).max(floor)
 }
 
 /// Numbers drawn from one seed, each with a purpose of its own: SplitMix64 (Steele, Lea and Flood,
@@ -97,6 +107,14 @@ mod tests {
         assert_eq!(batches(cost(2000, 0), LAUNCH_TIME), Batches { warm_up: 20, timed: 100 });
         assert_eq!(batches(cost(1_000_000, 0), LAUNCH_TIME), Batches { warm_up: 1, timed: FEWEST_BATCHES });
         assert_eq!(batches(cost(0, 0), LAUNCH_TIME).timed, MOST_BATCHES);
+    }
+
+    #[test]
+    fn limits_follow_what_a_workload_takes() {
+        let floor = Duration::from_secs(20);
+        let five = Batches { warm_up: 1, timed: 4 };
+        assert_eq!(limit(cost(1000, 1), five, floor), floor);
+        assert_eq!(limit(cost(3_000_000, 0), five, floor), Duration::from_secs(300));
     }
 
     #[test]

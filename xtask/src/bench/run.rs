@@ -3,7 +3,7 @@
 use super::counts::{self, Counting};
 use super::launches::{self, Pair};
 use super::originals;
-use super::plan::{self, Batches, Cost};
+use super::plan::{self, Cost};
 use super::prepare::Prepared;
 use super::subject::Subject;
 use super::syscalls::Source;
@@ -50,7 +50,8 @@ pub(crate) struct Measured {
     pub(crate) notes: Vec<String>,
     pub(crate) launch_time: Duration,
     pub(crate) syscalls_source: Option<&'static str>,
-    pub(crate) partial: bool,
+    /// Why the run ended before its end; what it did until then is kept.
+    pub(crate) stopped: Option<anyhow::Error>,
 }
 
 /// A seed that no other run has.
@@ -59,25 +60,19 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one("seed") >> 16
 }
 
-/// Measures; an interrupt ends the run with what it has, marked as partial.
+/// Measures; an interrupt, or a failure of the host such as a full disk, ends the run with what it has.
 pub(crate) fn run(
     context: &Context,
     prepared: &Prepared,
     selected: &[WorkloadSpec],
     options: &Options,
     folder: &RunFolder,
-) -> Result<Measured> {
+) -> Measured {
     let surroundings = Surroundings { pinning: &prepared.pinning, environment_bytes: 0, limit: options.limit };
     let run = Run { context, prepared, selected, options, folder, surroundings };
     let mut measured = Measured::default();
-    match run.stages(&mut measured) {
-        Ok(()) => Ok(measured),
-        Err(error) if exit_of(&error) == Exit::Interrupted => {
-            measured.partial = true;
-            Ok(measured)
-        }
-        Err(error) => Err(error),
-    }
+    measured.stopped = run.stages(&mut measured).err();
+    measured
 }
 
 /// What every stage looks at.
@@ -96,7 +91,10 @@ impl Run<'_> {
         self.time(&costs, measured)?;
         self.count(measured)?;
         let baseline = &self.prepared.subjects[0];
-        measured.parity = originals::parity(self.context, baseline, self.selected, self.options, &self.surroundings)?;
+        let (context, selected, options) = (self.context, self.selected, self.options);
+        let (parity, notes) = originals::parity(context, baseline, selected, options, &self.surroundings)?;
+        measured.parity = parity;
+        measured.notes.extend(notes);
         Ok(())
     }
 
@@ -133,8 +131,7 @@ impl Run<'_> {
             let linked = launches::link(self.context, &self.prepared.subjects, &pair)?;
             for spec in self.selected {
                 if let Some(cost) = costs.get(&spec.name) {
-                    let batches = plan::batches(*cost, measured.launch_time);
-                    self.time_pair(spec, &pair, batches, &linked, &progress, measured)?;
+                    self.time_pair(spec, &pair, *cost, &linked, &progress, measured)?;
                 }
                 progress.step(&spec.name);
             }
@@ -147,18 +144,21 @@ impl Run<'_> {
         &self,
         spec: &WorkloadSpec,
         pair: &Pair,
-        batches: Batches,
+        cost: Cost,
         linked: &[(&Subject, Worker)],
         progress: &Progress,
         measured: &mut Measured,
     ) -> Result<()> {
+        let batches = plan::batches(cost, measured.launch_time);
+        let limit = plan::limit(cost, batches, self.options.limit);
+        let surroundings = &Surroundings { limit, ..self.surroundings };
         let in_turn = pair.order().into_iter().filter_map(|role| linked.iter().find(|(s, _)| s.role == role));
         for (position, (subject, worker)) in (0_u8..).zip(in_turn) {
             let key = (spec.name.clone(), subject.role);
             if measured.errors.contains_key(&key) {
                 continue;
             }
-            match launches::launch(worker, spec, pair, position, batches, &self.surroundings) {
+            match launches::launch(worker, spec, pair, position, batches, surroundings) {
                 Ok(launch) => {
                     if let Err(error) = launches::journal(self.folder, &spec.name, subject.role, &launch) {
                         without_journal(measured, progress, &error);

@@ -2,14 +2,14 @@
 
 use crate::bench::prepare::{self, Prepared};
 use crate::bench::run::{self, Options};
-use crate::bench::{assemble, select};
+use crate::bench::{assemble, plan, select};
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, exit_of, failure};
 use crate::records::{self, RunFolder};
 use crate::report::table::{self, Style};
 use crate::report::{self, format, readme};
 use crate::setup::{self, Verb};
-use crate::{interrupt, lock, progress};
+use crate::{git, interrupt, lock, progress};
 use anyhow::{Context as _, Result};
 use model::record::BenchRecord;
 use model::workload::{Manifest, WorkloadSpec};
@@ -70,6 +70,7 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    refuse_to_publish_less(args, context)?;
     let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
     let user_files = absolute(&args.workload_files)?;
     if user_files.is_empty() {
@@ -94,15 +95,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let folder = RunFolder::create(&parent, "bench")?;
     let started_at = records::now();
     let options = Options::new(args, &prepared);
-    let measured = run::run(context, &prepared, &selected, &options, &folder)?;
+    let measured = run::run(context, &prepared, &selected, &options, &folder);
     // Figures of something else than what was built are no results; the journal stays.
     prepared.check_unchanged()?;
-    let record = assemble::record(context, &prepared, &selected, &options, measured, &folder.id, &started_at);
-    deliver(context, args, &record, folder)
+    let record = assemble::record(context, &prepared, &selected, &options, &measured, &folder.id, &started_at);
+    deliver(context, args, &record, folder, measured.stopped)
 }
 
 /// Prints the result, keeps the record, and tells by the exit code how it went.
-fn deliver(context: &Context, args: &Args, record: &BenchRecord, folder: RunFolder) -> Result<Exit> {
+fn deliver(
+    context: &Context,
+    args: &Args,
+    record: &BenchRecord,
+    folder: RunFolder,
+    stopped: Option<anyhow::Error>,
+) -> Result<Exit> {
     let place = folder.path.display().to_string();
     let terminal = table::full(record, Style::Terminal, Some(&place));
     let printed = if context.json {
@@ -116,22 +123,46 @@ fn deliver(context: &Context, args: &Args, record: &BenchRecord, folder: RunFold
     let path = folder.finish(record, &terminal)?;
     printed.with_context(|| format!("the record is {}", path.display()))?;
     progress::note(&format!("record: {}", path.display()));
+    if let Some(error) = stopped {
+        return if exit_of(&error) == Exit::Interrupted { Ok(Exit::Interrupted) } else { Err(error) };
+    }
     let failed = record.workloads.iter().filter(|result| result.error.is_some()).count();
     let originals_failed = record.parity.iter().filter(|row| row.error.is_some()).count();
-    if args.publish {
-        if record.partial || failed > 0 || originals_failed > 0 {
-            progress::note("not published: the record is partial or holds errors");
-        } else {
-            let files = readme::publish(context, record)?;
-            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-            progress::note(&format!("published; commit {}", names.join(" ")));
+    if failed + originals_failed > 0 {
+        if args.publish {
+            progress::note("not published: the record holds errors");
         }
+        return Ok(Exit::Failed);
     }
-    Ok(match () {
-        () if record.partial => Exit::Interrupted,
-        () if failed + originals_failed > 0 => Exit::Failed,
-        () => Exit::Ok,
-    })
+    if args.publish {
+        let files = readme::publish(context, record)?;
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        progress::note(&format!("published; commit {}", names.join(" ")));
+    }
+    Ok(Exit::Ok)
+}
+
+/// README shows every workload on the pinned libevent, as anybody can measure it again.
+fn refuse_to_publish_less(args: &Args, context: &Context) -> Result<()> {
+    let less = [
+        (args.quick, "--quick"),
+        (args.launches.is_some_and(|launches| launches < plan::LAUNCHES), "--launches below the default"),
+        (!args.workloads.is_empty(), "--workload"),
+        (!args.workload_files.is_empty(), "--workload-file"),
+        (args.source.is_some(), "--source"),
+        (args.variant.is_some(), "--variant"),
+        (args.list, "--list"),
+    ];
+    if let Some((_, option)) = less.iter().find(|(given, _)| args.publish && *given) {
+        let message = format!("--publish is for whole runs on the pinned libevent; leave {option} out");
+        return Err(failure(Exit::Usage, message));
+    }
+    let dirty = || git::describe_checkout(&context.root).is_none_or(|(_, dirty)| dirty);
+    if args.publish && dirty() {
+        let message = "--publish needs a checkout without changes, so that its commit says what measured; commit first";
+        return Err(failure(Exit::Usage, message));
+    }
+    Ok(())
 }
 
 /// The answer of `--list --json`.
@@ -169,9 +200,7 @@ fn largest_batch(workloads: &[WorkloadSpec]) -> String {
 }
 
 fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let usage = |file: &PathBuf, why: &str| {
-        crate::exit::failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()))
-    };
+    let usage = |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
     files
         .iter()
         .map(|file| {

@@ -4,11 +4,42 @@ pub(crate) mod format;
 pub(crate) mod readme;
 pub(crate) mod table;
 
+use crate::exit::Exit;
+use crate::host;
 use anyhow::{Context as _, Result};
+use model::host::HostFingerprint;
+use serde::Serialize;
 use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Something was printed: a second document must not follow the first.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+
+/// The document of a verb that failed before it had results.
+#[derive(Serialize)]
+struct Failure<'a> {
+    schema: String,
+    host: HostFingerprint,
+    partial: bool,
+    exit_code: u8,
+    error: &'a str,
+}
+
+/// Prints, for `--json`, why there are no results; nothing if there were some.
+pub(crate) fn print_failure(verb: &str, exit: Exit, error: &anyhow::Error) {
+    if PRINTED.load(Ordering::SeqCst) {
+        return;
+    }
+    let error = format!("{error:#}");
+    let (schema, exit_code) = (format!("{verb}/1"), exit as u8);
+    let document = Failure { schema, host: host::fingerprint(), partial: true, exit_code, error: &error };
+    // It was said on standard error already; there is nowhere else to say that this failed.
+    drop(serde_json::to_string(&document).map_err(anyhow::Error::new).and_then(|text| print(&(text + "\n"))));
+}
 
 /// Prints results on standard output. A reader that went away (`| head`) is no error; a full disk is.
 pub(crate) fn print(text: &str) -> Result<()> {
+    PRINTED.store(true, Ordering::SeqCst);
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
