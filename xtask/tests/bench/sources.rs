@@ -50,6 +50,34 @@ fn revisions_of_a_local_repository_and_of_a_url_are_measured_and_the_repository_
 }
 
 #[test]
+fn a_shallow_clone_is_measured_as_itself_and_not_as_the_source_before_it() {
+    let world = World::prepared();
+    let folder = scratch();
+    let path = folder.path().join("libevent");
+    repository(&path);
+    let url = format!("file://{}", path.display());
+    measured(&world, &format!("{url}@pinned"));
+    git(folder.path(), &["clone", "--quiet", "--depth", "1", &url, "shallow"]);
+    let shallow = folder.path().join("shallow");
+    let recorded = measured(&world, &format!("{}@HEAD", shallow.display()));
+    assert_eq!(recorded["tree"], git(&shallow, &["rev-parse", "HEAD^{tree}"]));
+    assert_ne!(recorded["tree"], git(&path, &["rev-parse", "pinned^{tree}"]));
+}
+
+#[test]
+fn a_source_with_a_submodule_is_refused_by_name() {
+    let world = World::prepared();
+    let folder = scratch();
+    let path = folder.path().join("libevent");
+    repository(&path);
+    let commit = git(&path, &["rev-parse", "HEAD"]);
+    git(&path, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},third-party")]);
+    git(&path, &["commit", "--quiet", "-m", "with a submodule"]);
+    let source = format!("{}@HEAD", path.display());
+    world.run(&["bench", "--workload", TINY, "--source", &source]).expect_refusal(1, &["submodule", "third-party"]);
+}
+
+#[test]
 fn a_source_that_does_not_compile_shows_the_compilers_message() {
     let world = World::prepared();
     let folder = scratch();

@@ -77,6 +77,32 @@ fn an_edited_worktree_is_set_aside_and_never_built() {
     fs::remove_dir_all(kept.expect("what was edited is kept")).unwrap();
 }
 
+#[test]
+fn a_file_that_git_would_ignore_is_seen_in_a_worktree() {
+    let world = World::prepared();
+    let before = world.build();
+    let variant = text(&before["variant"], "id").to_owned();
+    let file = world.work.join("variants").join(&variant).join("src/evconfig-private.h");
+    fs::write(&file, "#error found by the compiler\n").unwrap();
+    fs::remove_dir_all(world.work.join("builds").join(text(before, "id"))).unwrap();
+
+    let outcome = world.run(&[QUICK, &["--json"]].concat()).expect_code(0);
+    let outcome = outcome.expect_said(&[&variant, "set aside"]);
+    assert_eq!(outcome.document()["sides"][0]["build"]["libraries"], before["libraries"], "built from the right tree");
+    assert!(!file.exists());
+    fs::remove_dir_all(world.work.join("set-aside")).unwrap();
+}
+
+#[test]
+fn folders_of_others_in_the_work_folder_are_left_alone() {
+    let world = World::prepared();
+    let theirs = world.work.join("links-of-somebody");
+    fs::create_dir_all(theirs.join("inside")).unwrap();
+    world.run(QUICK).expect_code(0);
+    assert!(theirs.join("inside").is_dir());
+    fs::remove_dir_all(&theirs).unwrap();
+}
+
 /// Puts a file back however the test ends: the state is shared.
 struct Restored(PathBuf, Vec<u8>);
 

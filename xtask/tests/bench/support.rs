@@ -124,7 +124,8 @@ impl World {
 
     /// Names in the work folder that begin with `prefix`.
     pub(crate) fn scratch_folders(&self, prefix: &str) -> Vec<String> {
-        let names = fs::read_dir(&self.work).unwrap().map(|entry| entry.unwrap().file_name());
+        let entries = fs::read_dir(self.work.join("scratch")).into_iter().flatten();
+        let names = entries.map(|entry| entry.unwrap().file_name());
         names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.starts_with(prefix)).collect()
     }
 

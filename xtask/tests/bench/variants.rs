@@ -80,6 +80,30 @@ fn a_good_patch_is_measured_beside_the_pristine_source() {
 }
 
 #[test]
+fn identical_sides_are_measured_and_said_to_be_identical() {
+    let world = World::prepared();
+    for name in ["pristine", "tip"] {
+        let args = ["bench", "--quick", "--workload", TINY, "--launches", "2", "--json", "--variant", name];
+        let document = world.run(&args).expect_code(0).document();
+        assert_eq!(document["workloads"].as_array().unwrap().len(), 2, "{name}");
+        assert_eq!(document["workloads"][1]["change"]["pairs"], 2, "{name}");
+        assert!(document["notes"].to_string().contains("identical"), "{name}");
+    }
+}
+
+#[test]
+fn a_patch_whose_hunks_lie_elsewhere_is_refused() {
+    let world = World::prepared();
+    let desk = Desk::new(&world);
+    let patch = desk.patch("buffer.c", "int unused;");
+    let text = fs::read_to_string(&patch).unwrap();
+    let hunk = text.lines().find(|line| line.starts_with("@@ -")).unwrap();
+    let line: u32 = hunk["@@ -".len()..].split(',').next().unwrap().parse().unwrap();
+    edit(&patch, hunk, &hunk.replace(&line.to_string(), &(line - 7).to_string()));
+    run(&world, &patch, &[]).expect_refusal(2, &["buffer.c.patch", "offset"]);
+}
+
+#[test]
 fn a_patch_that_does_not_apply_is_refused() {
     let world = World::prepared();
     let desk = Desk::new(&world);
