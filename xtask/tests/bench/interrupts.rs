@@ -62,3 +62,33 @@ fn a_killed_run_keeps_its_launches_and_the_next_one_cleans_up() {
     assert!(world.scratch_folders("links-").is_empty(), "of {left:?}");
     assert_eq!(fs::read_to_string(&journal).unwrap(), text, "the killed run's launches stay");
 }
+
+/// A long run: `cargo xtask test --soak`.
+#[test]
+#[ignore = "takes some minutes; part of the soak"]
+fn ended_at_any_instant_the_same_command_works_again() {
+    let world = World::prepared();
+    let build = world.work.join("builds").join(world.build()["id"].as_str().unwrap());
+    // A fixed sequence over the whole run: start, build, link, check, launches, counts, originals.
+    for round in 0..40_u64 {
+        if round % 5 == 0 {
+            fs::remove_dir_all(&build).unwrap_or_else(|error| assert!(!build.exists(), "{error}"));
+        }
+        let run = world.start(&["bench", "--quick", "--workload", TINY, "--workload", "http.keepalive.small.c1"]);
+        std::thread::sleep(std::time::Duration::from_millis(round * 7919 % 6000));
+        let signal = [libc::SIGKILL, libc::SIGINT, libc::SIGTERM][(round % 3) as usize];
+        run.signal(signal);
+        let code = run.wait().code;
+        let expected = if signal == libc::SIGKILL { [None, Some(0)] } else { [Some(130), Some(0)] };
+        assert!(expected.contains(&code), "round {round}: signal {signal} gave exit code {code:?}");
+        world.assert_no_worker_is_left();
+        for folder in world.records() {
+            if let Ok(text) = fs::read(folder.join("record.json")) {
+                let record: Value = serde_json::from_slice(&text).expect("a record is whole");
+                assert_eq!(record["schema"], "bench/1", "round {round}");
+            }
+        }
+    }
+    world.run(QUICK).expect_code(0);
+    assert!(world.scratch_folders("links-").is_empty());
+}
