@@ -1,5 +1,14 @@
 //! Statistics: pure functions, each with its source.
 
+pub mod binomial;
+pub mod detection;
+pub mod multiple;
+pub mod random;
+pub mod sign_flip;
+pub mod trimmed;
+
+mod flips;
+
 use crate::protocol::Latency;
 use std::collections::BTreeMap;
 
