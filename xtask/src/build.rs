@@ -67,7 +67,8 @@ pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> R
     configure.args(["-G", "Ninja", "-Wno-dev", "-S"]).arg(&source).arg("-B").arg(&cmake);
     configure.arg(format!("-DCMAKE_C_COMPILER={cc}")).arg(format!("-DCMAKE_BUILD_TYPE={}", config.build_type));
     // Two worktrees have paths of different lengths; mapped away, they give the same code and data.
-    configure.arg(format!("-DCMAKE_C_FLAGS={} -ffile-prefix-map={}=.", c_flags.join(" "), source.display()));
+    let mapped = shell_quoted(&format!("-ffile-prefix-map={}=.", source.display()));
+    configure.arg(format!("-DCMAKE_C_FLAGS={} {mapped}", c_flags.join(" ")));
     configure.arg("-DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
     for (name, value) in &options {
         configure.arg(format!("-D{name}={value}"));
@@ -115,6 +116,12 @@ pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> R
     build_headers(context, &build)?;
     files::write_atomic(&build.folder.join("build.json"), &serde_json::to_vec_pretty(&build)?)?;
     Ok(build)
+}
+
+/// A word of a command line that CMake writes down for a shell, whatever is in the path of the checkout.
+fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+@%:".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The compiler that builds libevent and links workers: `CC`, or `cc`.

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Longest wait between two looks at the interrupt flag.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A killed child is gone within milliseconds.
+const REAP: Duration = Duration::from_secs(5);
+
 /// Most bytes of one stream that are read back into memory.
 const CAPTURE_LIMIT_BYTES: u64 = 64 << 20;
 
@@ -81,10 +84,13 @@ impl Group {
         // SAFETY: a signal to the child's own group; the leader is either alive or not yet reaped,
         // or was reaped just now, when at worst the group is empty (ESRCH).
         unsafe { libc::kill(group, libc::SIGKILL) };
-        if !self.reaped {
-            // The group was killed just now: this wait is short, and there is nothing to do about an error.
-            drop(self.child.wait());
-            self.reaped = true;
+        let deadline = Instant::now() + REAP;
+        while !self.reaped && Instant::now() < deadline {
+            // A child that may not be killed (it runs as another user) is left to itself after a while.
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                _ => self.reaped = true,
+            }
         }
     }
 }
@@ -123,6 +129,44 @@ pub(crate) fn logged(command: &mut Command, limit: Duration, log: &Path) -> Resu
     writeln!(&file, "$ {}", shown(command)).with_context(|| format!("cannot write {}", log.display()))?;
     command.stdout(file.try_clone()?).stderr(file).stdin(Stdio::null());
     finish(command, limit).with_context(|| format!("output in {}", log.display()))
+}
+
+/// The same for a command that must not be killed half-way, such as a package manager: after `limit` or
+/// an interrupt it is asked to end (SIGTERM) and given `grace` for that; then it is left running and
+/// named in the error. It survives this process.
+pub(crate) fn logged_gently(command: &mut Command, limit: Duration, grace: Duration, log: &Path) -> Result<ExitStatus> {
+    let file = append(log)?;
+    use std::io::Write as _;
+    writeln!(&file, "$ {}", shown(command)).with_context(|| format!("cannot write {}", log.display()))?;
+    // A group of its own: Ctrl-C on the terminal reaches this process alone, which then asks.
+    command.process_group(0).stdout(file.try_clone()?).stderr(file).stdin(Stdio::null());
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", shown(command)))?;
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline && !interrupt::asked() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = child.id();
+    let why = if interrupt::asked() { "interrupted" } else { "out of time" };
+    eprintln!("{why}: asking {} to end, and waiting for it", shown(command));
+    // SAFETY: a signal to the group that the child leads; it is not reaped yet.
+    unsafe { libc::kill(-pid.cast_signed(), libc::SIGTERM) };
+    let deadline = Instant::now() + grace;
+    let ended = loop {
+        match child.try_wait()? {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            ended => break ended.is_some(),
+        }
+    };
+    let exit = if interrupt::asked() { Exit::Interrupted } else { Exit::Infrastructure };
+    let state = if ended {
+        "it ended when asked to; if packages are half configured, the package manager says so next time".to_owned()
+    } else {
+        format!("process {pid} was left running, because killing it could break the system; wait for it")
+    };
+    Err(failure(exit, format!("{why}: {}: {state}; output in {}", shown(command), log.display())))
 }
 
 /// The command as one would type it.
@@ -213,6 +257,22 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             false
         }));
+    }
+
+    #[test]
+    fn what_must_not_be_killed_is_asked_and_then_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let run = |script: &str, grace_ms| {
+            let (limit, grace) = (Duration::from_millis(300), Duration::from_millis(grace_ms));
+            logged_gently(&mut sh(script), limit, grace, &log)
+        };
+        assert_eq!(run("exit 7", 1000).unwrap().code(), Some(7));
+        let asked = run("trap 'echo asked; exit 0' TERM; while :; do sleep 0.05; done", 5000).unwrap_err().to_string();
+        assert!(asked.contains("it ended when asked to"), "{asked}");
+        assert!(std::fs::read_to_string(&log).unwrap().contains("asked\n"));
+        let left = run("trap '' TERM; sleep 2", 100).unwrap_err().to_string();
+        assert!(left.contains("was left running"), "{left}");
     }
 
     #[test]

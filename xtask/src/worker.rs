@@ -141,7 +141,7 @@ pub(crate) fn link(context: &Context, code: &WorkerCode, build: &Build, seed: u6
 
     let mut command = Command::new(build::compiler());
     command.arg("-O2").arg("-o").arg(&program).arg(context.root.join("bench-harness/csrc/main.c")).arg(&identity);
-    command.arg(&code.library).args(&libraries).arg("-Wl,-T").arg(format!("-Wl,{}", script.display()));
+    command.arg(&code.library).args(&libraries).args(["-Xlinker", "-T", "-Xlinker"]).arg(&script);
     if build.tls {
         command.args(["-lssl", "-lcrypto"]);
     }

@@ -20,6 +20,8 @@ const TOTAL_LIMIT: Duration = Duration::from_secs(600);
 /// How long another package manager is waited for, and how often it is looked at.
 const LOCK_LIMIT: Duration = Duration::from_secs(120);
 const LOCK_LOOK: Duration = Duration::from_secs(3);
+/// How long a package manager may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(60);
 /// Asking for the password: sudo gives up by itself before.
 const SUDO_LIMIT: Duration = Duration::from_secs(600);
 /// Lines of the package manager's output that an error shows.
@@ -181,12 +183,14 @@ impl Run<'_> {
 
     /// Calls the package manager; waits, within limits, for another one to let go of its lock.
     fn call(&self, arguments: &[&str]) -> Result<Outcome> {
+        // Ctrl-C must not end this process with the package manager half-way and nobody waiting for it.
+        interrupt::install()?;
         let give_up = self.deadline.min(Instant::now() + self.situation.lock_limit);
         let mut told = false;
         loop {
             let before = size(&self.situation.log);
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let status = process::logged(&mut self.command(arguments)?, left, &self.situation.log)?;
+            let status = process::logged_gently(&mut self.command(arguments)?, left, GRACE, &self.situation.log)?;
             if status.success() {
                 return Ok(Outcome::Done);
             }
