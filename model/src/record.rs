@@ -81,6 +81,8 @@ pub struct Harness {
     pub commit: Option<String>,
     /// The checkout had changes.
     pub dirty: Option<bool>,
+    /// SHA-256 of the harness's own sources: what decides how is measured.
+    pub xtask_sha256: String,
     /// SHA-256 of the worker's static library, the same for all launches of a side.
     pub worker_sha256: BTreeMap<Role, String>,
     /// SHA-256 of the sources it was compiled from.

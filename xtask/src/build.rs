@@ -15,6 +15,23 @@ use std::time::Duration;
 /// Configuring and compiling takes about 20 s on two cores.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Variables that compilers, linkers and CMake obey.
+const COMPILER_SETTINGS: &[&str] = &[
+    "CFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "CMAKE_PREFIX_PATH",
+    "CMAKE_GENERATOR",
+    "CMAKE_TOOLCHAIN_FILE",
+    "CMAKE_C_COMPILER_LAUNCHER",
+    "SOURCE_DATE_EPOCH",
+];
+
 /// Static libraries of libevent, dependants first, as linkers want them.
 const LIBRARIES: &[&str] = &["event_openssl", "event_pthreads", "event_extra", "event_core"];
 
@@ -130,6 +147,10 @@ pub(crate) fn compiler() -> String {
 }
 
 fn compiler_version(cc: &str) -> Result<String> {
+    if cc.contains(char::is_whitespace) {
+        let message = format!("CC={cc}: give one program; a cache in front of a compiler is of no use here");
+        return Err(failure(Exit::Usage, message));
+    }
     let got = process::capture(Command::new(cc).arg("--version"), Duration::from_secs(20))?;
     let first = got.stdout.lines().next().filter(|_| got.status.success());
     first.map(str::to_owned).with_context(|| format!("`{cc} --version` failed: {}", got.stderr.trim()))
@@ -194,7 +215,15 @@ fn stage_headers(context: &Context, source: &Path, cmake: &Path) -> Result<tempf
     Ok(staged)
 }
 
+/// Removes what would change a compilation without being recorded.
+pub(crate) fn without_compiler_settings(command: &mut Command) {
+    for name in COMPILER_SETTINGS {
+        command.env_remove(name);
+    }
+}
+
 fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Result<()> {
+    without_compiler_settings(&mut command);
     let status = process::logged(&mut command, LIMIT, log)?;
     if status.success() {
         return Ok(());
@@ -215,7 +244,9 @@ fn errors_of(log: &Path) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let is_error = |line: &&str| line.contains("error:") || line.contains("CMake Error") || line.starts_with("FAILED:");
     let start = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(40));
-    lines[start..].iter().take(40).copied().collect::<Vec<_>>().join("\n")
+    // Command lines of the compiler are long and say nothing about the error.
+    let telling = lines[start..].iter().filter(|line| !line.contains(" -o ")).take(40).copied();
+    telling.collect::<Vec<_>>().join("\n")
 }
 
 /// How event.c was really compiled, from CMake's own record, without the build's absolute paths.

@@ -20,7 +20,24 @@ const LINK_LIMIT: Duration = Duration::from_secs(120);
 const MOST_WORKERS: usize = 6;
 
 /// What the worker is made of, besides what users add.
-const INGREDIENTS: &[&str] = &["bench-harness", "libevent-sys", "model", "config"];
+const INGREDIENTS: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "bench-harness/Cargo.toml",
+    "bench-harness/build.rs",
+    "bench-harness/csrc",
+    "bench-harness/include",
+    "bench-harness/src",
+    "config",
+    "libevent-sys/Cargo.toml",
+    "libevent-sys/build.rs",
+    "libevent-sys/src",
+    "libevent-sys/wrapper.h",
+    "model/Cargo.toml",
+    "model/src",
+];
+/// What decides how is measured and what is made of it.
+const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.toml", "xtask/src"];
 
 /// What Rust's standard library needs from the system (`--print native-static-libs`).
 const SYSTEM_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
@@ -87,9 +104,19 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
         .env("BENCH_USER_WORKLOADS", std::env::join_paths(user_workloads).context("a path with `:`")?)
         .env_remove("LIBEVENT_SOURCE_DIR")
         .env_remove("LIBEVENT_BUILD_DIR");
-    // The worker is the same whatever the caller's environment says.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "CFLAGS"] {
-        command.env_remove(name);
+    // The worker is the same whatever the caller's environment says. What this very cargo set for its
+    // child is not for the other one, either.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let of_cargo = ["CARGO_PROFILE_", "CARGO_BUILD_", "CARGO_TARGET_", "CARGO_ENCODED_", "RUSTC", "RUSTFLAGS"];
+        if text != "CARGO_TARGET_DIR" && of_cargo.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    build::without_compiler_settings(&mut command);
+    // An older one must not be taken for what is compiled now.
+    for old in places(&target) {
+        std::fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
     let status = process::logged(&mut command, COMPILE_LIMIT, &log)?;
     if !status.success() {
@@ -97,13 +124,24 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
         let message = format!("{what} does not compile; the end of {}:\n{}", log.display(), process::tail(&log, 30));
         return Err(failure(if user_workloads.is_empty() { Exit::Infrastructure } else { Exit::Failed }, message));
     }
-    let made = target.join("worker/libbench_harness.a");
+    let [made] = <[PathBuf; 1]>::try_from(places(&target))
+        .map_err(|places| anyhow::anyhow!("cargo left {} static libraries below {}", places.len(), target.display()))?;
     let bytes = std::fs::read(&made).with_context(|| format!("cannot read {}", made.display()))?;
     files::write_atomic(&library, &bytes)?;
     let sha256 = files::sha256_hex(&[&bytes]);
     files::write_atomic(&sum, sha256.as_bytes())?;
     prune(&context.work.join("workers"))?;
     Ok(code(sha256))
+}
+
+/// Where cargo has put the worker's static library: below the profile, or, if the user's cargo builds for
+/// a named target, below that.
+fn places(target: &Path) -> Vec<PathBuf> {
+    let below = std::fs::read_dir(target).into_iter().flatten().flatten().map(|entry| entry.path());
+    below
+        .flat_map(|folder| [folder.join("libbench_harness.a"), folder.join("worker/libbench_harness.a")])
+        .filter(|path| path.parent().is_some_and(|folder| folder.ends_with("worker")) && path.is_file())
+        .collect()
 }
 
 /// Removes the workers that were used longest ago; each has some 30 MB, and every change of the
@@ -146,6 +184,7 @@ pub(crate) fn link(context: &Context, code: &WorkerCode, build: &Build, seed: u6
         command.args(["-lssl", "-lcrypto"]);
     }
     command.args(SYSTEM_LIBRARIES);
+    build::without_compiler_settings(&mut command);
     let got = process::capture(&mut command, LINK_LIMIT)?;
     if !got.status.success() {
         let message = format!(
@@ -160,16 +199,24 @@ pub(crate) fn link(context: &Context, code: &WorkerCode, build: &Build, seed: u6
     Ok(Worker { program, variant_id: build.variant.id.clone() })
 }
 
+/// SHA-256 over the sources of the harness itself.
+pub(crate) fn harness_sha256(context: &Context) -> Result<String> {
+    hash_of(context, HARNESS, &[])
+}
+
 /// SHA-256 over everything that the worker's code depends on, besides headers and compiler.
 fn ingredients(context: &Context, user_workloads: &[PathBuf]) -> Result<String> {
+    hash_of(context, INGREDIENTS, user_workloads)
+}
+
+/// SHA-256 over files and folders of the workspace, and other files by path and content.
+fn hash_of(context: &Context, names: &[&str], others: &[PathBuf]) -> Result<String> {
     let mut parts = Vec::new();
-    for name in INGREDIENTS {
-        parts.push(files::sha256_tree(&context.root.join(name))?);
+    for name in names {
+        let path = context.root.join(name);
+        parts.push(if path.is_dir() { files::sha256_tree(&path)? } else { files::sha256_file(&path)? });
     }
-    for name in ["Cargo.lock", "Cargo.toml"] {
-        parts.push(files::sha256_file(&context.root.join(name))?);
-    }
-    for path in user_workloads {
+    for path in others {
         parts.push(path.display().to_string());
         parts.push(files::sha256_file(path)?);
     }
@@ -178,8 +225,7 @@ fn ingredients(context: &Context, user_workloads: &[PathBuf]) -> Result<String> 
 }
 
 fn rustc_version() -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let got = process::capture(Command::new(rustc).arg("--version"), Duration::from_secs(30))?;
+    let got = process::capture(Command::new("rustc").arg("--version"), Duration::from_secs(30))?;
     Ok(got.stdout.trim().to_owned())
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn record(
         harness: Harness {
             commit: checkout.as_ref().map(|(commit, _)| commit.clone()),
             dirty: checkout.map(|(_, dirty)| dirty),
+            xtask_sha256: prepared.xtask_sha256.clone(),
             worker_sha256: prepared.subjects.iter().map(|s| (s.role, s.code.sha256.clone())).collect(),
             ingredients_sha256: code.ingredients_sha256.clone(),
             rustc: code.rustc.clone(),

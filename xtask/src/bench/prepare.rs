@@ -24,6 +24,8 @@ pub(crate) struct Prepared {
     pub(crate) workloads: Vec<WorkloadSpec>,
     /// Where processes run.
     pub(crate) pinning: Pinning,
+    /// SHA-256 of the harness's own sources.
+    pub(crate) xtask_sha256: String,
     /// What a reader must know.
     pub(crate) notes: Vec<String>,
     /// Linked workers; goes with this value.
@@ -70,7 +72,8 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
         None
     };
     let workloads = offered(context, &subjects, &pinning, &mut notes)?;
-    Ok(Prepared { subjects, instruction_builds, workloads, pinning, notes, _scratch: scratch })
+    let xtask_sha256 = worker::harness_sha256(context)?;
+    Ok(Prepared { subjects, instruction_builds, workloads, pinning, xtask_sha256, notes, _scratch: scratch })
 }
 
 /// The workloads that every side can run; one that a side lacks is noted.

@@ -206,6 +206,9 @@ fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
         .map(|file| {
             let known = file.extension().is_some_and(|ending| ending == "c" || ending == "rs");
             match file.canonicalize() {
+                Ok(path) if path.to_string_lossy().contains(':') => {
+                    Err(usage(file, "the path has a `:`, which separates paths; put the file elsewhere"))
+                }
                 Ok(path) if path.is_file() && known => Ok(path),
                 Ok(_) => Err(usage(file, "give a C or Rust file, ending in .c or .rs (docs/WORKLOADS.md)")),
                 Err(error) => Err(usage(file, &error.to_string())),
