@@ -11,7 +11,7 @@
 mod connection;
 mod control;
 mod load;
-mod place;
+pub(crate) mod place;
 
 pub(crate) use control::{Peer, this_program_is_the_worker};
 pub(crate) use load::{Target, checksum_of_response};

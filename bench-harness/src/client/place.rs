@@ -12,21 +12,27 @@ const ALL_CPUS: &str = "BENCH_ALL_CPUS";
 /// # Errors
 /// The variable holds something other than CPU numbers, or the kernel refuses.
 pub(super) fn avoid_cpus_of_parent() -> Result<()> {
-    let Ok(all) = std::env::var(ALL_CPUS) else { return Ok(()) };
+    cpus_beside_own()?.first().map_or(Ok(()), |cpu| pin(*cpu))
+}
+
+/// CPUs of [`ALL_CPUS`] that the calling thread may not use, in the order of the variable: where peers
+/// and other threads of a workload go. None without the variable, and none on one CPU.
+///
+/// # Errors
+/// The variable holds something other than CPU numbers.
+pub(crate) fn cpus_beside_own() -> Result<Vec<usize>> {
+    let Ok(all) = std::env::var(ALL_CPUS) else { return Ok(vec![]) };
     let all =
         parse_cpus(&all).with_context(|| format!("{ALL_CPUS}=`{all}` must be CPU numbers separated by commas"))?;
-    match free_cpu(&all, &own_cpus()?) {
-        Some(cpu) => pin(cpu),
-        None => Ok(()),
-    }
+    Ok(free_cpus(&all, &own_cpus()?))
 }
 
 fn parse_cpus(text: &str) -> Result<Vec<usize>> {
     text.split(',').filter(|part| !part.is_empty()).map(|part| Ok(part.trim().parse()?)).collect()
 }
 
-fn free_cpu(all: &[usize], used: &[usize]) -> Option<usize> {
-    all.iter().copied().find(|cpu| !used.contains(cpu))
+fn free_cpus(all: &[usize], used: &[usize]) -> Vec<usize> {
+    all.iter().copied().filter(|cpu| !used.contains(cpu)).collect()
 }
 
 fn own_cpus() -> Result<Vec<usize>> {
@@ -40,14 +46,15 @@ fn own_cpus() -> Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
 }
 
-fn pin(cpu: usize) -> Result<()> {
+/// Pins the calling thread.
+pub(crate) fn pin(cpu: usize) -> Result<()> {
     // SAFETY: as in own_cpus(); CPU_SET checks its bounds.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the index was read from a list of CPUs and is checked by CPU_SET.
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: the kernel reads the set.
     if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } != 0 {
-        return Err(io::Error::last_os_error()).with_context(|| format!("pinning the client to CPU {cpu}"));
+        return Err(io::Error::last_os_error()).with_context(|| format!("pinning a peer to CPU {cpu}"));
     }
     Ok(())
 }
@@ -59,9 +66,9 @@ mod tests {
     #[test]
     fn a_cpu_that_the_server_does_not_use_is_chosen_if_there_is_one() {
         let all = parse_cpus("0,1,5").unwrap();
-        assert_eq!(free_cpu(&all, &[0]), Some(1));
-        assert_eq!(free_cpu(&all, &[0, 1]), Some(5));
-        assert_eq!(free_cpu(&all, &[0, 1, 5]), None);
+        assert_eq!(free_cpus(&all, &[0]), [1, 5]);
+        assert_eq!(free_cpus(&all, &[0, 1]), [5]);
+        assert!(free_cpus(&all, &[0, 1, 5]).is_empty());
         assert!(parse_cpus("0-3").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The threads that activate events, and how they are started, paced and stopped.
 
+use crate::client::place;
 use crate::latency::now_ns;
 use anyhow::{Context, Result, bail};
 use libevent_sys::ffi;
@@ -126,15 +127,26 @@ pub(super) struct Producers {
 }
 
 impl Producers {
-    /// Starts one thread for each set of slots; it does `each` activations a batch.
+    /// Starts one thread for each set of slots; it does `each` activations a batch. Called on the
+    /// thread of the loop, whose CPU the producers leave alone.
     pub(super) fn start(gate: Arc<Gate>, slots: Vec<Vec<Arc<Slot>>>, pace: Pace, each: u64) -> Result<Self> {
         let paced = matches!(pace, Pace::Rounds);
+        let cpus = place::cpus_beside_own()?;
         let mut producers = Producers { gate, threads: Vec::new(), paced };
         for (index, own) in slots.into_iter().enumerate() {
             let gate = Arc::clone(&producers.gate);
+            // In turn beside the loop's CPU; on the loop's own where the host lends no other.
+            let cpu = cpus.get(index % cpus.len().max(1)).copied();
             let thread = thread::Builder::new()
                 .name(format!("producer-{index}"))
-                .spawn(move || produce(&gate, &own, paced, each))
+                .spawn(move || {
+                    if let Some(Err(error)) = cpu.map(place::pin) {
+                        // Figures of threads that run somewhere else would be figures of something else.
+                        eprintln!("producer-{index}: {error:#}");
+                        std::process::abort();
+                    }
+                    produce(&gate, &own, paced, each);
+                })
                 .context("starting a producer thread")?;
             producers.threads.push(thread);
         }
