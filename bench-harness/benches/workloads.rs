@@ -1,7 +1,7 @@
 //! `cargo bench`: every workload in criterion, a group for each family.
 //!
 //! For exploration while one works on libevent: one process, no relinking, no interleaving, so a
-//! change of a few percent here may be layout or the host. Verdicts come from `cargo xtask compare`.
+//! change of a few percent here may be layout or the host (docs/BIAS.md); `cargo xtask bench` has neither flaw.
 //! A filter selects workloads: `cargo bench -p bench-harness -- evbuffer`.
 
 use anyhow::{Context, Result, ensure};
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
     eprintln!(
-        "note: exploration, not a verdict. Criterion runs one side in one process; whether a change of \
-         libevent is real is decided by `cargo xtask compare`."
+        "note: exploration, not a verdict. Criterion runs one side in one process and one layout; figures with \
+         replication and provenance come from `cargo xtask bench`."
     );
     match bench_all() {
         Ok(()) => ExitCode::SUCCESS,
