@@ -11,4 +11,5 @@ pub mod record;
 pub mod stats;
 pub mod summary;
 pub mod variant;
+pub mod verdict;
 pub mod workload;
