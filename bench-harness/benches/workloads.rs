@@ -92,7 +92,7 @@ fn bench_one(group: &mut BenchmarkGroup<'_, WallTime>, family: &str, spec: &Work
 /// Only `run` is timed; what was done is checked after every batch.
 fn timed_batches(workload: &mut Option<Box<dyn Workload>>, spec: &WorkloadSpec, batches: u64) -> Result<Duration> {
     if workload.is_none() {
-        *workload = Some(registry::build(spec)?);
+        workload.insert(registry::build(spec)?).verify()?;
     }
     let workload = workload.as_mut().context("set up above")?;
     let mut elapsed = Duration::ZERO;

@@ -11,11 +11,11 @@
 mod connection;
 mod control;
 mod load;
-pub(crate) mod place;
 
 pub(crate) use control::{Peer, this_program_is_the_worker};
 pub(crate) use load::{Target, checksum_of_response};
 
+use crate::cpus;
 use anyhow::{Context, Result, bail, ensure};
 use load::{Load, Outcome};
 use std::net::SocketAddrV4;
@@ -66,7 +66,7 @@ pub fn client_main(args: &[String]) -> Result<()> {
         connections: options.connections,
         close: options.close,
     };
-    place::avoid_cpus_of_parent()?;
+    cpus::leave_own()?;
     if options.control {
         return control::serve_standard_input(&target);
     }

@@ -7,6 +7,7 @@
 
 pub mod checksum;
 pub mod client;
+mod cpus;
 pub mod latency;
 pub mod params;
 pub mod registry;
@@ -25,6 +26,16 @@ pub type LatencyHistogram = Histogram<u64>;
 /// A batch is `prepare`, `run`, `finish`; only `run` is timed. Every batch of a workload does the
 /// same work, whatever ran before it, so every batch has the same checksum.
 pub trait Workload {
+    /// Does the work of a batch once more than any figure needs, looking at every single thing that
+    /// libevent delivers, byte by byte. Not timed; called once, after the set-up and before any timed
+    /// batch, so that what `run` and `finish` have no time to look at cannot be wrong unnoticed.
+    ///
+    /// Whatever it does, the next `prepare` finds what it would have found without it. An error voids
+    /// the run. The default does nothing: for workloads whose checksum covers everything already.
+    fn verify(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Brings the state to the start of a batch. Not timed.
     fn prepare(&mut self) -> anyhow::Result<()> {
         Ok(())

@@ -13,7 +13,7 @@ mod options;
 pub use batch::Checked;
 pub use commands::run_session;
 
-use crate::client;
+use crate::{client, cpus};
 use options::{Command, Options};
 use std::ffi::{CStr, c_char, c_int};
 use std::io::{self, Write};
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn bench_worker_main(argc: c_int, argv: *const *const c_ch
 fn execute(options: &Options) -> c_int {
     let mut output = io::stdout().lock();
     if let Some(cpu) = options.cpu
-        && let Err(error) = clock::pin_to(cpu)
+        && let Err(error) = cpus::pin_to(cpu)
     {
         return commands::report_failure(&mut output, None, &error);
     }

@@ -27,6 +27,7 @@ fn verify_model(spec: &WorkloadSpec) -> Result<()> {
 /// What three batches do against the description.
 fn verify_work(spec: &WorkloadSpec) -> Result<()> {
     let mut workload = registry::build(spec)?;
+    workload.verify()?;
     for batch in 1..=3 {
         workload.prepare()?;
         let events = workload.run()?;

@@ -36,6 +36,7 @@ fn every_batch_does_the_work_that_manifest_and_model_say() {
     for spec in &specs {
         let mut workload = registry::build(spec).unwrap();
         let model = Checksum(workload.expected_checksum());
+        workload.verify().unwrap_or_else(|e| panic!("{}: {e:#}", spec.name));
         if model != spec.checksum {
             wrong.push(format!("{} {} is declared, {model} is the model's", spec.name, spec.checksum));
         }

@@ -1,7 +1,7 @@
 //! One HTTP connection: sends a request, takes the response apart.
 
+use crate::workloads::sockets::reset_on_close;
 use anyhow::{Context, Result, bail, ensure};
-use std::ffi::c_void;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -111,14 +111,10 @@ impl Connection {
         Some(Response { status: head.status, body, latency_ns })
     }
 
-    /// Makes closing reset the connection, so that no port waits for two minutes. To be called when
+    /// Makes closing reset the connection, so that no port waits. To be called when
     /// the server has closed its side or is not needed any more.
     pub(super) fn reset_on_close(&self) -> Result<()> {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let (value, len) = ((&raw const linger).cast::<c_void>(), size_of_val(&linger) as libc::socklen_t);
-        // SAFETY: the descriptor is a socket; the kernel copies the option.
-        let done = unsafe { libc::setsockopt(self.fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len) };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()).context("SO_LINGER") }
+        reset_on_close(&self.stream)
     }
 
     pub(super) fn fd(&self) -> RawFd {

@@ -11,8 +11,9 @@
 //! The socket is the client's standard input, read and written; so standard output stays free, and
 //! the end of the worker, however it comes, is the end of the client.
 
+use super::STALL_LIMIT;
 use super::load::{Load, Outcome, Target};
-use super::{STALL_LIMIT, place};
+use crate::cpus;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -69,7 +70,7 @@ impl Peer {
                 let target = target.clone();
                 thread::Builder::new().name("http-client".to_owned()).spawn(move || {
                     // Errors were sent to the worker, which reports them.
-                    let _ = place::avoid_cpus_of_parent().and_then(|()| serve(&theirs, &target));
+                    let _ = cpus::leave_own().and_then(|()| serve(&theirs, &target));
                 })?;
                 None
             }

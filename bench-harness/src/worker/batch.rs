@@ -23,8 +23,9 @@ impl Checked {
         Checked::new(spec, workload)
     }
 
-    /// Takes a workload that is set up; refuses one whose own model disagrees with its description.
-    pub fn new(spec: WorkloadSpec, workload: Box<dyn Workload>) -> Result<Self> {
+    /// Takes a workload that is set up; refuses one whose own model disagrees with its description, and
+    /// one whose work, looked at closely, is wrong ([`Workload::verify`]).
+    pub fn new(spec: WorkloadSpec, mut workload: Box<dyn Workload>) -> Result<Self> {
         let modelled = Checksum(workload.expected_checksum());
         if modelled != spec.checksum {
             bail!(
@@ -33,6 +34,7 @@ impl Checked {
                 spec.checksum
             );
         }
+        workload.verify().with_context(|| format!("workload `{}`, looked at closely", spec.name))?;
         Ok(Checked { spec, workload, batches: 0 })
     }
 
@@ -156,9 +158,19 @@ pub(crate) mod tests {
         pub(crate) events: u64,
         pub(crate) checksum: u64,
         pub(crate) latencies_ns: Vec<u64>,
+        pub(crate) close_look: std::result::Result<(), &'static str>,
+    }
+
+    impl Told {
+        fn new(events: u64, checksum: u64) -> Self {
+            Told { events, checksum, latencies_ns: vec![], close_look: Ok(()) }
+        }
     }
 
     impl Workload for Told {
+        fn verify(&mut self) -> Result<()> {
+            self.close_look.map_err(anyhow::Error::msg)
+        }
         fn run(&mut self) -> Result<u64> {
             Ok(self.events)
         }
@@ -192,7 +204,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn told(events: u64, checksum: u64) -> Checked {
-        Checked::new(spec(), Box::new(Told { events, checksum, latencies_ns: vec![] })).unwrap()
+        Checked::new(spec(), Box::new(Told::new(events, checksum))).unwrap()
     }
 
     #[test]
@@ -219,15 +231,22 @@ pub(crate) mod tests {
     #[test]
     fn a_description_that_contradicts_the_model_is_refused() {
         let spec = WorkloadSpec { checksum: Checksum(6), ..spec() };
-        let told = Told { events: 10, checksum: 6, latencies_ns: vec![] };
+        let told = Told::new(10, 6);
         let error = Checked::new(spec, Box::new(told)).err().unwrap().to_string();
         assert!(error.contains("declares") && error.contains("0x0000000000000007"), "{error}");
     }
 
     #[test]
+    fn work_that_is_wrong_at_a_close_look_is_refused_before_any_batch() {
+        let told = Told { close_look: Err("item 5 differs"), ..Told::new(10, 7) };
+        let error = format!("{:#}", Checked::new(spec(), Box::new(told)).err().unwrap());
+        assert!(error.contains("`told`") && error.contains("item 5 differs"), "{error}");
+    }
+
+    #[test]
     fn buckets_carry_the_whole_distribution() {
         let latencies_ns = (1..=1000).map(|n| n * 1000).collect();
-        let mut checked = Checked::new(spec(), Box::new(Told { events: 10, checksum: 7, latencies_ns })).unwrap();
+        let mut checked = Checked::new(spec(), Box::new(Told { latencies_ns, ..Told::new(10, 7) })).unwrap();
         let latency = checked.take_latency().unwrap();
         assert_eq!(latency.count, 1000);
         assert_eq!(latency.buckets.iter().map(|(_, count)| count).sum::<u64>(), 1000);

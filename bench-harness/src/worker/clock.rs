@@ -1,8 +1,6 @@
-//! What the kernel says about time, resources and CPUs.
+//! What the kernel says about time and resources.
 
-use anyhow::{Result, bail};
 use model::protocol::Usage;
-use std::io;
 use std::mem;
 
 /// Elapsed time and CPU time of the process, read as close together as two system clocks allow.
@@ -79,40 +77,6 @@ fn rusage() -> libc::rusage {
     }
 }
 
-/// Lets the process, and every thread it starts later, run on `cpu` alone.
-pub(super) fn pin_to(cpu: usize) -> Result<()> {
-    let most = libc::CPU_SETSIZE as usize;
-    if cpu >= most {
-        bail!("cannot pin to CPU {cpu}: this program knows CPUs 0 to {}", most - 1);
-    }
-    // SAFETY: all-zero bytes are an empty set, and `cpu` is below the size of the set.
-    let refused = unsafe {
-        let mut set: libc::cpu_set_t = mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &raw const set) != 0
-    };
-    if refused {
-        let error = io::Error::last_os_error();
-        bail!("cannot pin to CPU {cpu}: {error}; the process may run on {:?}", allowed_cpus()?);
-    }
-    Ok(())
-}
-
-/// CPUs that the process may run on.
-pub(super) fn allowed_cpus() -> Result<Vec<usize>> {
-    // SAFETY: all-zero bytes are an empty set; the kernel writes at most the size that it is told.
-    let (set, result) = unsafe {
-        let mut set: libc::cpu_set_t = mem::zeroed();
-        let result = libc::sched_getaffinity(0, size_of_val(&set), &raw mut set);
-        (set, result)
-    };
-    if result != 0 {
-        bail!("cannot read the CPUs that this process may run on: {}", io::Error::last_os_error());
-    }
-    // SAFETY: every index is below the size of the set.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,13 +94,6 @@ mod tests {
             }
             assert!(wall_ns < 60_000_000_000, "a minute of computing was not charged as CPU time");
         }
-    }
-
-    #[test]
-    fn a_cpu_that_cannot_exist_is_refused_by_name() {
-        let error = pin_to(libc::CPU_SETSIZE as usize).unwrap_err().to_string();
-        assert!(error.contains("1024"), "{error}");
-        assert!(!allowed_cpus().unwrap().is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::batch::{Checked, Sign};
 use super::options::{Bound, MOST_BATCHES};
 use super::{EXIT_FAILED, EXIT_OK, clock, library};
-use crate::registry;
+use crate::{cpus, registry};
 use anyhow::{Context, Error, Result, bail};
 use model::protocol::{Batches, Bye, Counted, Failed, List, Message, PROTOCOL_VERSION, Ready, Verified};
 use model::workload::WorkloadSpec;
@@ -94,7 +94,7 @@ pub fn run_session(mut checked: Checked, mut input: impl BufRead, output: &mut i
         backend: library::default_backend()?,
         workload: checked.spec().name.clone(),
         batch_events: checked.spec().batch_events,
-        cpus: clock::allowed_cpus()?,
+        cpus: cpus::allowed()?,
     };
     write_line(output, &Message::Ready(ready))?;
     while let Some(command) = next_command(&mut input)? {

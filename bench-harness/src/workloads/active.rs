@@ -6,10 +6,11 @@ use crate::checksum::Fold;
 use crate::params::Params;
 use crate::registry::Constructor;
 use anyhow::{Result, ensure};
-use libevent_sys::{Base, Event, EventRow, LOOP_NONBLOCK, LOOP_ONCE, PERSIST, READ};
+use libevent_sys::{Base, Event, EventRow, LOOP_NONBLOCK, LOOP_ONCE, LoopEnd, PERSIST, READ};
 use std::cell::Cell;
 use std::ffi::{c_int, c_short, c_void};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// Kinds of this file.
 pub const KINDS: &[(&str, Constructor)] = &[
@@ -24,9 +25,9 @@ struct Dispatch {
     /// Before what its callbacks refer to: dropped first.
     events: EventRow,
     base: Base,
-    /// Boxed, because the callbacks' arguments point to its elements.
-    tags: Box<[Tag]>,
-    trace: Box<Trace>,
+    /// Shared, not boxed: the callbacks' arguments point to its elements while the workload is moved.
+    tags: Rc<[Tag]>,
+    trace: Rc<Trace>,
     priorities: u64,
     batch_events: u64,
 }
@@ -75,8 +76,8 @@ impl Dispatch {
         ensure!((1..=255).contains(&priorities), "priorities must be in 1..=255");
         let base = Base::new()?;
         base.priority_init(priorities as c_int)?;
-        let trace: Box<Trace> = Box::default();
-        let tags: Box<[Tag]> = (0..group as u64).map(|number| Tag { trace: &raw const *trace, number }).collect();
+        let trace: Rc<Trace> = Rc::default();
+        let tags: Rc<[Tag]> = (0..group as u64).map(|number| Tag { trace: Rc::as_ptr(&trace), number }).collect();
         // SAFETY: tags and trace stay where they are until the events are dropped.
         let events = unsafe {
             EventRow::new(&base, group, 0, on_active, |index| (-1, (&raw const tags[index]).cast_mut().cast()))
@@ -134,7 +135,7 @@ struct EmptyTurn {
     _event: Event,
     base: Base,
     sockets: SocketPair,
-    fired: Box<Cell<u64>>,
+    fired: Rc<Cell<u64>>,
     batch_events: u64,
 }
 
@@ -142,8 +143,8 @@ impl EmptyTurn {
     fn new(params: &Params<'_>) -> Result<Self> {
         let base = Base::new()?;
         let sockets = SocketPair::nonblocking()?;
-        let fired: Box<Cell<u64>> = Box::default();
-        let arg = (&raw const *fired).cast_mut().cast();
+        let fired: Rc<Cell<u64>> = Rc::default();
+        let arg = Rc::as_ptr(&fired).cast_mut().cast();
         // SAFETY: the counter stays where it is until the event is dropped.
         let event = unsafe { Event::from_raw(&base, sockets.fds()[0], READ | PERSIST, on_byte, arg) }?;
         event.add()?;
@@ -158,16 +159,32 @@ unsafe extern "C" fn on_byte(fd: RawFd, _what: c_short, fired: *mut c_void) {
 }
 
 impl Workload for EmptyTurn {
+    /// Every turn looks at the socket: it finds a byte where there is one, and nothing where there is none.
+    fn verify(&mut self) -> Result<()> {
+        self.fired.set(0);
+        for turn in 0..self.batch_events {
+            let sent = turn % 2;
+            ensure!(sent == 0 || send_byte(self.sockets.fds()[1]), "sending failed");
+            let end = self.base.run(LOOP_NONBLOCK)?;
+            ensure!(end == LoopEnd::Done, "turn {turn}: the loop says that nothing is pending");
+            let found = self.fired.replace(0);
+            ensure!(found == sent * u64::from(b'e'), "turn {turn} found {found} where {sent} bytes were sent");
+        }
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<()> {
         self.fired.set(0);
         Ok(())
     }
 
+    /// A turn counts if libevent says that it was one with the event still pending.
     fn run(&mut self) -> Result<u64> {
+        let mut turns = 0;
         for _ in 0..self.batch_events {
-            self.base.run(LOOP_NONBLOCK)?;
+            turns += u64::from(self.base.run(LOOP_NONBLOCK)? == LoopEnd::Done);
         }
-        Ok(self.batch_events)
+        Ok(turns)
     }
 
     /// The turns did look: the next one finds a byte.

@@ -8,12 +8,13 @@ use crate::Workload;
 use crate::params::Params;
 use crate::registry::Constructor;
 use crate::workloads::bufferevent_echo::{Echo, Shape};
+use crate::workloads::sockets::reset_on_close;
 use anyhow::{Context, Result, bail};
 use libevent_sys::{Base, BufferEvent, DEFER_CALLBACKS, make_nonblocking};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -90,17 +91,8 @@ fn tcp() -> Result<(OwnedFd, OwnedFd)> {
         // Without it, tails of messages would wait for delayed acknowledgements.
         end.set_nodelay(true)?;
     }
-    close_without_time_wait(&client)?;
+    reset_on_close(&client)?;
     Ok((client.into(), server.into()))
-}
-
-/// Closing resets the connection, so that thousands of launches do not use up the local ports.
-pub(crate) fn close_without_time_wait(socket: &impl AsRawFd) -> Result<()> {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let (value, len) = ((&raw const linger).cast::<c_void>(), size_of_val(&linger) as libc::socklen_t);
-    // SAFETY: the descriptor is a socket; the kernel copies the option.
-    let returned = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len) };
-    if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("SO_LINGER") }
 }
 
 fn over_sockets(base: &Base, (a, b): (OwnedFd, OwnedFd), options: c_int) -> Result<(BufferEvent, BufferEvent)> {
@@ -116,6 +108,10 @@ struct Filtered {
 }
 
 impl Workload for Filtered {
+    fn verify(&mut self) -> Result<()> {
+        self.echo.verify()
+    }
+
     fn prepare(&mut self) -> Result<()> {
         self.passed.set(0);
         self.echo.prepare()

@@ -4,9 +4,10 @@ use super::watchdog::WatchedBase;
 use crate::Workload;
 use crate::checksum::{Fold, pattern};
 use anyhow::{Result, ensure};
-use libevent_sys::{Base, BufferEvent, READ, WRITE, ffi};
+use libevent_sys::{Base, BufferEvent, EvBufferRef, READ, WRITE, ffi};
 use std::cell::Cell;
 use std::ffi::{c_short, c_void};
+use std::rc::Rc;
 
 /// Messages start at different places of one pattern, so that consecutive ones differ.
 const OFFSETS: usize = 64;
@@ -46,7 +47,8 @@ impl Shape {
 pub(super) struct Echo {
     // Fields are dropped in this order: the bufferevents before what their callbacks point to.
     connections: Vec<Connection>,
-    shared: Box<Shared>,
+    /// Not in a box, whose content nobody else may point to while the box is moved.
+    shared: Rc<Shared>,
     watched: WatchedBase,
     shape: Shape,
 }
@@ -54,7 +56,7 @@ pub(super) struct Echo {
 struct Connection {
     client: BufferEvent,
     _server: BufferEvent,
-    exchange: Box<Exchange>,
+    exchange: Rc<Exchange>,
 }
 
 /// What all callbacks of a batch share.
@@ -76,6 +78,8 @@ struct Shared {
 enum Failure {
     Event(c_short),
     Call(&'static str),
+    /// The reply of this round is not the message.
+    Reply(u64),
 }
 
 impl Shared {
@@ -107,7 +111,7 @@ impl Echo {
         connect: &mut dyn FnMut(&Base) -> Result<(BufferEvent, BufferEvent)>,
     ) -> Result<Self> {
         let watched = WatchedBase::new()?;
-        let shared = Box::new(Shared {
+        let shared = Rc::new(Shared {
             base: watched.base().as_ptr(),
             payload: pattern(SEED, shape.size_bytes + OFFSETS),
             size_bytes: shape.size_bytes,
@@ -116,16 +120,16 @@ impl Echo {
             echoed_bytes: Cell::new(0),
             failure: Cell::new(None),
         });
-        let shared_arg: *const Shared = &raw const *shared;
+        let shared_arg: *const Shared = Rc::as_ptr(&shared);
         let mut connections = Vec::with_capacity(shape.connections);
         for _ in 0..shape.connections {
             let (mut client, mut server) = connect(watched.base())?;
             let exchange =
-                Box::new(Exchange { shared: shared_arg, round: Cell::new(0), digest: Cell::new(Fold::default()) });
-            let exchange_arg = (&raw const *exchange).cast_mut().cast();
+                Rc::new(Exchange { shared: shared_arg, round: Cell::new(0), digest: Cell::new(Fold::default()) });
+            let exchange_arg = Rc::as_ptr(&exchange).cast_mut().cast();
             // SAFETY: exchange and shared state outlive the bufferevents, which are dropped first.
             unsafe {
-                client.set_raw_callbacks(Some(on_reply), None, Some(on_client_event), exchange_arg);
+                client.set_raw_callbacks(Some(on_reply::<false>), None, Some(on_client_event), exchange_arg);
                 server.set_raw_callbacks(Some(on_message), None, Some(on_event), shared_arg.cast_mut().cast());
             }
             client.enable(READ | WRITE)?;
@@ -142,6 +146,16 @@ impl Echo {
     /// What is echoed.
     pub(super) fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Sets the callback of all clients: one that compares replies, or the one that is timed.
+    fn compare_replies(&mut self, compare: bool) {
+        let on_reply = if compare { on_reply::<true> } else { on_reply::<false> };
+        for connection in &mut self.connections {
+            let arg = Rc::as_ptr(&connection.exchange).cast_mut().cast();
+            // SAFETY: exchange and shared state outlive the bufferevents, which are dropped first.
+            unsafe { connection.client.set_raw_callbacks(Some(on_reply), None, Some(on_client_event), arg) };
+        }
     }
 
     fn begin(&self, rounds: u64) -> Result<()> {
@@ -185,6 +199,18 @@ impl Echo {
 }
 
 impl Workload for Echo {
+    /// A batch in which the clients compare every reply as a whole.
+    fn verify(&mut self) -> Result<()> {
+        self.compare_replies(true);
+        self.begin(self.shape.rounds())?;
+        self.exchange()?;
+        // The last replies are compared there.
+        let checksum = self.collect()?;
+        ensure!(checksum == self.expected_checksum(), "the replies add up to something else than the messages");
+        self.compare_replies(false);
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<()> {
         self.begin(self.shape.rounds())
     }
@@ -230,6 +256,7 @@ fn head(message: &[u8]) -> u64 {
 fn describe(failure: Failure) -> String {
     let what = match failure {
         Failure::Call(call) => return format!("{call} failed in the middle of a batch"),
+        Failure::Reply(round) => return format!("the reply of round {round} is not the message that was sent"),
         Failure::Event(what) => what,
     };
     let names =
@@ -253,8 +280,9 @@ unsafe extern "C" fn on_message(server: *mut ffi::bufferevent, arg: *mut c_void)
     }
 }
 
-/// The client: takes a whole reply, notes its length and first word, and sends the next message.
-unsafe extern "C" fn on_reply(client: *mut ffi::bufferevent, arg: *mut c_void) {
+/// The client: takes a whole reply, notes its length and first word, and sends the next message. Only
+/// where it is not timed it compares all of the reply.
+unsafe extern "C" fn on_reply<const COMPARE: bool>(client: *mut ffi::bufferevent, arg: *mut c_void) {
     // SAFETY: exchange and shared state outlive the bufferevents; libevent passes a live one.
     unsafe {
         let exchange = &*arg.cast::<Exchange>();
@@ -263,6 +291,9 @@ unsafe extern "C" fn on_reply(client: *mut ffi::bufferevent, arg: *mut c_void) {
         let len = ffi::evbuffer_get_length(input);
         if len < shared.size_bytes {
             return;
+        }
+        if COMPARE && !is_message(input, shared.message(exchange.round.get())) {
+            return shared.fail(Failure::Reply(exchange.round.get()));
         }
         let mut word = [0; size_of::<u64>()];
         ffi::evbuffer_copyout(input, word.as_mut_ptr().cast(), word.len());
@@ -289,6 +320,17 @@ unsafe extern "C" fn on_reply(client: *mut ffi::bufferevent, arg: *mut c_void) {
     }
 }
 
+/// Whether the buffer holds this message and nothing else; changes nothing.
+///
+/// # Safety
+/// The buffer is alive.
+unsafe fn is_message(buffer: *mut ffi::evbuffer, message: &[u8]) -> bool {
+    // SAFETY: as the caller says; nobody else uses it meanwhile.
+    let buffer = unsafe { EvBufferRef::from_ptr(buffer) };
+    let mut seen = vec![0; message.len()];
+    buffer.len() == message.len() && buffer.copyout(&mut seen).is_ok_and(|len| len == seen.len()) && seen == message
+}
+
 unsafe extern "C" fn on_client_event(client: *mut ffi::bufferevent, what: c_short, arg: *mut c_void) {
     // SAFETY: exchange and shared state outlive the bufferevents.
     unsafe { on_event(client, what, (*arg.cast::<Exchange>()).shared.cast_mut().cast()) };
@@ -299,5 +341,22 @@ unsafe extern "C" fn on_event(_bufferevent: *mut ffi::bufferevent, what: c_short
     if u32::from(what.cast_unsigned()) != ffi::BEV_EVENT_CONNECTED {
         // SAFETY: the shared state outlives the bufferevents.
         unsafe { (*arg.cast::<Shared>()).fail(Failure::Event(what)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::{Damage, Kind};
+    use super::*;
+
+    #[test]
+    fn wrong_bytes_in_the_middle_are_noticed() {
+        let damage = Damage::new(Kind::Flip);
+        let shape = Shape { size_bytes: 64, connections: 1, events: 20 };
+        let mut echo = Echo::new(shape, &mut |base| Ok(BufferEvent::pair(base, 0)?)).unwrap();
+        echo.verify().unwrap();
+        damage.attach(echo.connections[0].client.input());
+        let said = damage.is_seen_by_verify_only(&mut echo);
+        assert!(said.contains("round 5 "), "{said}");
     }
 }

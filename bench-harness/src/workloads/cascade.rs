@@ -13,6 +13,7 @@ use libevent_sys::{Base, EventRow, LOOP_NONBLOCK, LOOP_ONCE, PERSIST, READ};
 use std::cell::Cell;
 use std::ffi::{c_short, c_void};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// Kinds of this file.
 pub const KINDS: &[(&str, Constructor)] = &[("cascade_pipes", |params| Ok(Box::new(Pipes::new(params)?)))];
@@ -24,9 +25,9 @@ struct Pipes {
     /// Before what its callbacks refer to: dropped first.
     events: EventRow,
     base: Base,
-    /// Boxed, because the callbacks' arguments point to its elements.
-    ring: Box<[Pipe]>,
-    state: Box<State>,
+    /// Shared, not boxed: the callbacks' arguments point to its elements while the workload is moved.
+    ring: Rc<[Pipe]>,
+    state: Rc<State>,
     num_active: usize,
     num_writes: u64,
 }
@@ -52,6 +53,15 @@ struct State {
     trace: Cell<u64>,
 }
 
+impl State {
+    /// Through cells only: the callbacks' arguments point here.
+    fn reset(&self) {
+        for cell in [&self.count, &self.fired, &self.writes, &self.failures, &self.bytes_sum, &self.trace] {
+            cell.set(0);
+        }
+    }
+}
+
 impl Pipes {
     fn new(params: &Params<'_>) -> Result<Self> {
         let (num_pipes, num_active) = (params.usize("pipes")?, params.usize("active")?);
@@ -62,14 +72,14 @@ impl Pipes {
         raise_fd_limit(2 * num_pipes)?;
 
         let base = Base::new()?;
-        let state: Box<State> = Box::default();
+        let state: Rc<State> = Rc::default();
         let pairs = (0..num_pipes).map(|_| SocketPair::new()).collect::<Result<Vec<_>>>()?;
         let write_ends: Vec<RawFd> = pairs.iter().map(|pair| pair.fds()[1]).collect();
-        let ring: Box<[Pipe]> = pairs
+        let ring: Rc<[Pipe]> = pairs
             .into_iter()
             .enumerate()
             .map(|(index, sockets)| Pipe {
-                state: &raw const *state,
+                state: Rc::as_ptr(&state),
                 index: index as u64,
                 sockets,
                 next_write_end: write_ends[(index + 1) % num_pipes],
@@ -126,7 +136,7 @@ impl Workload for Pipes {
             self.events[index].add()?;
         }
         self.base.run(LOOP_ONCE | LOOP_NONBLOCK)?;
-        *self.state = State::default();
+        self.state.reset();
         self.state.writes.set(self.num_writes);
         self.state.fired.set(self.num_active as u64);
         let space = self.ring.len() / self.num_active;

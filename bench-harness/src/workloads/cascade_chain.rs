@@ -13,6 +13,7 @@ use libevent_sys::{Base, EventRow, READ, Timeval};
 use std::cell::Cell;
 use std::ffi::{c_short, c_void};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// Kinds of this file.
 pub const KINDS: &[(&str, Constructor)] = &[("cascade_chain", |params| Ok(Box::new(Chain::new(params)?)))];
@@ -23,7 +24,8 @@ const TIMEOUT: Timeval = Timeval { tv_sec: 60, tv_usec: 0 };
 struct Chain {
     base: Base,
     num_pipes: usize,
-    state: Box<State>,
+    /// Shared, not boxed: the links point to it while the workload is moved.
+    state: Rc<State>,
     /// Made anew for every batch.
     links: Option<Links>,
 }
@@ -32,8 +34,8 @@ struct Chain {
 struct Links {
     /// Before what its callbacks refer to: dropped first.
     events: EventRow,
-    /// Boxed, because the callbacks' arguments point to its elements.
-    chain: Box<[Link]>,
+    /// Shared, not boxed: the callbacks' arguments point to its elements while this is moved.
+    chain: Rc<[Link]>,
 }
 
 struct Link {
@@ -52,23 +54,32 @@ struct State {
     trace: Cell<u64>,
 }
 
+impl State {
+    /// Through cells only: the links point here.
+    fn reset(&self) {
+        for cell in [&self.fired, &self.failures, &self.bytes_sum, &self.trace] {
+            cell.set(0);
+        }
+    }
+}
+
 impl Chain {
     fn new(params: &Params<'_>) -> Result<Self> {
         let num_pipes = params.usize("pipes")?;
         ensure!(params.batch_events() == num_pipes as u64, "batch_events must be pipes: the callbacks of one run");
         ensure!(num_pipes > 0, "pipes must be at least 1");
         raise_fd_limit(2 * num_pipes)?;
-        Ok(Chain { base: Base::new()?, num_pipes, state: Box::default(), links: None })
+        Ok(Chain { base: Base::new()?, num_pipes, state: Rc::default(), links: None })
     }
 
     fn links(&self) -> Result<Links> {
         let pairs = (0..self.num_pipes).map(|_| SocketPair::new()).collect::<Result<Vec<_>>>()?;
         let write_ends: Vec<RawFd> = pairs.iter().map(|pair| pair.fds()[1]).collect();
-        let chain: Box<[Link]> = pairs
+        let chain: Rc<[Link]> = pairs
             .into_iter()
             .enumerate()
             .map(|(index, sockets)| Link {
-                state: &raw const *self.state,
+                state: Rc::as_ptr(&self.state),
                 index: index as u64,
                 sockets,
                 next_write_end: write_ends.get(index + 1).copied(),
@@ -103,7 +114,7 @@ unsafe extern "C" fn read_cb(fd: RawFd, what: c_short, arg: *mut c_void) {
 impl Workload for Chain {
     fn prepare(&mut self) -> Result<()> {
         self.links = Some(self.links()?);
-        *self.state = State::default();
+        self.state.reset();
         Ok(())
     }
 

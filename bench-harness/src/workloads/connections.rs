@@ -5,7 +5,7 @@
 //! (socket, setsockopt, connect, recv, close), which are part of the figure and the same on both sides
 //! of a comparison.
 
-use super::bufferevent::close_without_time_wait;
+use super::sockets::reset_on_close;
 use super::watchdog::WatchedBase;
 use crate::Workload;
 use crate::checksum::Fold;
@@ -18,6 +18,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
 
 /// Kinds of this family.
 pub const KINDS: &[(&str, Constructor)] = &[("connections_accept_close", accept_close)];
@@ -33,7 +34,7 @@ fn accept_close(params: &Params<'_>) -> Result<Box<dyn Workload>> {
 struct AcceptClose {
     // Fields are dropped in this order: the listener before what its callback points to.
     _listener: Listener,
-    state: Box<State>,
+    state: Rc<State>,
     watched: WatchedBase,
     address: std::net::SocketAddr,
     clients: Vec<TcpStream>,
@@ -57,7 +58,7 @@ impl AcceptClose {
         // The standard library's backlog; a full queue would block the clients.
         ensure!(burst <= 128, "burst must be at most 128, the length of the listener's queue");
         let watched = WatchedBase::new()?;
-        let state = Box::new(State {
+        let state = Rc::new(State {
             base: watched.base().as_ptr(),
             burst,
             accepted: Cell::new(0),
@@ -66,7 +67,7 @@ impl AcceptClose {
         });
         let socket = TcpListener::bind(("127.0.0.1", 0)).context("listening on loopback")?;
         let address = socket.local_addr()?;
-        let arg = (&raw const *state).cast_mut().cast();
+        let arg = Rc::as_ptr(&state).cast_mut().cast();
         // SAFETY: the state outlives the listener, which is dropped first.
         let listener = unsafe { Listener::from_raw(watched.base(), socket, on_accept, arg)? };
         let clients = Vec::with_capacity(burst);
@@ -77,7 +78,7 @@ impl AcceptClose {
     fn one_burst(&mut self) -> Result<()> {
         for _ in 0..self.burst {
             let client = TcpStream::connect(self.address).context("connecting on loopback")?;
-            close_without_time_wait(&client)?;
+            reset_on_close(&client)?;
             self.clients.push(client);
         }
         self.state.accepted.set(0);

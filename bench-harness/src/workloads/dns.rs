@@ -16,6 +16,7 @@ use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 
 /// Kinds of this family.
 pub const KINDS: &[(&str, Constructor)] = &[("dns_query", dns_query)];
@@ -30,13 +31,14 @@ fn dns_query(params: &Params<'_>) -> Result<Box<dyn Workload>> {
 }
 
 struct DnsQuery {
+    // Shared and not boxed: callbacks point to them while the workload is moved.
     // Fields are dropped in this order: resolver, server and base before what their callbacks point to.
     _responder: Event,
-    resolver: Box<Resolver>,
+    resolver: Rc<Resolver>,
     watched: WatchedBase,
-    slots: Vec<Slot>,
-    shared: Box<Shared>,
-    _socket: Box<UdpSocket>,
+    slots: Rc<[Slot]>,
+    shared: Rc<Shared>,
+    _socket: Rc<UdpSocket>,
     events: u64,
 }
 
@@ -64,22 +66,22 @@ impl DnsQuery {
         ensure!((1..=MOST_IN_FLIGHT).contains(&in_flight), "in_flight must be 1 to {MOST_IN_FLIGHT}");
         ensure!(events.is_multiple_of(in_flight as u64), "batch_events must be a multiple of in_flight");
         let watched = WatchedBase::new()?;
-        let socket = Box::new(UdpSocket::bind(("127.0.0.1", 0)).context("binding to loopback")?);
+        let socket = Rc::new(UdpSocket::bind(("127.0.0.1", 0)).context("binding to loopback")?);
         socket.set_nonblocking(true)?;
         let SocketAddr::V4(address) = socket.local_addr()? else { bail!("bound to an IPv4 address, got another") };
-        let arg = (&raw const *socket).cast_mut().cast();
+        let arg = Rc::as_ptr(&socket).cast_mut().cast();
         // SAFETY: the socket outlives the event, which is dropped first.
         let responder = unsafe {
             Event::from_raw(watched.base(), socket.as_raw_fd(), READ | PERSIST, dns_server::on_queries, arg)?
         };
         responder.add()?;
-        let resolver = Box::new(Resolver::new(watched.base())?);
+        let resolver = Rc::new(Resolver::new(watched.base())?);
         resolver.add_nameserver(address)?;
 
         let names = (0..NAMES).map(|number| CString::new(dns_server::name(number))).collect::<Result<_, _>>()?;
-        let shared = Box::new(Shared {
+        let shared = Rc::new(Shared {
             base: watched.base().as_ptr(),
-            resolver: &raw const *resolver,
+            resolver: Rc::as_ptr(&resolver),
             names,
             in_flight: in_flight as u64,
             wanted: Cell::new(0),
@@ -87,7 +89,7 @@ impl DnsQuery {
             digest: Cell::new(0),
             failure: Cell::new(None),
         });
-        let slots = (0..in_flight).map(|_| Slot { shared: &raw const *shared, number: Cell::new(0) }).collect();
+        let slots = (0..in_flight).map(|_| Slot { shared: Rc::as_ptr(&shared), number: Cell::new(0) }).collect();
         Ok(DnsQuery { _responder: responder, resolver, watched, slots, shared, _socket: socket, events })
     }
 }

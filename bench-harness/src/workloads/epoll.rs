@@ -1,21 +1,26 @@
 //! Changes of what a backend watches.
 
+use super::epoll_view::EpollView;
 use super::sockets::{SocketPair, recv_byte, send_byte};
 use crate::Workload;
 use crate::checksum::Fold;
 use crate::params::Params;
 use crate::registry::Constructor;
 use anyhow::{Result, ensure};
-use libevent_sys::{Base, Config, Event, Flag, LOOP_ONCE, LoopEnd, READ};
+use libevent_sys::{Base, Config, Event, Flag, LOOP_ONCE, LoopEnd, READ, ffi};
 use std::cell::Cell;
 use std::ffi::{c_short, c_void};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// Kinds of this file.
 pub const KINDS: &[(&str, Constructor)] = &[
     ("epoll_add_delete", |params| Ok(Box::new(AddDelete::new(params)?))),
     ("epoll_one_shot", |params| Ok(Box::new(OneShot::new(params)?))),
 ];
+
+/// How often an untimed pass asks the kernel what it watches, which takes far longer than the work.
+const KERNEL_LOOKS: u64 = 64;
 
 /// A base, with epoll's changelist where the parameter `changelist` says so.
 fn base(params: &Params<'_>) -> Result<Base> {
@@ -31,7 +36,8 @@ struct AddDelete {
     event: Event,
     base: Base,
     sockets: SocketPair,
-    fired: Box<Cell<u64>>,
+    /// Shared, not boxed: the callback's argument points to it while the workload is moved.
+    fired: Rc<Cell<u64>>,
     batch_events: u64,
 }
 
@@ -39,8 +45,8 @@ impl AddDelete {
     fn new(params: &Params<'_>) -> Result<Self> {
         let base = base(params)?;
         let sockets = SocketPair::nonblocking()?;
-        let fired: Box<Cell<u64>> = Box::default();
-        let arg = (&raw const *fired).cast_mut().cast();
+        let fired: Rc<Cell<u64>> = Rc::default();
+        let arg = Rc::as_ptr(&fired).cast_mut().cast();
         // SAFETY: the counter stays where it is until the event is dropped.
         let event = unsafe { Event::from_raw(&base, sockets.fds()[0], READ, take_byte, arg) }?;
         Ok(AddDelete { event, base, sockets, fired, batch_events: params.batch_events() })
@@ -53,22 +59,61 @@ unsafe extern "C" fn take_byte(fd: RawFd, _what: c_short, fired: *mut c_void) {
     fired.set(fired.get() + u64::from(recv_byte(fd).unwrap_or(0)));
 }
 
+impl AddDelete {
+    /// The work of a batch, with the number of events for which both calls succeeded. `inspect` sees the
+    /// number of the event after each call, and whether the event must be pending then.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&Event, u64, bool) -> Result<()>) -> Result<u64> {
+        let mut done = 0;
+        for number in 0..self.batch_events {
+            self.event.add()?;
+            inspect(&self.event, number, true)?;
+            self.event.del()?;
+            inspect(&self.event, number, false)?;
+            done += 1;
+        }
+        Ok(done)
+    }
+
+    /// The largest number of events that the base held since this was last asked.
+    fn most_added(&self) -> i32 {
+        // SAFETY: the base is alive.
+        unsafe { ffi::event_base_get_max_events(self.base.as_ptr(), ffi::EVENT_BASE_COUNT_ADDED, 1) }
+    }
+}
+
 impl Workload for AddDelete {
+    /// Both calls take effect every time in libevent, and, as far as looked at, in the kernel.
+    fn verify(&mut self) -> Result<()> {
+        let epoll = self.base.method().starts_with("epoll");
+        let view = if epoll { EpollView::of(self.sockets.fds()[0])? } else { None };
+        let look_every = (self.batch_events / KERNEL_LOOKS).max(1);
+        self.pass(|event, number, added| {
+            let pending = event.pending(READ) != 0;
+            ensure!(pending == added, "event {number}: libevent says pending = {pending} instead of {added}");
+            if let Some(view) = view.as_ref().filter(|_| number.is_multiple_of(look_every)) {
+                let watched = view.is_watched()?;
+                ensure!(watched == added, "event {number}: the kernel says watched = {watched} instead of {added}");
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<()> {
         self.fired.set(0);
+        self.most_added();
         Ok(())
     }
 
     fn run(&mut self) -> Result<u64> {
-        for _ in 0..self.batch_events {
-            self.event.add()?;
-            self.event.del()?;
-        }
-        Ok(self.batch_events)
+        self.pass(|_, _, _| Ok(()))
     }
 
-    /// Deleted means that a byte does not fire it; added means that it does.
+    /// The base held the event meanwhile. Deleted means that a byte does not fire it; added means that it does.
     fn finish(&mut self) -> Result<u64> {
+        let most_added = self.most_added();
+        ensure!(most_added == 1, "the base held {most_added} events at once instead of 1");
         let mut fold = Fold::default();
         ensure!(send_byte(self.sockets.fds()[1]), "sending failed");
         ensure!(self.base.run(LOOP_ONCE)? == LoopEnd::NoEvents, "the deleted event is pending");
@@ -87,9 +132,10 @@ impl Workload for AddDelete {
 /// A read event that is not persistent: each time it fires it takes its byte, is added again and
 /// sends itself the next byte.
 struct OneShot {
-    event: Event,
+    event: Rc<Event>,
     base: Base,
-    state: Box<State>,
+    /// Shared, not boxed: the callback's argument points to it while the workload is moved.
+    state: Rc<State>,
     batch_events: u64,
 }
 
@@ -106,7 +152,7 @@ struct State {
 impl OneShot {
     fn new(params: &Params<'_>) -> Result<Self> {
         let base = base(params)?;
-        let state = Box::new(State {
+        let state = Rc::new(State {
             base: base.clone(),
             event: Cell::new(std::ptr::null()),
             sockets: SocketPair::nonblocking()?,
@@ -115,9 +161,11 @@ impl OneShot {
             bytes_sum: Cell::default(),
             failures: Cell::default(),
         });
-        let arg = (&raw const *state).cast_mut().cast();
+        let arg = Rc::as_ptr(&state).cast_mut().cast();
         // SAFETY: the state stays where it is until the event is dropped.
         let event = unsafe { Event::from_raw(&base, state.sockets.fds()[0], READ, on_byte, arg) }?;
+        let event = Rc::new(event);
+        state.event.set(Rc::as_ptr(&event));
         Ok(OneShot { event, base, state, batch_events: params.batch_events() })
     }
 }
@@ -132,7 +180,7 @@ unsafe extern "C" fn on_byte(fd: RawFd, _what: c_short, state: *mut c_void) {
     if state.left.get() == 0 {
         return; // nothing is pending any more: the loop ends
     }
-    // SAFETY: run() set it to the event that is calling.
+    // SAFETY: OneShot::new set it to the event that is calling.
     let event = unsafe { &*state.event.get() };
     if event.add().is_err() || !send_byte(state.sockets.fds()[1]) {
         state.failures.set(state.failures.get() + 1);
@@ -148,7 +196,6 @@ impl Workload for OneShot {
             counter.set(0);
         }
         state.left.set(self.batch_events);
-        state.event.set(&raw const self.event);
         self.event.add()?;
         ensure!(send_byte(state.sockets.fds()[1]), "sending the first byte failed");
         Ok(())

@@ -4,7 +4,7 @@ use crate::Workload;
 use crate::checksum::{Fold, pattern};
 use crate::params::Params;
 use crate::registry::Constructor;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use libevent_sys::{EvBuffer, EvBufferRef};
 
 /// Kinds of this file.
@@ -67,6 +67,53 @@ pub(super) fn fold_content(buffer: &mut EvBufferRef, fold: &mut Fold) -> Result<
     Ok(())
 }
 
+/// Sees every item of an untimed pass over the work of a batch, byte by byte. Its idea of the items is
+/// its own: libevent gets pointers to those of the workload.
+pub(super) struct Inspector {
+    items: Items,
+    seen: Vec<u8>,
+}
+
+impl Inspector {
+    pub(super) fn new(size_bytes: usize) -> Result<Self> {
+        Ok(Inspector { items: Items::new(size_bytes)?, seen: vec![0; size_bytes] })
+    }
+
+    /// The buffer holds `held_items` items, and the first of them is item `number`. Changes nothing.
+    pub(super) fn front(&mut self, buffer: &EvBufferRef, number: u64, held_items: u64) -> Result<()> {
+        let (held, wanted) = (buffer.len() as u64, held_items * self.seen.len() as u64);
+        ensure!(held == wanted, "the buffer holds {held} bytes instead of {wanted} when item {number} is its first");
+        // What an earlier call left here must not pass for what this one copies.
+        self.seen.fill(0);
+        let copied = buffer.copyout(&mut self.seen)?;
+        compare(number, &self.seen[..copied], self.items.get(number))
+    }
+
+    /// These bytes are item `number`.
+    pub(super) fn bytes(&self, number: u64, bytes: &[u8]) -> Result<()> {
+        compare(number, bytes, self.items.get(number))
+    }
+
+    /// The buffer holds the items `numbers` and nothing else; it is empty afterwards.
+    pub(super) fn rest(&mut self, buffer: &mut EvBufferRef, numbers: std::ops::Range<u64>) -> Result<()> {
+        let end = numbers.end;
+        for number in numbers {
+            self.front(buffer, number, end - number)?;
+            buffer.drain(self.seen.len())?;
+        }
+        ensure!(buffer.is_empty(), "{} bytes are left that nobody added", buffer.len());
+        Ok(())
+    }
+}
+
+fn compare(number: u64, seen: &[u8], wanted: &[u8]) -> Result<()> {
+    if seen == wanted {
+        return Ok(());
+    }
+    let at = seen.iter().zip(wanted).position(|(seen, wanted)| seen != wanted).unwrap_or(seen.len().min(wanted.len()));
+    bail!("item {number} has {} bytes and byte {at} differs from the one that was added", seen.len())
+}
+
 fn checksum_of(content: &[u8]) -> u64 {
     let mut fold = Fold::default();
     fold.add_bytes(content);
@@ -92,9 +139,31 @@ impl AddDrain {
             batch_events: params.batch_events(),
         })
     }
+
+    /// The work of a batch. `inspect` sees every item that is drained, by its number, just before.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&EvBufferRef, u64) -> Result<()>) -> Result<u64> {
+        let items = self.items.slices();
+        let size_bytes = self.items.size_bytes;
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in self.queued_items..self.queued_items + self.batch_events {
+            inspect(buffer, number - self.queued_items)?;
+            buffer.drain(size_bytes)?;
+            buffer.add(items[number as usize % ITEMS])?;
+        }
+        Ok(self.batch_events)
+    }
 }
 
 impl Workload for AddDrain {
+    fn verify(&mut self) -> Result<()> {
+        let mut inspector = Inspector::new(self.items.size_bytes)?;
+        let (queued_items, batch_events) = (self.queued_items, self.batch_events);
+        self.prepare()?;
+        self.pass(|buffer, number| inspector.front(buffer, number, queued_items))?;
+        inspector.rest(&mut self.buffer, batch_events..batch_events + queued_items)
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.buffer.is_empty());
         for number in 0..self.queued_items {
@@ -104,14 +173,7 @@ impl Workload for AddDrain {
     }
 
     fn run(&mut self) -> Result<u64> {
-        let items = self.items.slices();
-        let size_bytes = self.items.size_bytes;
-        let buffer: &mut EvBufferRef = &mut self.buffer;
-        for number in self.queued_items..self.queued_items + self.batch_events {
-            buffer.drain(size_bytes)?;
-            buffer.add(items[number as usize % ITEMS])?;
-        }
-        Ok(self.batch_events)
+        self.pass(|_, _| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -140,6 +202,20 @@ impl ReserveCommit {
         ensure!(reserve_bytes >= items.size_bytes, "commit_bytes must not exceed reserve_bytes");
         Ok(ReserveCommit { buffer: EvBuffer::new()?, items, reserve_bytes, batch_events: params.batch_events() })
     }
+
+    /// The work of a batch. `inspect` sees every item that is drained, by its number, just before.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&EvBufferRef, u64) -> Result<()>) -> Result<u64> {
+        let items = self.items.slices();
+        let (size_bytes, reserve_bytes) = (self.items.size_bytes, self.reserve_bytes);
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in 1..=self.batch_events {
+            inspect(buffer, number - 1)?;
+            buffer.drain(size_bytes)?;
+            append_reserved(buffer, items[number as usize % ITEMS], reserve_bytes)?;
+        }
+        Ok(self.batch_events)
+    }
 }
 
 /// Appends `item` through reserved room.
@@ -156,20 +232,21 @@ fn append_reserved(buffer: &mut EvBufferRef, item: &[u8], reserve_bytes: usize) 
 }
 
 impl Workload for ReserveCommit {
+    fn verify(&mut self) -> Result<()> {
+        let mut inspector = Inspector::new(self.items.size_bytes)?;
+        let batch_events = self.batch_events;
+        self.prepare()?;
+        self.pass(|buffer, number| inspector.front(buffer, number, 1))?;
+        inspector.rest(&mut self.buffer, batch_events..batch_events + 1)
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.buffer.is_empty());
         append_reserved(&mut self.buffer, self.items.get(0), self.reserve_bytes)
     }
 
     fn run(&mut self) -> Result<u64> {
-        let items = self.items.slices();
-        let (size_bytes, reserve_bytes) = (self.items.size_bytes, self.reserve_bytes);
-        let buffer: &mut EvBufferRef = &mut self.buffer;
-        for number in 1..=self.batch_events {
-            buffer.drain(size_bytes)?;
-            append_reserved(buffer, items[number as usize % ITEMS], reserve_bytes)?;
-        }
-        Ok(self.batch_events)
+        self.pass(|_, _| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -200,9 +277,32 @@ impl Expand {
             batch_events: params.batch_events(),
         })
     }
+
+    /// The work of a batch. `inspect` sees every item that is drained, by its number, just before.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&EvBufferRef, u64) -> Result<()>) -> Result<u64> {
+        let items = self.items.slices();
+        let (size_bytes, expand_bytes) = (self.items.size_bytes, self.expand_bytes);
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in 1..=self.batch_events {
+            inspect(buffer, number - 1)?;
+            buffer.drain(size_bytes)?;
+            buffer.add(items[number as usize % ITEMS])?;
+            buffer.expand(expand_bytes)?;
+        }
+        Ok(self.batch_events)
+    }
 }
 
 impl Workload for Expand {
+    fn verify(&mut self) -> Result<()> {
+        let mut inspector = Inspector::new(self.items.size_bytes)?;
+        let batch_events = self.batch_events;
+        self.prepare()?;
+        self.pass(|buffer, number| inspector.front(buffer, number, 1))?;
+        inspector.rest(&mut self.buffer, batch_events..batch_events + 1)
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.buffer.is_empty());
         self.buffer.add(self.items.get(0))?;
@@ -211,15 +311,7 @@ impl Workload for Expand {
     }
 
     fn run(&mut self) -> Result<u64> {
-        let items = self.items.slices();
-        let (size_bytes, expand_bytes) = (self.items.size_bytes, self.expand_bytes);
-        let buffer: &mut EvBufferRef = &mut self.buffer;
-        for number in 1..=self.batch_events {
-            buffer.drain(size_bytes)?;
-            buffer.add(items[number as usize % ITEMS])?;
-            buffer.expand(expand_bytes)?;
-        }
-        Ok(self.batch_events)
+        self.pass(|_, _| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -230,5 +322,34 @@ impl Workload for Expand {
 
     fn expected_checksum(&self) -> u64 {
         checksum_of(self.items.get(self.batch_events))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::{Damage, Kind, made};
+    use super::*;
+
+    #[test]
+    fn wrong_bytes_in_the_middle_are_noticed() {
+        let damage = Damage::new(Kind::Flip);
+        let mut short = made("evbuffer.add_drain.64", AddDrain::new);
+        damage.attach(&short.buffer);
+        assert!(damage.is_seen_by_verify_only(&mut short).contains("item 5 "));
+
+        let damage = Damage::new(Kind::Flip);
+        let mut long = made("evbuffer.queued.4k", AddDrain::new);
+        damage.attach(&long.buffer);
+        assert!(damage.is_seen_by_verify_only(&mut long).contains("item 5 "));
+
+        let damage = Damage::new(Kind::Flip);
+        let mut reserving = made("evbuffer.reserve_commit.4k", ReserveCommit::new);
+        damage.attach(&reserving.buffer);
+        assert!(damage.is_seen_by_verify_only(&mut reserving).contains("item 5 "));
+
+        let damage = Damage::new(Kind::Flip);
+        let mut expanding = made("evbuffer.expand.4k", Expand::new);
+        damage.attach(&expanding.buffer);
+        assert!(damage.is_seen_by_verify_only(&mut expanding).contains("item 5 "));
     }
 }

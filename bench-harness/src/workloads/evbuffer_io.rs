@@ -1,6 +1,6 @@
 //! Buffers written to and read from a socket pair.
 
-use super::evbuffer::{Items, fold_content};
+use super::evbuffer::{Inspector, Items, fold_content};
 use super::sockets::SocketPair;
 use crate::Workload;
 use crate::checksum::Fold;
@@ -38,6 +38,23 @@ impl Socket {
             batch_events: params.batch_events(),
         })
     }
+
+    /// The work of a batch. `inspect` sees every item that arrived, by its number, before it is drained.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&EvBufferRef, u64) -> Result<()>) -> Result<u64> {
+        let items = self.items.slices();
+        let (fds, size_bytes) = (self.sockets.fds(), self.size_bytes);
+        let mut fold = self.fold;
+        let (out, input): (&mut EvBufferRef, &mut EvBufferRef) = (&mut self.out, &mut self.input);
+        for number in 1..=self.batch_events {
+            inspect(input, number - 1)?;
+            fold.add(head(input)?);
+            input.drain(size_bytes)?;
+            bring_over(out, input, items[number as usize % items.len()], fds)?;
+        }
+        self.fold = fold;
+        Ok(self.batch_events)
+    }
 }
 
 /// Brings one item over; `ends` are the writing and the reading one.
@@ -70,6 +87,15 @@ fn head(buffer: &EvBufferRef) -> Result<u64> {
 }
 
 impl Workload for Socket {
+    fn verify(&mut self) -> Result<()> {
+        let mut inspector = Inspector::new(self.size_bytes)?;
+        let last = self.batch_events;
+        self.prepare()?;
+        self.pass(|input, number| inspector.front(input, number, 1))?;
+        inspector.rest(&mut self.out, 0..0)?;
+        inspector.rest(&mut self.input, last..last + 1)
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.out.is_empty() && self.input.is_empty());
         self.fold = Fold::default();
@@ -77,17 +103,7 @@ impl Workload for Socket {
     }
 
     fn run(&mut self) -> Result<u64> {
-        let items = self.items.slices();
-        let (fds, size_bytes) = (self.sockets.fds(), self.size_bytes);
-        let mut fold = self.fold;
-        let (out, input): (&mut EvBufferRef, &mut EvBufferRef) = (&mut self.out, &mut self.input);
-        for number in 1..=self.batch_events {
-            fold.add(head(input)?);
-            input.drain(size_bytes)?;
-            bring_over(out, input, items[number as usize % items.len()], fds)?;
-        }
-        self.fold = fold;
-        Ok(self.batch_events)
+        self.pass(|_, _| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -107,5 +123,19 @@ impl Workload for Socket {
         fold.add_bytes(&[]);
         fold.add_bytes(self.items.get(self.batch_events));
         fold.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::{Damage, Kind, made};
+    use super::*;
+
+    #[test]
+    fn wrong_bytes_in_the_middle_are_noticed() {
+        let damage = Damage::new(Kind::Flip);
+        let mut socket = made("evbuffer.socket.64", Socket::new);
+        damage.attach(&socket.input);
+        assert!(damage.is_seen_by_verify_only(&mut socket).contains("item 5 "));
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes that move between buffers, into them without a copy, and out of them.
 
-use super::evbuffer::{Items, fold_content};
+use super::evbuffer::{Inspector, Items, fold_content};
 use crate::Workload;
 use crate::checksum::Fold;
 use crate::params::Params;
@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use libevent_sys::{EvBuffer, EvBufferRef};
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::rc::Rc;
 
 /// Kinds of this file.
 pub const KINDS: &[(&str, Constructor)] = &[
@@ -37,9 +38,36 @@ impl AddBuffer {
             batch_events: params.batch_events(),
         })
     }
+
+    /// The work of a batch. `inspect` sees both buffers, and the number of the item that is drained next.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut([&EvBufferRef; 2], u64) -> Result<()>) -> Result<u64> {
+        let items = self.items.slices();
+        let size_bytes = self.size_bytes;
+        let (from, to): (&mut EvBufferRef, &mut EvBufferRef) = (&mut self.from, &mut self.to);
+        for number in 1..=self.batch_events {
+            inspect([from, to], number - 1)?;
+            to.drain(size_bytes)?;
+            from.add(items[number as usize % items.len()])?;
+            to.add_buffer(from)?;
+        }
+        Ok(self.batch_events)
+    }
 }
 
 impl Workload for AddBuffer {
+    fn verify(&mut self) -> Result<()> {
+        let mut inspector = Inspector::new(self.size_bytes)?;
+        let last = self.batch_events;
+        self.prepare()?;
+        self.pass(|[from, to], number| {
+            ensure!(from.is_empty(), "{} bytes stayed behind item {number} when it was moved", from.len());
+            inspector.front(to, number, 1)
+        })?;
+        inspector.rest(&mut self.from, 0..0)?;
+        inspector.rest(&mut self.to, last..last + 1)
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.from.is_empty() && self.to.is_empty());
         self.to.add(self.items.get(0))?;
@@ -47,15 +75,7 @@ impl Workload for AddBuffer {
     }
 
     fn run(&mut self) -> Result<u64> {
-        let items = self.items.slices();
-        let size_bytes = self.size_bytes;
-        let (from, to): (&mut EvBufferRef, &mut EvBufferRef) = (&mut self.from, &mut self.to);
-        for number in 1..=self.batch_events {
-            to.drain(size_bytes)?;
-            from.add(items[number as usize % items.len()])?;
-            to.add_buffer(from)?;
-        }
-        Ok(self.batch_events)
+        self.pass(|_, _| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -79,7 +99,8 @@ struct AddReference {
     buffer: EvBuffer,
     items: Items,
     size_bytes: usize,
-    cleaned_up: Box<Cell<u64>>,
+    /// Not in a box: the cleanup callbacks point to it while the workload is moved.
+    cleaned_up: Rc<Cell<u64>>,
     batch_events: u64,
 }
 
@@ -90,9 +111,26 @@ impl AddReference {
             buffer: EvBuffer::new()?,
             items: Items::new(size_bytes)?,
             size_bytes,
-            cleaned_up: Box::default(),
+            cleaned_up: Rc::default(),
             batch_events: params.batch_events(),
         })
+    }
+
+    /// The work of a batch. `inspect` sees the buffer, the number of the item that is drained next, where
+    /// that item must lie, and the bytes cleaned up so far.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&mut EvBufferRef, u64, *const u8, u64) -> Result<()>) -> Result<u64> {
+        let items = self.items.slices();
+        let size_bytes = self.size_bytes;
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in 1..=self.batch_events {
+            let oldest = items[(number - 1) as usize % items.len()].as_ptr();
+            inspect(buffer, number - 1, oldest, self.cleaned_up.get())?;
+            buffer.drain(size_bytes)?;
+            // SAFETY: items and counter are dropped after the buffer.
+            unsafe { refer(buffer, items[number as usize % items.len()], &self.cleaned_up) }?;
+        }
+        Ok(self.batch_events)
     }
 }
 
@@ -115,6 +153,23 @@ unsafe extern "C" fn count_cleanup(_data: *const c_void, len: usize, cleaned_up:
 }
 
 impl Workload for AddReference {
+    fn verify(&mut self) -> Result<()> {
+        let (size_bytes, last) = (self.size_bytes, self.batch_events);
+        let mut inspector = Inspector::new(size_bytes)?;
+        self.prepare()?;
+        self.pass(|buffer, number, place, cleaned_up| {
+            inspector.front(buffer, number, 1)?;
+            ensure!(buffer.pullup(Some(size_bytes))?.as_ptr() == place, "item {number} was copied");
+            let wanted = number * size_bytes as u64;
+            ensure!(cleaned_up == wanted, "{cleaned_up} bytes instead of {wanted} cleaned up before item {number}");
+            Ok(())
+        })?;
+        inspector.rest(&mut self.buffer, last..last + 1)?;
+        let (cleaned_up, wanted) = (self.cleaned_up.get(), (last + 1) * size_bytes as u64);
+        ensure!(cleaned_up == wanted, "{cleaned_up} bytes instead of {wanted} cleaned up in the end");
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.buffer.is_empty());
         self.cleaned_up.set(0);
@@ -123,15 +178,7 @@ impl Workload for AddReference {
     }
 
     fn run(&mut self) -> Result<u64> {
-        let items = self.items.slices();
-        let size_bytes = self.size_bytes;
-        let buffer: &mut EvBufferRef = &mut self.buffer;
-        for number in 1..=self.batch_events {
-            buffer.drain(size_bytes)?;
-            // SAFETY: items and counter are dropped after the buffer.
-            unsafe { refer(buffer, items[number as usize % items.len()], &self.cleaned_up) }?;
-        }
-        Ok(self.batch_events)
+        self.pass(|_, _, _, _| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -180,9 +227,34 @@ impl Remove {
             batch_events: params.batch_events(),
         })
     }
+
+    /// The work of a batch. `inspect` sees what was copied out, how many bytes of it
+    /// libevent says that it wrote, and the number of the item.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&[u8], usize, u64) -> Result<()>) -> Result<u64> {
+        let items = self.items.slices();
+        let mut fold = self.fold;
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for number in 1..=self.batch_events {
+            let removed = buffer.remove(&mut self.out)?;
+            fold.add(tail(&self.out) ^ removed as u64);
+            inspect(&self.out, removed, number - 1)?;
+            buffer.add(items[number as usize % items.len()])?;
+        }
+        self.fold = fold;
+        Ok(self.batch_events)
+    }
 }
 
 impl Workload for Remove {
+    fn verify(&mut self) -> Result<()> {
+        let mut inspector = Inspector::new(self.out.len())?;
+        let last = self.batch_events;
+        self.prepare()?;
+        self.pass(|out, removed, number| inspector.bytes(number, out.get(..removed).unwrap_or_default()))?;
+        inspector.rest(&mut self.buffer, last..last + 1)
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.buffer.is_empty());
         self.fold = Fold::default();
@@ -191,16 +263,7 @@ impl Workload for Remove {
     }
 
     fn run(&mut self) -> Result<u64> {
-        let items = self.items.slices();
-        let mut fold = self.fold;
-        let buffer: &mut EvBufferRef = &mut self.buffer;
-        for number in 1..=self.batch_events {
-            let removed = buffer.remove(&mut self.out)?;
-            fold.add(tail(&self.out) ^ removed as u64);
-            buffer.add(items[number as usize % items.len()])?;
-        }
-        self.fold = fold;
-        Ok(self.batch_events)
+        self.pass(|_, _, _| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -217,5 +280,32 @@ impl Workload for Remove {
         fold.add_bytes(self.items.get(self.batch_events - 1));
         fold.add_bytes(self.items.get(self.batch_events));
         fold.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::{Damage, Kind, made};
+    use super::*;
+
+    #[test]
+    fn wrong_bytes_in_the_middle_are_noticed() {
+        let damage = Damage::new(Kind::Flip);
+        let mut moving = made("evbuffer.add_buffer.64", AddBuffer::new);
+        damage.attach(&moving.to);
+        assert!(damage.is_seen_by_verify_only(&mut moving).contains("item 5 "));
+
+        let damage = Damage::new(Kind::Flip);
+        let mut removing = made("evbuffer.remove.64", Remove::new);
+        damage.attach(&removing.buffer);
+        assert!(damage.is_seen_by_verify_only(&mut removing).contains("item 5 "));
+    }
+
+    #[test]
+    fn a_reference_that_was_copied_is_noticed() {
+        let damage = Damage::new(Kind::Copy);
+        let mut referring = made("evbuffer.add_reference.4k", AddReference::new);
+        damage.attach(&referring.buffer);
+        assert!(damage.is_seen_by_verify_only(&mut referring).contains("item 5 was copied"));
     }
 }

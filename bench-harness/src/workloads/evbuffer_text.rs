@@ -51,6 +51,25 @@ impl Readln {
         }
         Ok(Readln { buffer: EvBuffer::new()?, text, fold: Fold::default(), batch_events: lines })
     }
+
+    /// The lines as they must come out.
+    fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+        text.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r"))
+    }
+
+    /// The work of a batch. `inspect` sees every line that was taken off.
+    #[inline]
+    fn pass(&mut self, mut inspect: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+        let mut fold = self.fold;
+        let buffer: &mut EvBufferRef = &mut self.buffer;
+        for _ in 0..self.batch_events {
+            let line = buffer.readln(Eol::Crlf).context("fewer lines came out than went in")?;
+            fold_line(&mut fold, &line);
+            inspect(&line)?;
+        }
+        self.fold = fold;
+        Ok(self.batch_events)
+    }
 }
 
 /// What is folded of a line while the clock runs: its length and its last eight bytes.
@@ -61,6 +80,19 @@ fn fold_line(fold: &mut Fold, line: &[u8]) {
 }
 
 impl Workload for Readln {
+    fn verify(&mut self) -> Result<()> {
+        let text = self.text.clone();
+        let mut lines = Readln::lines(&text).enumerate();
+        self.prepare()?;
+        self.pass(|line| {
+            let (number, wanted) = lines.next().context("more lines came out than went in")?;
+            ensure!(line == wanted, "line {number} is not the one that went in");
+            Ok(())
+        })?;
+        ensure!(self.buffer.is_empty(), "{} bytes are left after the last line", self.buffer.len());
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<()> {
         ensure!(self.buffer.is_empty());
         self.fold = Fold::default();
@@ -68,14 +100,7 @@ impl Workload for Readln {
     }
 
     fn run(&mut self) -> Result<u64> {
-        let mut fold = self.fold;
-        let buffer: &mut EvBufferRef = &mut self.buffer;
-        for _ in 0..self.batch_events {
-            let line = buffer.readln(Eol::Crlf).context("fewer lines came out than went in")?;
-            fold_line(&mut fold, &line);
-        }
-        self.fold = fold;
-        Ok(self.batch_events)
+        self.pass(|_| Ok(()))
     }
 
     fn finish(&mut self) -> Result<u64> {
@@ -86,7 +111,7 @@ impl Workload for Readln {
 
     fn expected_checksum(&self) -> u64 {
         let mut fold = Fold::default();
-        for line in self.text.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r")) {
+        for line in Readln::lines(&self.text) {
             fold_line(&mut fold, line);
         }
         fold.add_bytes(&[]);
@@ -155,5 +180,19 @@ impl Workload for Search {
         fold.add(find(b"abcdefgh!", 0));
         fold.add(find(&self.needle, self.text.len() - self.needle.len() + 1));
         fold.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::{Damage, Kind, made};
+    use super::*;
+
+    #[test]
+    fn wrong_letters_in_the_middle_are_noticed() {
+        let damage = Damage::new(Kind::Flip);
+        let mut lines = made("evbuffer.readln", Readln::new);
+        damage.attach(&lines.buffer);
+        assert!(damage.is_seen_by_verify(&mut lines).contains("is not the one that went in"));
     }
 }

@@ -20,6 +20,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_short, c_void};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// Kinds of this family.
 pub const KINDS: &[(&str, Constructor)] = &[("http_get", http_get)];
@@ -54,7 +55,7 @@ struct HttpGet {
     client_event: Event,
     _server: HttpServer,
     peer: Peer,
-    state: Box<State>,
+    state: Rc<State>,
     watched: WatchedBase,
     shape: Shape,
     latencies: LatencyHistogram,
@@ -80,7 +81,7 @@ impl HttpGet {
         let lanes = shape.connections as u64;
         ensure!(lanes > 0 && shape.requests.is_multiple_of(lanes), "batch_events must be a multiple of connections");
         let watched = WatchedBase::new()?;
-        let state = Box::new(State {
+        let state = Rc::new(State {
             base: watched.base().as_ptr(),
             bodies: (0..VARIANTS).map(|variant| body(variant, shape.body_bytes)).collect(),
             close: shape.close,
@@ -90,7 +91,7 @@ impl HttpGet {
             client_failed: Cell::new(false),
             failure: Cell::new(None),
         });
-        let arg: *mut c_void = (&raw const *state).cast_mut().cast();
+        let arg: *mut c_void = Rc::as_ptr(&state).cast_mut().cast();
 
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("listening on loopback")?;
         let SocketAddr::V4(address) = listener.local_addr()? else { unreachable!("bound to an IPv4 address") };

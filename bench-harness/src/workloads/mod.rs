@@ -8,9 +8,12 @@ mod bufferevent_echo;
 pub mod cascade;
 pub mod cascade_chain;
 pub mod connections;
+#[cfg(test)]
+mod damage;
 pub mod dns;
 mod dns_server;
 pub mod epoll;
+mod epoll_view;
 pub mod evbuffer;
 pub mod evbuffer_io;
 pub mod evbuffer_move;

@@ -46,6 +46,20 @@ impl SocketPair {
     }
 }
 
+/// Makes closing the socket reset its connection, so that no port waits for a minute or two: thousands
+/// of launches would use up the local ports.
+///
+/// # Errors
+/// It is no socket.
+#[inline]
+pub fn reset_on_close(socket: &impl AsRawFd) -> Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let (value, len) = ((&raw const linger).cast(), size_of_val(&linger) as libc::socklen_t);
+    // SAFETY: the descriptor is alive; the kernel copies the option.
+    let returned = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len) };
+    if returned == 0 { Ok(()) } else { Err(io::Error::last_os_error()).context("SO_LINGER") }
+}
+
 /// Makes sure that the process may open `wanted` descriptors beside those that a worker has.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use libevent_sys::{Base, CommonTimeout, EventRow, Timeval, ffi};
 use std::ffi::{c_short, c_void};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Kinds of this file.
@@ -60,8 +61,8 @@ pub(super) unsafe extern "C" fn count_fired(_fd: RawFd, _what: c_short, trace: *
 ///
 /// # Safety
 /// The row is dropped before the trace.
-unsafe fn timers(base: &Base, len: usize, trace: &Trace) -> Result<EventRow> {
-    let arg = std::ptr::from_ref(trace).cast_mut().cast();
+unsafe fn timers(base: &Base, len: usize, trace: &Rc<Trace>) -> Result<EventRow> {
+    let arg = Rc::as_ptr(trace).cast_mut().cast();
     // SAFETY: as the caller says.
     Ok(unsafe { EventRow::new(base, len, 0, count_fired, |_| (-1, arg)) }?)
 }
@@ -70,7 +71,8 @@ unsafe fn timers(base: &Base, len: usize, trace: &Trace) -> Result<EventRow> {
 struct Readd {
     /// Before what its callbacks refer to: dropped first.
     events: EventRow,
-    fired: Box<Trace>,
+    /// Shared, not boxed: the timers point to it while the workload is moved.
+    fired: Rc<Trace>,
     /// Event and new timeout of each step.
     plan: Vec<(u32, Timeval)>,
     /// Timeout of each event after the plan, in seconds.
@@ -84,7 +86,7 @@ impl Readd {
         let pending = params.usize("pending")?;
         ensure!((1..=1 << 20).contains(&pending), "pending must be in 1..=1048576");
         let base = Base::new()?;
-        let fired: Box<Trace> = Box::default();
+        let fired: Rc<Trace> = Rc::default();
         // SAFETY: the struct drops the events before the trace.
         let events = unsafe { timers(&base, pending, &fired) }?;
 
@@ -141,7 +143,8 @@ impl Workload for Readd {
 struct ReaddCommon {
     /// Before what its callbacks refer to: dropped first.
     events: EventRow,
-    fired: Box<Trace>,
+    /// Shared, not boxed: the timers point to it while the workload is moved.
+    fired: Rc<Trace>,
     timeout: CommonTimeout,
     plan: Vec<u32>,
     earliest_add_s: f64,
@@ -153,7 +156,7 @@ impl ReaddCommon {
         ensure!((1..=1 << 20).contains(&pending), "pending must be in 1..=1048576");
         let base = Base::new()?;
         let timeout = base.init_common_timeout(Duration::from_secs(SHORTEST_S as u64))?;
-        let fired: Box<Trace> = Box::default();
+        let fired: Rc<Trace> = Rc::default();
         // SAFETY: the struct drops the events before the trace.
         let events = unsafe { timers(&base, pending, &fired) }?;
         let mut sequence = Sequence::new(pending as u64);

@@ -32,9 +32,9 @@ struct Fire {
 struct Timers {
     /// Before what its callbacks refer to: dropped first.
     events: EventRow,
-    /// Boxed, because the callbacks' arguments point to its elements.
-    _tags: Box<[Tag]>,
-    trace: Box<Trace>,
+    /// Shared, not boxed: the callbacks' arguments point to its elements while this is moved.
+    _tags: Rc<[Tag]>,
+    trace: Rc<Trace>,
     timeouts: Timeouts,
     failure: RefCell<Option<libevent_sys::Error>>,
 }
@@ -68,8 +68,8 @@ impl Fire {
         } else {
             (Timeouts::Single(Sequence::new(due).permutation(due)), Duration::from_micros(due))
         };
-        let trace: Box<Trace> = Box::default();
-        let tags: Box<[Tag]> = (0..due).map(|number| Tag { trace: &raw const *trace, number }).collect();
+        let trace: Rc<Trace> = Rc::default();
+        let tags: Rc<[Tag]> = (0..due).map(|number| Tag { trace: Rc::as_ptr(&trace), number }).collect();
         // SAFETY: the struct drops the events before tags and trace, which stay where they are.
         let events = unsafe {
             let arg = |index: usize| (-1, (&raw const tags[index]).cast_mut().cast());

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::ffi::{c_short, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The longest that a batch may take. Batches last milliseconds; under callgrind, up to a second.
@@ -19,7 +20,8 @@ pub(crate) const BATCH_LIMIT: Duration = Duration::from_secs(8);
 pub(crate) struct WatchedBase {
     // Fields are dropped in this order: the event before what it points to.
     event: Event,
-    state: Box<State>,
+    /// Not in a box, whose content nobody else may point to while the box is moved.
+    state: Rc<State>,
     timer: OwnedFd,
     base: Base,
 }
@@ -44,9 +46,9 @@ impl WatchedBase {
         }
         // SAFETY: just made, owned by nobody else.
         let timer = unsafe { OwnedFd::from_raw_fd(fd) };
-        let state = Box::new(State { base: base.as_ptr(), expired: Cell::new(false) });
-        let arg = (&raw const *state).cast_mut().cast();
-        // SAFETY: the box outlives the event, which is dropped first.
+        let state = Rc::new(State { base: base.as_ptr(), expired: Cell::new(false) });
+        let arg = Rc::as_ptr(&state).cast_mut().cast();
+        // SAFETY: the state outlives the event, which is dropped first.
         let event = unsafe { Event::from_raw(&base, fd, READ, on_expiry, arg)? };
         event.add()?;
         Ok(WatchedBase { event, state, timer, base })

@@ -1,12 +1,12 @@
 //! The threads that activate events, and how they are started, paced and stopped.
 
-use crate::client::place;
+use crate::cpus;
 use crate::latency::now_ns;
 use anyhow::{Context, Result, bail};
 use libevent_sys::ffi;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -131,24 +131,27 @@ impl Producers {
     /// thread of the loop, whose CPU the producers leave alone.
     pub(super) fn start(gate: Arc<Gate>, slots: Vec<Vec<Arc<Slot>>>, pace: Pace, each: u64) -> Result<Self> {
         let paced = matches!(pace, Pace::Rounds);
-        let cpus = place::cpus_beside_own()?;
+        let cpus = cpus::beside_own()?;
         let mut producers = Producers { gate, threads: Vec::new(), paced };
         for (index, own) in slots.into_iter().enumerate() {
             let gate = Arc::clone(&producers.gate);
+            let (say_placed, placed) = mpsc::channel();
             // In turn beside the loop's CPU; on the loop's own where the host lends no other.
             let cpu = cpus.get(index % cpus.len().max(1)).copied();
             let thread = thread::Builder::new()
                 .name(format!("producer-{index}"))
                 .spawn(move || {
-                    if let Some(Err(error)) = cpu.map(place::pin) {
-                        // Figures of threads that run somewhere else would be figures of something else.
-                        eprintln!("producer-{index}: {error:#}");
-                        std::process::abort();
+                    let result = cpu.map_or(Ok(()), cpus::pin_to);
+                    let placed = result.is_ok();
+                    // The other end waits for it.
+                    if say_placed.send(result).is_ok() && placed {
+                        produce(&gate, &own, paced, each);
                     }
-                    produce(&gate, &own, paced, each);
                 })
                 .context("starting a producer thread")?;
             producers.threads.push(thread);
+            // Figures of threads that run somewhere else would be figures of something else.
+            placed.recv().context("a producer thread ended at once")??;
         }
         producers.wait_until_idle()?;
         Ok(producers)
