@@ -149,7 +149,16 @@ fn refused(output: &Output) -> String {
 fn refused_with(output: &Output, codes: &[i32]) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code().is_some_and(|code| codes.contains(&code)), "{:?}: {stderr}", output.status);
-    assert!(output.stdout.is_empty(), "results only, and there are none");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if !stdout.is_empty() {
+        // Asked for by --json: one document that says that there are no results.
+        let document: Value = serde_json::from_str(&stdout).expect("one document");
+        assert_eq!(
+            (&document["partial"], document["exit_code"].as_i64()),
+            (&true.into(), output.status.code().map(i64::from))
+        );
+        assert!(stdout.starts_with("{\"schema\":\"setup/1\""), "{stdout}");
+    }
     stderr
 }
 
@@ -167,7 +176,9 @@ fn no_install_names_what_is_missing_and_the_command() {
 fn without_rights_and_terminal_it_says_what_to_type_and_asks_nothing() {
     let world = World::new();
     world.apt(INSTALLS);
-    let message = refused(&world.run_as_nobody(&["setup", "--json"]));
+    let output = world.run_as_nobody(&["setup", "--json"]);
+    assert!(!output.stdout.is_empty(), "a script gets its document");
+    let message = refused(&output);
     assert!(message.contains(&format!("type as root: {COMMAND}")), "{message}");
     world.script("sudo", "touch \"$bin/../work/asked\"; exit 1");
     let message = refused(&world.run_as_nobody(&["setup"]));
