@@ -4,7 +4,10 @@ mod support;
 
 use model::protocol::{Message, PROTOCOL_VERSION};
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use support::{Finished, run};
 
 /// A workload that is quick to set up and always there.
@@ -151,6 +154,50 @@ fn threads_make_progress_on_a_single_cpu() {
     }
 }
 
+/// `producer-0` and so on of a process, with the CPUs that the kernel lets each run on.
+fn producers(process: u32) -> Vec<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("the worker runs");
+    let mut producers: Vec<(String, String)> = tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .filter_map(|status| {
+            let field = |name: &str| Some(status.lines().find_map(|line| line.strip_prefix(name))?.trim().to_owned());
+            Some((field("Name:")?, field("Cpus_allowed_list:")?))
+        })
+        .filter(|(name, _)| name.starts_with("producer-"))
+        .collect();
+    producers.sort();
+    producers
+}
+
+#[test]
+fn producers_run_beside_the_cpu_of_the_worker_where_there_is_another() {
+    let Message::Ready(free) = worker(&["run", "--workload", WORKLOAD], "").messages().remove(0) else { panic!() };
+    let (own, others) = free.cpus.split_first().expect("the test runs somewhere");
+    // With none, one, and (where the host has them) two other CPUs.
+    for others in (0..=others.len().min(2)).map(|count| &others[..count]) {
+        let all: Vec<String> = others.iter().chain([own]).map(usize::to_string).collect();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bench-worker"))
+            .args(["--cpu", &own.to_string(), "run", "--workload", "threads.active.running.p4"])
+            .env("BENCH_ALL_CPUS", all.join(","))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("worker starts");
+        let mut ready = String::new();
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        output.read_line(&mut ready).expect("a line");
+        let placed = producers(child.id());
+        drop(child.stdin.take());
+        child.wait().expect("our child");
+        let expected: Vec<(String, String)> = (0..4)
+            .map(|index| {
+                (format!("producer-{index}"), others.get(index % others.len().max(1)).unwrap_or(own).to_string())
+            })
+            .collect();
+        assert_eq!(placed, expected, "{ready}");
+    }
+}
+
 #[test]
 fn profile_does_as_many_batches_as_asked() {
     let finished = worker(&["profile", "--workload", WORKLOAD, "--batches", "3"], "");
@@ -169,7 +216,6 @@ fn version_names_the_variant() {
 
 #[test]
 fn a_reader_that_goes_away_is_an_error_and_no_signal() {
-    use std::process::{Command, Stdio};
     let mut child = Command::new(env!("CARGO_BIN_EXE_bench-worker"))
         .arg("list")
         .stdout(Stdio::piped())

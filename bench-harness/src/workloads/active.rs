@@ -132,7 +132,9 @@ impl Workload for Dispatch {
 
 /// Turns the loop of a base that watches one silent socket.
 struct EmptyTurn {
-    _event: Event,
+    /// Before what its callback refers to: dropped first.
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is there to be watched"))]
+    event: Event,
     base: Base,
     sockets: SocketPair,
     fired: Rc<Cell<u64>>,
@@ -148,7 +150,7 @@ impl EmptyTurn {
         // SAFETY: the counter stays where it is until the event is dropped.
         let event = unsafe { Event::from_raw(&base, sockets.fds()[0], READ | PERSIST, on_byte, arg) }?;
         event.add()?;
-        Ok(EmptyTurn { _event: event, base, sockets, fired, batch_events: params.batch_events() })
+        Ok(EmptyTurn { event, base, sockets, fired, batch_events: params.batch_events() })
     }
 }
 
@@ -199,5 +201,20 @@ impl Workload for EmptyTurn {
 
     fn expected_checksum(&self) -> u64 {
         Fold::of([0, u64::from(b'e')])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::made;
+    use super::*;
+
+    #[test]
+    fn turns_without_the_event_do_not_count() {
+        let mut turns = made("active.empty_turn", EmptyTurn::new);
+        assert_eq!(turns.run().unwrap(), turns.batch_events);
+        turns.event.del().unwrap();
+        assert_eq!(turns.run().unwrap(), 0);
+        assert!(turns.verify().unwrap_err().to_string().contains("nothing is pending"));
     }
 }

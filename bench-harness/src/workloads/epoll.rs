@@ -215,3 +215,30 @@ impl Workload for OneShot {
         Fold::of([self.batch_events, self.batch_events * u64::from(b'e'), 0])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::made;
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_never_added_or_never_deleted_is_noticed() {
+        let mut idle = made("epoll.add_delete", AddDelete::new);
+        idle.prepare().unwrap();
+        assert!(idle.finish().unwrap_err().to_string().contains("0 events at once"));
+
+        // A second event keeps the kernel watching when the first is deleted.
+        let mut held = made("epoll.add_delete", AddDelete::new);
+        held.verify().unwrap();
+        let arg = Rc::as_ptr(&held.fired).cast_mut().cast();
+        // SAFETY: the counter outlives the event.
+        let second = unsafe { Event::from_raw(&held.base, held.sockets.fds()[0], READ, take_byte, arg) }.unwrap();
+        second.add().unwrap();
+        if held.base.method().starts_with("epoll") && EpollView::of(held.sockets.fds()[0]).unwrap().is_some() {
+            assert!(held.verify().unwrap_err().to_string().contains("the kernel says watched = true"));
+        }
+        held.prepare().unwrap();
+        held.run().unwrap();
+        assert!(held.finish().unwrap_err().to_string().contains("2 events at once"));
+    }
+}

@@ -54,3 +54,16 @@ impl EpollView {
         words.next() == Some("tfd:") && words.next().is_some_and(|fd| fd.parse() == Ok(self.fd))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_fdinfo_name_their_descriptor() {
+        let view = EpollView { fd: 5 };
+        assert!(view.is_named_by("tfd:        5 events:       19 data:                7  pos:0 ino:57 sdev:f"));
+        assert!(!view.is_named_by("tfd:       15 events:       19 data:                5  pos:0 ino:57 sdev:f"));
+        assert!(!view.is_named_by("pos:\t5"));
+    }
+}
