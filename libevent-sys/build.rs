@@ -10,12 +10,9 @@
 //!
 //! Sources are copied before they are built: no build ever writes into a source folder.
 
-use model::build_config::BuildConfig;
+use model::build_config::{BuildConfig, LIBRARIES};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
-
-/// Static libraries of libevent, dependants first, as linkers want them.
-const LIBRARIES: &[&str] = &["event_openssl", "event_pthreads", "event_extra", "event_core"];
 
 fn main() {
     for name in ["LIBEVENT_SOURCE_DIR", "LIBEVENT_BUILD_DIR", "LIBEVENT_INCLUDE_DIR", "LIBEVENT_TLS"] {

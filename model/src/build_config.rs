@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Static libraries of libevent without `lib` and `.a`, dependants first, as linkers want them.
+pub const LIBRARIES: &[&str] = &["event_openssl", "event_pthreads", "event_extra", "event_core"];
+
 /// The whole of `config/build.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,7 +5,7 @@ use crate::exit::{Exit, failure};
 use crate::variant;
 use crate::{files, host, process, progress};
 use anyhow::{Context as _, Result};
-use model::build_config::BuildConfig;
+use model::build_config::{BuildConfig, LIBRARIES};
 use model::variant::{Build, Library, Purpose, Variant};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Configuring and compiling takes about 20 s on two cores.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Variables that compilers, linkers and CMake obey.
+/// Variables that compilers, linkers, CMake and the cc crate obey. What they say is in no record.
 const COMPILER_SETTINGS: &[&str] = &[
     "CFLAGS",
     "CPPFLAGS",
@@ -23,17 +23,27 @@ const COMPILER_SETTINGS: &[&str] = &[
     "CPATH",
     "C_INCLUDE_PATH",
     "LIBRARY_PATH",
+    "LD_RUN_PATH",
+    "LDEMULATION",
     "COMPILER_PATH",
     "GCC_EXEC_PREFIX",
+    "CCC_OVERRIDE_OPTIONS",
+    "CRATE_CC_NO_DEFAULTS",
     "CMAKE_PREFIX_PATH",
+    "CMAKE_INCLUDE_PATH",
+    "CMAKE_LIBRARY_PATH",
     "CMAKE_GENERATOR",
     "CMAKE_TOOLCHAIN_FILE",
     "CMAKE_C_COMPILER_LAUNCHER",
+    "CMAKE_C_LINKER_LAUNCHER",
+    "OPENSSL_ROOT_DIR",
+    "PKG_CONFIG_PATH",
+    "PKG_CONFIG_LIBDIR",
+    "PKG_CONFIG_SYSROOT_DIR",
     "SOURCE_DATE_EPOCH",
 ];
-
-/// Static libraries of libevent, dependants first, as linkers want them.
-const LIBRARIES: &[&str] = &["event_openssl", "event_pthreads", "event_extra", "event_core"];
+/// The cc crate's variables for one target (`CFLAGS_x86_64_unknown_linux_gnu`, `HOST_CC`).
+const COMPILER_SETTINGS_BEGIN: &[&str] = &["CFLAGS_", "CC_", "AR_", "HOST_C", "TARGET_C"];
 
 /// Paths of the static libraries in link order.
 pub(crate) fn library_paths(build: &Build) -> Vec<PathBuf> {
@@ -147,7 +157,7 @@ pub(crate) fn compiler() -> String {
 }
 
 fn compiler_version(cc: &str) -> Result<String> {
-    if cc.contains(char::is_whitespace) {
+    if cc.contains(char::is_whitespace) && !Path::new(cc).is_file() {
         let message = format!("CC={cc}: give one program; a cache in front of a compiler is of no use here");
         return Err(failure(Exit::Usage, message));
     }
@@ -163,6 +173,8 @@ fn has_openssl(cc: &str) -> bool {
     }
     let mut probe = Command::new(cc);
     probe.args(["-E", "-include", "openssl/ssl.h", "-x", "c", "/dev/null", "-o", "/dev/null"]);
+    // As in the build: what only CPATH leads to is not there.
+    without_compiler_settings(&mut probe);
     process::capture(&mut probe, Duration::from_secs(20)).is_ok_and(|got| got.status.success())
 }
 
@@ -220,6 +232,11 @@ pub(crate) fn without_compiler_settings(command: &mut Command) {
     for name in COMPILER_SETTINGS {
         command.env_remove(name);
     }
+    for (name, _) in std::env::vars_os() {
+        if COMPILER_SETTINGS_BEGIN.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
+            command.env_remove(name);
+        }
+    }
 }
 
 fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Result<()> {
@@ -238,14 +255,18 @@ fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Resu
     Err(failure(Exit::Failed, message))
 }
 
-/// The lines of a build log that say what is wrong: from the first error on, at most 40.
 fn errors_of(log: &Path) -> String {
-    let text = process::tail(log, 4000);
+    errors_in(&process::tail(log, 4000))
+}
+
+/// The lines of a build log that say what is wrong: from the first error on, at most 40.
+fn errors_in(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let is_error = |line: &&str| line.contains("error:") || line.contains("CMake Error") || line.starts_with("FAILED:");
     let start = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(40));
     // Command lines of the compiler are long and say nothing about the error.
-    let telling = lines[start..].iter().filter(|line| !line.contains(" -o ")).take(40).copied();
+    let is_command = |line: &&str| line.contains(" -o ") && !is_error(line);
+    let telling = lines[start..].iter().filter(|line| !is_command(line)).take(40).copied();
     telling.collect::<Vec<_>>().join("\n")
 }
 
@@ -263,5 +284,42 @@ fn recorded_command(cmake: &Path) -> Result<String> {
         entries.into_iter().find(|entry| entry.file.ends_with("/event.c")).context("event.c was not compiled")?;
     let source = entry.file.trim_end_matches("/event.c").to_owned();
     let cmake = cmake.to_str().context("paths are UTF-8")?;
-    Ok(entry.command.replace(cmake, "BUILD").replace(&source, "SOURCE"))
+    // In quotation marks of a shell, an apostrophe is written in another way.
+    let without = |text: &str, path: &str, name| text.replace(&path.replace('\'', r"'\''"), name).replace(path, name);
+    Ok(without(&without(&entry.command, cmake, "BUILD"), &source, "SOURCE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_without_command_lines() {
+        let log = "[1/9] Building C object buffer.c.o\n\
+            FAILED: CMakeFiles/event_core_static.dir/event.c.o \n\
+            /usr/bin/cc -DHAVE_CONFIG_H -I/a/include -Werror=x -o event.c.o -c /a/event.c\n\
+            /a/event.c:3:1: error: unknown type name -o here\n    3 | foo;\n\
+            cc: error: unrecognized option -o \nninja: build stopped: subcommand failed.\n";
+        let shown = errors_in(log);
+        assert!(shown.starts_with("FAILED: CMakeFiles/event_core_static.dir/event.c.o"), "{shown}");
+        assert!(!shown.contains("/usr/bin/cc"), "{shown}");
+        for line in ["unknown type name -o here", "    3 | foo;", "unrecognized option -o", "build stopped"] {
+            assert!(shown.contains(line), "no `{line}` in {shown}");
+        }
+    }
+
+    #[test]
+    fn a_compiler_of_several_words_is_a_usage_error() {
+        let error = compiler_version("ccache gcc").unwrap_err();
+        assert_eq!(crate::exit::exit_of(&error), Exit::Usage, "{error:#}");
+    }
+
+    #[test]
+    fn words_come_through_the_shell_as_they_are() {
+        for word in ["-O2", "a b,c", "it's", "$HOME `x` \"y\" \\z"] {
+            let script = format!("printf %s {}", shell_quoted(word));
+            let got = process::capture(Command::new("sh").args(["-c", &script]), Duration::from_secs(10)).unwrap();
+            assert_eq!(got.stdout, word);
+        }
+    }
 }

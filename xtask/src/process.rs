@@ -2,7 +2,7 @@
 //! that takes the whole group with it.
 
 use crate::exit::{Exit, failure};
-use crate::interrupt;
+use crate::{interrupt, progress};
 use anyhow::{Context as _, Result, bail};
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -150,7 +150,8 @@ pub(crate) fn logged_gently(command: &mut Command, limit: Duration, grace: Durat
     }
     let pid = child.id();
     let why = if interrupt::asked() { "interrupted" } else { "out of time" };
-    eprintln!("{why}: asking {} to end, and waiting for it", shown(command));
+    let seconds = grace.as_secs_f64();
+    progress::note(&format!("{why}: asking {} to end, and waiting up to {seconds} s for it", shown(command)));
     // SAFETY: a signal to the group that the child leads; it is not reaped yet.
     unsafe { libc::kill(-pid.cast_signed(), libc::SIGTERM) };
     let deadline = Instant::now() + grace;
@@ -271,8 +272,16 @@ mod tests {
         let asked = run("trap 'echo asked; exit 0' TERM; while :; do sleep 0.05; done", 5000).unwrap_err().to_string();
         assert!(asked.contains("it ended when asked to"), "{asked}");
         assert!(std::fs::read_to_string(&log).unwrap().contains("asked\n"));
-        let left = run("trap '' TERM; sleep 2", 100).unwrap_err().to_string();
+        let left = run("trap '' TERM; sleep 2; echo done", 100).unwrap_err().to_string();
         assert!(left.contains("was left running"), "{left}");
+        assert!(!std::fs::read_to_string(&log).unwrap().contains("done\n"));
+        assert!(
+            (0..500).any(|_| std::fs::read_to_string(&log).unwrap().contains("done\n") || {
+                std::thread::sleep(Duration::from_millis(20));
+                false
+            }),
+            "it was killed"
+        );
     }
 
     #[test]

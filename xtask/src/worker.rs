@@ -36,6 +36,13 @@ const INGREDIENTS: &[&str] = &[
     "model/Cargo.toml",
     "model/src",
 ];
+/// Variables with which cargo is told how to compile; by how they begin.
+const CARGO_SETTINGS_BEGIN: &[&str] =
+    &["CARGO_BUILD_", "CARGO_ENCODED_", "CARGO_INCREMENTAL", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC", "RUSTFLAGS"];
+/// What the worker's profile leaves at its default, where a user's configuration could put something else.
+const PROFILE_DEFAULTS: &[&str] =
+    &["debug-assertions=false", "incremental=false", "overflow-checks=false", "rpath=false", "strip=\"none\""];
+
 /// What decides how is measured and what is made of it.
 const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.toml", "xtask/src"];
 
@@ -68,9 +75,13 @@ pub(crate) struct Worker {
 
 /// Compiles the worker for the headers of `build`, unless that was done before.
 pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBuf]) -> Result<WorkerCode> {
-    let rustc = rustc_version()?;
+    refuse_separators(context, user_workloads)?;
+    let rustc = rustc_version(context)?;
     let ingredients_sha256 = ingredients(context, user_workloads)?;
-    let identity = [build.headers_sha256.as_bytes(), ingredients_sha256.as_bytes(), rustc.as_bytes()];
+    // The C compiler makes the workloads in C and the worker's own C parts.
+    let cc = build::compiler();
+    let made_of = [&build.headers_sha256, &ingredients_sha256, &rustc, &cc, &build.compiler];
+    let identity = made_of.map(String::as_bytes);
     let key = files::sha256_hex(&identity)[..12].to_owned();
     let folder = context.work.join("workers").join(&key);
     let library = folder.join("libbench_harness.a");
@@ -94,26 +105,12 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     progress::note("compiling the worker (once for these headers; about a minute from nothing)");
     let log = folder.join("compile.log");
     let target = context.work.join("target");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo(context)?;
     command
-        .args(["build", "--locked", "--profile", "worker", "--package", "bench-harness", "--lib"])
-        .current_dir(&context.root)
+        .env("CC", &cc)
         .env("CARGO_TARGET_DIR", &target)
         .env("LIBEVENT_INCLUDE_DIR", build::headers(context, build))
-        .env("BENCH_USER_WORKLOADS", std::env::join_paths(user_workloads).context("a path with `:`")?)
-        .env_remove("LIBEVENT_SOURCE_DIR")
-        .env_remove("LIBEVENT_BUILD_DIR");
-    // The worker is the same whatever the caller's environment says. What this very cargo set for its
-    // child is not for the other one, either.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        let of_cargo = ["CARGO_PROFILE_", "CARGO_BUILD_", "CARGO_TARGET_", "CARGO_ENCODED_", "RUSTC", "RUSTFLAGS"];
-        if text != "CARGO_TARGET_DIR" && of_cargo.iter().any(|prefix| text.starts_with(prefix)) {
-            command.env_remove(&name);
-        }
-    }
-    build::without_compiler_settings(&mut command);
+        .env("BENCH_USER_WORKLOADS", std::env::join_paths(user_workloads)?);
     // An older one must not be taken for what is compiled now.
     for old in places(&target) {
         std::fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
@@ -132,6 +129,59 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     files::write_atomic(&sum, sha256.as_bytes())?;
     prune(&context.work.join("workers"))?;
     Ok(code(sha256))
+}
+
+/// The cargo that compiles the worker, and compiles it the same whatever the caller's environment and
+/// configuration files say. They still decide where crates come from.
+fn cargo(context: &Context) -> Result<Command> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--locked", "--profile", "worker", "--package", "bench-harness", "--lib"]);
+    command.current_dir(&context.root).env_remove("LIBEVENT_SOURCE_DIR").env_remove("LIBEVENT_BUILD_DIR");
+    // What this very cargo set for its child is not for the other one, either.
+    for (name, _) in std::env::vars_os() {
+        if CARGO_SETTINGS_BEGIN.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
+            command.env_remove(&name);
+        }
+    }
+    build::without_compiler_settings(&mut command);
+    // Empty, they overrule configuration files.
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+        command.env(name, "");
+    }
+    // The one whose version is recorded, not that of a configuration file.
+    command.env("RUSTC", "rustc");
+    for setting in profile_settings(&context.root.join("Cargo.toml"))? {
+        command.arg("--config").arg(setting);
+    }
+    Ok(command)
+}
+
+/// The worker's profile as arguments of `--config`, which nothing overrules.
+fn profile_settings(manifest: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let table: toml::Table = toml::from_str(&text).with_context(|| manifest.display().to_string())?;
+    let profile = table.get("profile").and_then(|profiles| profiles.get("worker")?.as_table());
+    let profile = profile.with_context(|| format!("{} has no [profile.worker]", manifest.display()))?;
+    let own = profile.iter().map(|(name, value)| format!("{name}={value}"));
+    let defaults = PROFILE_DEFAULTS.iter().map(|setting| (*setting).to_owned());
+    let defaults = defaults.filter(|setting| !profile.contains_key(setting.split('=').next().unwrap_or_default()));
+    Ok(own.chain(defaults).map(|setting| format!("profile.worker.{setting}")).collect())
+}
+
+/// Lists of paths have `:` between them; a path that has one itself cannot be handed on.
+fn refuse_separators(context: &Context, user_workloads: &[PathBuf]) -> Result<()> {
+    let has_separator = |path: &&PathBuf| path.as_os_str().as_encoded_bytes().contains(&b':');
+    if let Some(path) = user_workloads.iter().find(has_separator) {
+        let message = format!("{}: a workload's path must not have a `:`; rename or copy it", path.display());
+        return Err(failure(Exit::Usage, message));
+    }
+    if let Some(folder) = [&context.root, &context.work].into_iter().find(has_separator) {
+        let remedy = "move the checkout, or set LIBEVENT_PERF_WORK to another folder";
+        let message = format!("{}: compilers and cargo cannot work in a folder with a `:`; {remedy}", folder.display());
+        return Err(failure(Exit::Usage, message));
+    }
+    Ok(())
 }
 
 /// Where cargo has put the worker's static library: below the profile, or, if the user's cargo builds for
@@ -224,14 +274,48 @@ fn hash_of(context: &Context, names: &[&str], others: &[PathBuf]) -> Result<Stri
     Ok(files::sha256_hex(&parts))
 }
 
-fn rustc_version() -> Result<String> {
-    let got = process::capture(Command::new("rustc").arg("--version"), Duration::from_secs(30))?;
+fn rustc_version(context: &Context) -> Result<String> {
+    // In the checkout, whose folder may decide which one it is.
+    let mut command = Command::new("rustc");
+    let got = process::capture(command.arg("--version").current_dir(&context.root), Duration::from_secs(30))?;
     Ok(got.stdout.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::exit_of;
+
+    #[test]
+    fn the_whole_profile_is_given_to_cargo_where_nothing_overrules_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("Cargo.toml");
+        std::fs::write(&manifest, "[profile.worker]\ninherits = \"release\"\nopt-level = 3\nstrip = true\n").unwrap();
+        let settings = profile_settings(&manifest).unwrap();
+        for expected in ["inherits=\"release\"", "opt-level=3", "strip=true", "incremental=false"] {
+            assert!(settings.contains(&format!("profile.worker.{expected}")), "{expected} in {settings:?}");
+        }
+        assert_eq!(settings.iter().filter(|setting| setting.contains("strip")).count(), 1, "the manifest decides");
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_in_a_list_is_refused() {
+        let context = |root: &str| Context {
+            root: root.into(),
+            work: "/w".into(),
+            runs: "/r".into(),
+            install: false,
+            json: false,
+        };
+        let refused = |root: &str, file: &str| {
+            let error = refuse_separators(&context(root), &[file.into()]).unwrap_err();
+            assert_eq!(exit_of(&error), Exit::Usage);
+            error.to_string()
+        };
+        assert!(refused("/a", "/x/b:c.rs").starts_with("/x/b:c.rs: "));
+        assert!(refused("/a:b", "/x/c.rs").starts_with("/a:b: "));
+        refuse_separators(&context("/a b,c"), &["/x y,z.rs".into()]).unwrap();
+    }
 
     #[test]
     fn only_the_newest_workers_are_kept() {

@@ -187,6 +187,42 @@ fn without_rights_and_terminal_it_says_what_to_type_and_asks_nothing() {
 }
 
 #[test]
+fn an_interrupt_waits_for_the_package_manager_which_is_never_killed() {
+    if !is_root() {
+        eprintln!("skipped: needs root, which installs without asking");
+        return;
+    }
+    let world = World::new();
+    // Asked to end, it first brings what it is at to an end.
+    world.apt(
+        "trap 'touch \"$bin/../work/asked\"; sleep 0.5; echo configured > \"$bin/../work/end\"; exit 100' TERM\n\
+         touch \"$bin/../work/started\"\nwhile :; do sleep 0.05; done",
+    );
+    let mut command = world.xtask(&["setup"]);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while !world.path("work/started").exists() {
+        assert!(started.elapsed() < LIMIT, "apt-get is not called");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // SAFETY: the process is our child, which is not reaped yet.
+    assert_eq!(unsafe { libc::kill(running.id().cast_signed(), libc::SIGINT) }, 0);
+    while running.try_wait().unwrap().is_none() {
+        if started.elapsed() > LIMIT {
+            running.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = running.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("it ended when asked to"), "{message}");
+    assert!(world.path("work/asked").exists());
+    assert_eq!(fs::read_to_string(world.path("work/end")).unwrap(), "configured\n", "it was waited for");
+    assert_eq!(world.calls().len(), 1, "and not called again");
+}
+
+#[test]
 fn an_unknown_platform_is_told_so() {
     let world = World::new();
     let message = refused(&world.run(&["setup"]));
