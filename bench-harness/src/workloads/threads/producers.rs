@@ -145,6 +145,9 @@ impl Producers {
                     let placed = result.is_ok();
                     // The other end waits for it.
                     if say_placed.send(result).is_ok() && placed {
+                        if paced && cpu.is_none() {
+                            yield_to_wakers();
+                        }
                         produce(&gate, &own, paced, each);
                     }
                 })
@@ -196,9 +199,6 @@ impl Drop for Producers {
 /// The thread: waits for a batch, does its part, reports that it is idle, until it is told to quit.
 fn produce(gate: &Gate, slots: &[Arc<Slot>], paced: bool, each: u64) {
     let (mut batch, mut round) = (0, 0);
-    if paced {
-        yield_to_wakers();
-    }
     loop {
         let mut state = gate.lock();
         state.idle += 1;
@@ -262,9 +262,9 @@ fn futex(word: &AtomicU32, operation: i32, value: u32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, ptr::null::<libc::timespec>()) };
 }
 
-/// Tells the kernel that the calling thread must not preempt others when it wakes up. The callback
-/// that starts a round wakes the producers; on a shared CPU they would otherwise run before the loop
-/// gets to sleep, and there would be no sleeping loop to wake.
+/// Tells the kernel that the calling thread must not preempt others when it wakes up; for producers that
+/// may share the loop's CPU. The callback that starts a round wakes them; they would otherwise run before
+/// the loop gets to sleep, and there would be no sleeping loop to wake.
 fn yield_to_wakers() {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: `parameters` is ours to be read. A refusal changes figures, not work; they show it.
