@@ -62,6 +62,7 @@ pub(crate) fn program(build: &Build, name: &str) -> PathBuf {
 
 /// The variant's build: an earlier one if its files are what they were, else a new one.
 pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> Result<Build> {
+    refuse_separators(context)?;
     let config = BuildConfig::parse(&context.config("build.toml")?).context("config/build.toml")?;
     let cc = compiler();
     let version = compiler_version(&cc)?;
@@ -143,6 +144,18 @@ pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> R
     build_headers(context, &build)?;
     files::write_atomic(&build.folder.join("build.json"), &serde_json::to_vec_pretty(&build)?)?;
     Ok(build)
+}
+
+/// Cargo and compilers take lists of folders with `:` between them: a folder that has one in its name
+/// cannot be handed to them.
+fn refuse_separators(context: &Context) -> Result<()> {
+    let has_separator = |path: &&PathBuf| path.as_os_str().as_encoded_bytes().contains(&b':');
+    let Some(folder) = [&context.root, &context.work].into_iter().find(has_separator) else { return Ok(()) };
+    let message = format!(
+        "{}: cargo and compilers cannot work in a folder with a `:`; move the checkout, or set LIBEVENT_PERF_WORK",
+        folder.display()
+    );
+    Err(failure(Exit::Usage, message))
 }
 
 /// A word of a command line that CMake writes down for a shell, whatever is in the path of the checkout.

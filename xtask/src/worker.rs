@@ -75,7 +75,6 @@ pub(crate) struct Worker {
 
 /// Compiles the worker for the headers of `build`, unless that was done before.
 pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBuf]) -> Result<WorkerCode> {
-    refuse_separators(context, user_workloads)?;
     let rustc = rustc_version(context)?;
     let ingredients_sha256 = ingredients(context, user_workloads)?;
     // The C compiler makes the workloads in C and the worker's own C parts.
@@ -110,7 +109,7 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
         .env("CC", &cc)
         .env("CARGO_TARGET_DIR", &target)
         .env("LIBEVENT_INCLUDE_DIR", build::headers(context, build))
-        .env("BENCH_USER_WORKLOADS", std::env::join_paths(user_workloads)?);
+        .env("BENCH_USER_WORKLOADS", std::env::join_paths(user_workloads).context("a path with `:`")?);
     // An older one must not be taken for what is compiled now.
     for old in places(&target) {
         std::fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
@@ -167,21 +166,6 @@ fn profile_settings(manifest: &Path) -> Result<Vec<String>> {
     let defaults = PROFILE_DEFAULTS.iter().map(|setting| (*setting).to_owned());
     let defaults = defaults.filter(|setting| !profile.contains_key(setting.split('=').next().unwrap_or_default()));
     Ok(own.chain(defaults).map(|setting| format!("profile.worker.{setting}")).collect())
-}
-
-/// Lists of paths have `:` between them; a path that has one itself cannot be handed on.
-fn refuse_separators(context: &Context, user_workloads: &[PathBuf]) -> Result<()> {
-    let has_separator = |path: &&PathBuf| path.as_os_str().as_encoded_bytes().contains(&b':');
-    if let Some(path) = user_workloads.iter().find(has_separator) {
-        let message = format!("{}: a workload's path must not have a `:`; rename or copy it", path.display());
-        return Err(failure(Exit::Usage, message));
-    }
-    if let Some(folder) = [&context.root, &context.work].into_iter().find(has_separator) {
-        let remedy = "move the checkout, or set LIBEVENT_PERF_WORK to another folder";
-        let message = format!("{}: compilers and cargo cannot work in a folder with a `:`; {remedy}", folder.display());
-        return Err(failure(Exit::Usage, message));
-    }
-    Ok(())
 }
 
 /// Where cargo has put the worker's static library: below the profile, or, if the user's cargo builds for
@@ -284,7 +268,6 @@ fn rustc_version(context: &Context) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::exit_of;
 
     #[test]
     fn the_whole_profile_is_given_to_cargo_where_nothing_overrules_it() {
@@ -296,25 +279,6 @@ mod tests {
             assert!(settings.contains(&format!("profile.worker.{expected}")), "{expected} in {settings:?}");
         }
         assert_eq!(settings.iter().filter(|setting| setting.contains("strip")).count(), 1, "the manifest decides");
-    }
-
-    #[test]
-    fn a_path_that_cannot_be_in_a_list_is_refused() {
-        let context = |root: &str| Context {
-            root: root.into(),
-            work: "/w".into(),
-            runs: "/r".into(),
-            install: false,
-            json: false,
-        };
-        let refused = |root: &str, file: &str| {
-            let error = refuse_separators(&context(root), &[file.into()]).unwrap_err();
-            assert_eq!(exit_of(&error), Exit::Usage);
-            error.to_string()
-        };
-        assert!(refused("/a", "/x/b:c.rs").starts_with("/x/b:c.rs: "));
-        assert!(refused("/a:b", "/x/c.rs").starts_with("/a:b: "));
-        refuse_separators(&context("/a b,c"), &["/x y,z.rs".into()]).unwrap();
     }
 
     #[test]

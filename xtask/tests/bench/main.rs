@@ -5,6 +5,7 @@
 //! libevent and the worker are compiled by the first run only.
 
 mod cli;
+mod folders;
 mod host;
 mod interrupts;
 mod repository;

@@ -71,6 +71,11 @@ impl World {
         World { root: root.to_owned(), ..self }
     }
 
+    /// The same workspace with other state.
+    pub(crate) fn working_in(self, work: PathBuf) -> World {
+        World { work, ..self }
+    }
+
     /// A workspace with empty state of its own: for what ends before anything is built.
     pub(crate) fn empty_at(root: &Path) -> World {
         let folder = scratch();
