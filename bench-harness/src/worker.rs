@@ -5,6 +5,7 @@
 //! `bench_variant_id`, which each link defines anew.
 
 mod batch;
+mod busy;
 mod clock;
 mod commands;
 mod library;

@@ -21,13 +21,15 @@
 //! `stops N` and `marks N` do N batches without reading clocks, for whoever counts from outside: right
 //! before and right after the work of each batch the worker makes one system call, kill(2) of itself,
 //! with SIGSTOP (`stops`, the harness continues it) or with signal 0 (`marks`, seen in a trace).
+//!
+//! `busy N` makes the timed batches that follow slower by N multiplications: calibrations alone ask for it.
 
 use crate::workload::{Checksum, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of this protocol; a worker that speaks another one is refused.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// One line from the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub enum Message {
     Batches(Batches),
     /// Answer to `stops N` and `marks N`.
     Counted(Counted),
+    /// Answer to `busy N`.
+    Busy(Busy),
     /// Answer to `quit`, the last line of `run`.
     Bye(Bye),
     /// Answer of `list`.
@@ -89,6 +93,15 @@ pub struct Counted {
     pub batches: u64,
     /// Events of all of them.
     pub events: u64,
+}
+
+/// Every timed batch from now on is longer by this much: how calibrations inject a slowdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busy {
+    /// Multiplications that are done in each.
+    pub iterations: u64,
+    /// The shortest CPU time that they took in some trials.
+    pub cpu_time_ns: u64,
 }
 
 /// One batch.

@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::process::Group;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result, bail};
-use model::protocol::{Batches, Bye, Counted, Message, PROTOCOL_VERSION, Ready};
+use model::protocol::{Batches, Busy, Bye, Counted, Message, PROTOCOL_VERSION, Ready};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -112,6 +112,15 @@ impl Session {
             Message::Batches(batches) if batches.samples.len() as u64 == count => Ok(batches),
             Message::Batches(batches) => bail!("the worker did {} of {count} batches", batches.samples.len()),
             other => bail!("the worker answered {other:?} to a request for batches"),
+        }
+    }
+
+    /// Makes every timed batch from now on slower by `iterations` multiplications; returns what they take.
+    pub(crate) fn slow_down(&mut self, iterations: u64) -> Result<Busy> {
+        self.send(&format!("busy {iterations}\n"))?;
+        match self.read("an answer to a request for a slowdown")? {
+            Message::Busy(busy) if busy.iterations == iterations => Ok(busy),
+            other => bail!("the worker answered {other:?} to a request for a slowdown of {iterations}"),
         }
     }
 

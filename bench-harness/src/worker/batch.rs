@@ -1,5 +1,6 @@
 //! One workload, set up, whose every batch is checked.
 
+use super::busy::Iterations;
 use super::clock::Instant;
 use crate::{LatencyHistogram, Workload, registry};
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,8 @@ pub struct Checked {
     workload: Box<dyn Workload>,
     /// Batches done since set-up, the one in progress included.
     batches: u64,
+    /// Work beside the workload's own, in every timed batch: see [`busy`](super::busy).
+    busy: Iterations,
 }
 
 impl Checked {
@@ -35,7 +38,7 @@ impl Checked {
             );
         }
         workload.verify().with_context(|| format!("workload `{}`, looked at closely", spec.name))?;
-        Ok(Checked { spec, workload, batches: 0 })
+        Ok(Checked { spec, workload, batches: 0, busy: Iterations(0) })
     }
 
     /// The description it was made from.
@@ -51,8 +54,10 @@ impl Checked {
 
     fn checked_batch(&mut self) -> Result<Sample> {
         self.workload.prepare().context("preparing")?;
+        let busy = self.busy;
         let before = Instant::before();
         let result = bench_timed_batch(self.workload.as_mut());
+        busy.run();
         let after = Instant::after();
         let (events, checksum) = self.check(result)?;
         let (wall_time_ns, cpu_time_ns) = after.since(before);
@@ -85,6 +90,11 @@ impl Checked {
             bail!("expected checksum {}, got {checksum}", self.spec.checksum);
         }
         Ok((events, checksum))
+    }
+
+    /// Makes every timed batch from now on longer by this much.
+    pub fn slow_down(&mut self, busy: Iterations) {
+        self.busy = busy;
     }
 
     /// Latencies since the last call, as a message.

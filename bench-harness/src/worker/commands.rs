@@ -1,11 +1,12 @@
 //! The worker's commands. Each writes JSON lines and returns the exit code of the process.
 
 use super::batch::{Checked, Sign};
+use super::busy::Iterations;
 use super::options::{Bound, MOST_BATCHES};
 use super::{EXIT_FAILED, EXIT_OK, clock, library};
 use crate::{cpus, registry};
 use anyhow::{Context, Error, Result, bail};
-use model::protocol::{Batches, Bye, Counted, Failed, List, Message, PROTOCOL_VERSION, Ready, Verified};
+use model::protocol::{Batches, Busy, Bye, Counted, Failed, List, Message, PROTOCOL_VERSION, Ready, Verified};
 use model::workload::WorkloadSpec;
 use std::ffi::c_int;
 use std::io::{self, BufRead, Read, Write};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Longest command line that a session reads; real ones have a dozen characters.
 const MOST_COMMAND_BYTES: u64 = 256;
+/// Most multiplications that slow a batch down: some tens of milliseconds.
+const MOST_ITERATIONS: u64 = 50_000_000;
 
 /// `list`: what this worker can run.
 pub(super) fn list(output: &mut impl Write) -> c_int {
@@ -102,6 +105,10 @@ pub fn run_session(mut checked: Checked, mut input: impl BufRead, output: &mut i
             Asked::Batches(count) => Message::Batches(timed_batches(&mut checked, count)?),
             Asked::Stops(count) => Message::Counted(signed_batches(&mut checked, count, Sign::stop())?),
             Asked::Marks(count) => Message::Counted(signed_batches(&mut checked, count, Sign::mark())?),
+            Asked::Busy(iterations) => {
+                checked.slow_down(Iterations(iterations));
+                Message::Busy(Busy { iterations, cpu_time_ns: Iterations(iterations).time_ns() })
+            }
         };
         write_line(output, &answer)?;
     }
@@ -114,6 +121,8 @@ enum Asked {
     Batches(u64),
     Stops(u64),
     Marks(u64),
+    /// Make every timed batch from now on longer by so many multiplications.
+    Busy(u64),
 }
 
 /// The next command; nothing after `quit` or the end of input.
@@ -127,11 +136,16 @@ fn next_command(input: &mut impl BufRead) -> Result<Option<Asked>> {
         ["batches", count] => (count, Asked::Batches),
         ["stops", count] => (count, Asked::Stops),
         ["marks", count] => (count, Asked::Marks),
-        _ => bail!("unknown command `{}`; known are `batches N`, `stops N`, `marks N` and `quit`", line.trim_end()),
+        ["busy", count] => (count, Asked::Busy),
+        _ => {
+            let known = "`batches N`, `stops N`, `marks N`, `busy N` and `quit`";
+            bail!("unknown command `{}`; known are {known}", line.trim_end())
+        }
     };
+    let most = if words[0] == "busy" { MOST_ITERATIONS } else { MOST_BATCHES };
     match word.parse() {
-        Ok(count) if (1..=MOST_BATCHES).contains(&count) => Ok(Some(kind(count))),
-        _ => bail!("command `{}`: the number must be from 1 to {MOST_BATCHES}", line.trim_end()),
+        Ok(count) if (1..=most).contains(&count) => Ok(Some(kind(count))),
+        _ => bail!("command `{}`: the number must be from 1 to {most}", line.trim_end()),
     }
 }
 
@@ -241,9 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn a_slowdown_is_told_with_what_it_takes_and_is_in_the_times_that_follow() {
+        let (result, messages) = session("batches 20\nbusy 1000000\nbatches 20\nquit\n");
+        result.unwrap();
+        let [Message::Ready(_), Message::Batches(plain), Message::Busy(busy), Message::Batches(slow), Message::Bye(_)] =
+            messages.as_slice()
+        else {
+            panic!("{messages:?}");
+        };
+        let shortest = |batches: &Batches| batches.samples.iter().map(|sample| sample.cpu_time_ns).min().unwrap();
+        assert_eq!(busy.iterations, 1_000_000);
+        let added = (shortest(slow) - shortest(plain)) as f64 / busy.cpu_time_ns as f64;
+        assert!((0.7..1.5).contains(&added), "{added} of what was told");
+    }
+
+    #[test]
     fn a_command_that_makes_no_sense_ends_the_session() {
         let long = "x".repeat(1000);
-        for input in ["dance\n", "batches\n", "batches 0\n", "batches -1\n", "batches 1 2\n", "\n", &long] {
+        for input in ["dance\n", "batches\n", "batches 0\n", "batches -1\n", "batches 1 2\n", "busy 0\n", "\n", &long] {
             let (result, messages) = session(input);
             let error = result.expect_err(input).to_string();
             assert!(error.contains("command"), "{error}");
