@@ -10,6 +10,7 @@ mod clock;
 mod commands;
 mod library;
 mod options;
+mod probe;
 
 pub use batch::Checked;
 pub use commands::run_session;

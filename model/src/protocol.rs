@@ -115,6 +115,9 @@ pub struct Sample {
     pub events: u64,
     /// Checksum of the work done.
     pub checksum: Checksum,
+    /// Elapsed time of a short fixed piece of work right before and right after the batch, the longer
+    /// of the two: long where a neighbour of the CPU was busy then.
+    pub probe_ns: u64,
 }
 
 /// Differences of getrusage(2) of the worker process alone.

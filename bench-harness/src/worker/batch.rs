@@ -2,6 +2,7 @@
 
 use super::busy::Iterations;
 use super::clock::Instant;
+use super::probe::Probe;
 use crate::{LatencyHistogram, Workload, registry};
 use anyhow::{Context, Result, bail};
 use model::protocol::{Latency, Sample};
@@ -17,6 +18,7 @@ pub struct Checked {
     batches: u64,
     /// Work beside the workload's own, in every timed batch: see [`busy`](super::busy).
     busy: Iterations,
+    probe: Probe,
 }
 
 impl Checked {
@@ -38,7 +40,7 @@ impl Checked {
             );
         }
         workload.verify().with_context(|| format!("workload `{}`, looked at closely", spec.name))?;
-        Ok(Checked { spec, workload, batches: 0, busy: Iterations(0) })
+        Ok(Checked { spec, workload, batches: 0, busy: Iterations(0), probe: Probe::new() })
     }
 
     /// The description it was made from.
@@ -55,13 +57,15 @@ impl Checked {
     fn checked_batch(&mut self) -> Result<Sample> {
         self.workload.prepare().context("preparing")?;
         let busy = self.busy;
+        let probe_before_ns = self.probe.time_ns();
         let before = Instant::before();
         let result = bench_timed_batch(self.workload.as_mut());
         busy.run();
         let after = Instant::after();
+        let probe_after_ns = self.probe.time_ns();
         let (events, checksum) = self.check(result)?;
         let (wall_time_ns, cpu_time_ns) = after.since(before);
-        Ok(Sample { wall_time_ns, cpu_time_ns, events, checksum })
+        Ok(Sample { wall_time_ns, cpu_time_ns, events, checksum, probe_ns: probe_before_ns.max(probe_after_ns) })
     }
 
     /// Does and checks one batch, with a sign to whoever counts at both ends of its work.

@@ -27,6 +27,17 @@ impl Instant {
         Instant { wall_ns, cpu_ns }
     }
 
+    /// The elapsed clock alone, which costs no system call.
+    #[inline]
+    pub(super) fn elapsed_only() -> Self {
+        Instant { wall_ns: read(libc::CLOCK_MONOTONIC), cpu_ns: 0 }
+    }
+
+    /// Elapsed ns from `earlier` to `self`.
+    pub(super) fn wall_since(self, earlier: Instant) -> u64 {
+        self.wall_ns.saturating_sub(earlier.wall_ns)
+    }
+
     /// (wall, CPU) in ns from `earlier` to `self`.
     pub(super) fn since(self, earlier: Instant) -> (u64, u64) {
         (self.wall_ns.saturating_sub(earlier.wall_ns), self.cpu_ns.saturating_sub(earlier.cpu_ns))
