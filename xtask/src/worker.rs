@@ -49,10 +49,14 @@ const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.tom
 /// What Rust's standard library needs from the system (`--print native-static-libs`).
 const SYSTEM_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
 
+/// What a program needs not have: debug information of the worker, and LLVM's bitcode, which Rust's standard
+/// library brings along and no linker here reads. Without them a link takes a third of the time.
+const LEFT_OUT: &[&str] = &["--strip-debug", "--remove-section=.llvmbc", "--remove-section=.llvmcmd"];
+
 /// The worker's own machine code, the same for every build with these headers.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkerCode {
-    /// SHA-256 of the static library.
+    /// SHA-256 of the object file that is linked.
     pub(crate) sha256: String,
     /// SHA-256 over the harness sources, lock file and users' workloads that it was compiled from.
     pub(crate) ingredients_sha256: String,
@@ -61,7 +65,7 @@ pub(crate) struct WorkerCode {
     /// Users' workloads that it contains.
     pub(crate) user_workloads: Vec<PathBuf>,
     #[serde(skip)]
-    library: PathBuf,
+    object: PathBuf,
 }
 
 /// A worker linked against one build in one order of functions.
@@ -83,17 +87,17 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     let identity = made_of.map(String::as_bytes);
     let key = files::sha256_hex(&identity)[..12].to_owned();
     let folder = context.work.join("workers").join(&key);
-    let library = folder.join("libbench_harness.a");
+    let object = folder.join("worker.o");
     let sum = folder.join("sha256");
     let code = |sha256: String| WorkerCode {
         sha256,
         ingredients_sha256: ingredients_sha256.clone(),
         rustc: rustc.clone(),
         user_workloads: user_workloads.to_vec(),
-        library: library.clone(),
+        object: object.clone(),
     };
     if let Ok(recorded) = std::fs::read_to_string(&sum)
-        && files::sha256_file(&library).ok().as_deref() == Some(recorded.trim())
+        && files::sha256_file(&object).ok().as_deref() == Some(recorded.trim())
     {
         // Its age is that of its last use: the other side's worker must not push it out.
         let touched = std::fs::File::open(&folder).and_then(|file| file.set_modified(std::time::SystemTime::now()));
@@ -122,12 +126,35 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     }
     let [made] = <[PathBuf; 1]>::try_from(places(&target))
         .map_err(|places| anyhow::anyhow!("cargo left {} static libraries below {}", places.len(), target.display()))?;
-    let bytes = std::fs::read(&made).with_context(|| format!("cannot read {}", made.display()))?;
-    files::write_atomic(&library, &bytes)?;
+    let bytes = join(context, &made, &log)?;
+    files::write_atomic(&object, &bytes)?;
     let sha256 = files::sha256_hex(&[&bytes]);
     files::write_atomic(&sum, sha256.as_bytes())?;
     prune(&context.work.join("workers"))?;
     Ok(code(sha256))
+}
+
+/// Makes one object file of the worker's static library and its `main`, so that each of many links has
+/// little to do. What only other parts of the library use is left out; the names of libevent's functions
+/// stay open, and so does the variant's id, which each link defines.
+fn join(context: &Context, library: &Path, log: &Path) -> Result<Vec<u8>> {
+    let scratch = context.scratch("join-")?;
+    let [joined, small] = ["joined.o", "small.o"].map(|name| scratch.path().join(name));
+    let mut link = Command::new(build::compiler());
+    link.args(["-O2", "-r", "-nostdlib", "-Xlinker", "--gc-sections", "-Xlinker", "-u", "-Xlinker", "main", "-o"]);
+    link.arg(&joined).arg(context.root.join("bench-harness/csrc/main.c")).arg(library);
+    build::without_compiler_settings(&mut link);
+    let mut strip = Command::new("objcopy");
+    strip.args(LEFT_OUT).arg("--weaken-symbol=bench_variant_id").args([&joined, &small]);
+    for command in [&mut link, &mut strip] {
+        let status = process::logged(command, LINK_LIMIT, log)?;
+        if !status.success() {
+            let message =
+                format!("the worker cannot be linked; the end of {}:\n{}", log.display(), process::tail(log, 30));
+            return Err(failure(Exit::Infrastructure, message));
+        }
+    }
+    std::fs::read(&small).with_context(|| format!("cannot read {}", small.display()))
 }
 
 /// The cargo that compiles the worker, and compiles it the same whatever the caller's environment and
@@ -195,7 +222,7 @@ fn prune(folder: &Path) -> Result<()> {
 }
 
 /// Links the worker against `build` into `folder`, with libevent's functions in the order of `seed`.
-pub(crate) fn link(context: &Context, code: &WorkerCode, build: &Build, seed: u64, folder: &Path) -> Result<Worker> {
+pub(crate) fn link(code: &WorkerCode, build: &Build, seed: u64, folder: &Path) -> Result<Worker> {
     let stem = format!("worker-{}-{seed:016x}", build.id);
     let path = |suffix: &str| folder.join(format!("{stem}{suffix}"));
     let libraries = build::library_paths(build);
@@ -212,8 +239,7 @@ pub(crate) fn link(context: &Context, code: &WorkerCode, build: &Build, seed: u6
     )?;
 
     let mut command = Command::new(build::compiler());
-    command.arg("-O2").arg("-o").arg(&program).arg(context.root.join("bench-harness/csrc/main.c")).arg(&identity);
-    command.arg(&code.library).args(&libraries).args(["-Xlinker", "-T", "-Xlinker"]).arg(&script);
+    command.arg("-O2").arg("-o").arg(&program).arg(&identity).arg(&code.object).args(&libraries).args(["-Xlinker", "-T", "-Xlinker"]).arg(&script);
     if build.tls {
         command.args(["-lssl", "-lcrypto"]);
     }

@@ -31,7 +31,7 @@ pub(crate) fn count(
 ) -> Result<f64> {
     let scratch = tempfile::tempdir()?;
     // A fixed order of functions: instructions do not depend on it.
-    let worker = worker::link(context, &subject.code, build, 0, scratch.path())?;
+    let worker = worker::link(&subject.code, build, 0, scratch.path())?;
     let collected = |batches: u64| -> Result<u64> {
         let mut command = session::command(Path::new("valgrind"), surroundings);
         command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", &format!("--toggle-collect={TIMED}")]);

@@ -49,7 +49,7 @@ impl Pair {
 
 /// Links every subject in the layout of the pair; the two sides get the same one.
 pub(crate) fn link<'a>(context: &Context, subjects: &'a [Subject], pair: &Pair) -> Result<Vec<(&'a Subject, Worker)>> {
-    subjects.iter().map(|subject| Ok((subject, subject.link(context, pair.layout_seed)?))).collect()
+    subjects.iter().map(|subject| Ok((subject, subject.link(pair.layout_seed)?))).collect()
 }
 
 /// Removes linked workers that are not needed any more.

@@ -125,7 +125,7 @@ pub(crate) fn parity(
     let mut progress = Progress::new("libevent's own programs", u64::from(pairs) * rows.len() as u64);
     for number in 0..pairs {
         let pair = Pair::draw(options.seed, number);
-        let worker = subject.link(context, pair.layout_seed)?;
+        let worker = subject.link(pair.layout_seed)?;
         for ((original, spec), row) in pairs_of.iter().zip(&mut rows) {
             progress.step(&row.program);
             if row.error.is_some() {

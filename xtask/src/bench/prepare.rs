@@ -87,7 +87,7 @@ fn offered(
     let mut lists = Vec::new();
     for subject in subjects {
         progress::note(&format!("linking variant {} ({})", subject.build.variant.id, subject.build.variant.name));
-        let worker = subject.link(context, 0)?;
+        let worker = subject.link(0)?;
         let list = subject.list(&worker, &surroundings)?;
         workload::check(&list.workloads).map_err(|error| failure(Exit::Usage, error.to_string()))?;
         lists.push(list.workloads);

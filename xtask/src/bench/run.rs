@@ -103,7 +103,7 @@ impl Run<'_> {
         let mut costs = BTreeMap::new();
         let mut progress = Progress::new("checking", self.workloads_on_sides());
         for subject in &self.prepared.subjects {
-            let worker = subject.link(self.context, 0)?;
+            let worker = subject.link(0)?;
             for spec in self.selected {
                 match subject.check(&worker, spec, &self.surroundings) {
                     // Both sides do as many batches as the baseline's cost allows.
@@ -181,7 +181,7 @@ impl Run<'_> {
         let builds = self.prepared.instruction_builds.as_ref();
         let mut progress = Progress::new("counting", self.workloads_on_sides());
         for (index, subject) in self.prepared.subjects.iter().enumerate() {
-            let worker = subject.link(self.context, 0)?;
+            let worker = subject.link(0)?;
             let counting =
                 Counting { syscalls: source.as_ref().ok().copied(), instructions: builds.map(|all| &all[index]) };
             for spec in self.selected {

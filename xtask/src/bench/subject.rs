@@ -40,8 +40,8 @@ impl Subject {
     }
 
     /// A worker with libevent's functions in the order of `seed`.
-    pub(crate) fn link(&self, context: &Context, seed: u64) -> Result<Worker> {
-        worker::link(context, &self.code, &self.build, seed, &self.folder)
+    pub(crate) fn link(&self, seed: u64) -> Result<Worker> {
+        worker::link(&self.code, &self.build, seed, &self.folder)
     }
 
     /// Does two batches of a workload in a launch of their own. An error is the workload's: a wrong
