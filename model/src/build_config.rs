@@ -1,4 +1,8 @@
-//! How libevent is compiled: `config/build.toml` as a type.
+//! How libevent is compiled: `config/build.toml` as a type, and the profiles that differ from it.
+
+mod profile;
+
+pub use profile::{Compiler, OptLevel, Profile, ProfileError, WORDS};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +22,8 @@ pub struct BuildConfig {
     pub options: BTreeMap<String, String>,
     /// What the code is generated for.
     pub cpu: CpuFlags,
+    /// How builds with profile feedback are trained.
+    pub pgo: Training,
 }
 
 /// Compiler flags that choose the instruction set.
@@ -28,6 +34,17 @@ pub struct CpuFlags {
     pub measure: String,
     /// For builds that run under callgrind.
     pub instructions: String,
+}
+
+/// What an instrumented build runs before its profile is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Workloads, by name, `*` standing for any part; none means every one of a single process.
+    #[serde(default)]
+    pub workloads: Vec<String>,
+    /// Batches of each: a fixed number, so that two builds of one variant are trained alike.
+    pub batches: u64,
 }
 
 impl BuildConfig {

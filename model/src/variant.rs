@@ -1,5 +1,6 @@
 //! Sources, variants and builds, as values that go into records.
 
+use crate::build_config::Profile;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -63,6 +64,12 @@ pub struct Build {
     pub variant: Variant,
     /// What for.
     pub purpose: Purpose,
+    /// How it differs from config/build.toml; records of older versions have only builds that do not.
+    #[serde(default)]
+    pub profile: Profile,
+    /// For calibration: part of the path it was built in, another one of the same variant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// First line of the compiler's `--version`.
     pub compiler: String,
     /// CMake's build type.
@@ -73,6 +80,12 @@ pub struct Build {
     pub options: Vec<(String, String)>,
     /// The command that compiled event.c, as CMake recorded it.
     pub event_c_command: String,
+    /// The command that optimised the libraries as a whole, where the profile has `lto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lto_command: Option<String>,
+    /// SHA-256 over what the training recorded, where the profile has `pgo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pgo_profile_sha256: Option<String>,
     /// libevent was built with OpenSSL.
     pub tls: bool,
     /// SHA-256 over the public headers, generated ones included.

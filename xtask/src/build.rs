@@ -1,49 +1,29 @@
 //! Compiles a variant's libevent with its own CMake, once per (variant, flags, compiler, host).
 
+mod cmake;
+mod compiler;
+
+pub(crate) use compiler::{compiler, compiler_version, without_compiler_settings};
+
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::variant;
-use crate::{files, host, process, progress};
+use crate::{files, progress};
 use anyhow::{Context as _, Result};
-use model::build_config::{BuildConfig, LIBRARIES};
+use model::build_config::{BuildConfig, LIBRARIES, OptLevel, Profile};
 use model::variant::{Build, Library, Purpose, Variant};
-use serde::Deserialize;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
-/// Configuring and compiling takes about 20 s on two cores.
-const LIMIT: Duration = Duration::from_secs(600);
-
-/// Variables that compilers, linkers, CMake and the cc crate obey. What they say is in no record.
-const COMPILER_SETTINGS: &[&str] = &[
-    "CFLAGS",
-    "CPPFLAGS",
-    "LDFLAGS",
-    "CPATH",
-    "C_INCLUDE_PATH",
-    "LIBRARY_PATH",
-    "LD_RUN_PATH",
-    "LDEMULATION",
-    "COMPILER_PATH",
-    "GCC_EXEC_PREFIX",
-    "CCC_OVERRIDE_OPTIONS",
-    "CRATE_CC_NO_DEFAULTS",
-    "CMAKE_PREFIX_PATH",
-    "CMAKE_INCLUDE_PATH",
-    "CMAKE_LIBRARY_PATH",
-    "CMAKE_GENERATOR",
-    "CMAKE_TOOLCHAIN_FILE",
-    "CMAKE_C_COMPILER_LAUNCHER",
-    "CMAKE_C_LINKER_LAUNCHER",
-    "OPENSSL_ROOT_DIR",
-    "PKG_CONFIG_PATH",
-    "PKG_CONFIG_LIBDIR",
-    "PKG_CONFIG_SYSROOT_DIR",
-    "SOURCE_DATE_EPOCH",
-];
-/// The cc crate's variables for one target (`CFLAGS_x86_64_unknown_linux_gnu`, `HOST_CC`).
-const COMPILER_SETTINGS_BEGIN: &[&str] = &["CFLAGS_", "CC_", "AR_", "HOST_C", "TARGET_C"];
+/// How a variant is to be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    /// What for.
+    pub(crate) purpose: Purpose,
+    /// How it differs from config/build.toml.
+    pub(crate) profile: Profile,
+    /// For calibration: built once more, in a worktree and a build folder with this in their names.
+    pub(crate) place: Option<String>,
+}
 
 /// Paths of the static libraries in link order.
 pub(crate) fn library_paths(build: &Build) -> Vec<PathBuf> {
@@ -60,52 +40,117 @@ pub(crate) fn program(build: &Build, name: &str) -> PathBuf {
     build.folder.join("cmake/bin").join(name)
 }
 
-/// The variant's build: an earlier one if its files are what they were, else a new one.
+/// The variant's build as config/build.toml says.
+#[allow(dead_code, reason = "verbs that know no profiles build with it")]
 pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> Result<Build> {
+    build_recipe(context, variant, &Recipe { purpose, profile: Profile::default(), place: None })
+}
+
+/// The variant's build by a recipe: an earlier one if its files are what they were, else a new one.
+pub(crate) fn build_recipe(context: &Context, variant: &Variant, recipe: &Recipe) -> Result<Build> {
     refuse_separators(context)?;
-    let config = BuildConfig::parse(&context.config("build.toml")?).context("config/build.toml")?;
-    let cc = compiler();
-    let version = compiler_version(&cc)?;
-    let cpu = match purpose {
-        Purpose::Measure => &config.cpu.measure,
-        Purpose::Instructions => &config.cpu.instructions,
-    };
-    let c_flags: Vec<String> = std::iter::once(cpu).chain(&config.c_flags).cloned().collect();
-    let mut options: Vec<(String, String)> = config.options.clone().into_iter().collect();
-    let openssl = if has_openssl(&cc) { "OFF" } else { "ON" };
-    options.push(("EVENT__DISABLE_OPENSSL".to_owned(), openssl.to_owned()));
-
-    let recipe = format!("{:?}", (&cc, &version, &config.build_type, &c_flags, &options, instruction_set()));
-    let id = files::sha256_hex(&[variant.id.as_bytes(), recipe.as_bytes()])[..12].to_owned();
-    let folder = context.work.join("builds").join(&id);
-    if let Some(build) = finished(&folder, &id)? {
+    let plan = Plan::new(context, variant, recipe)?;
+    variant::remember(context, variant)?;
+    if let Some(build) = finished(&plan.folder, &plan.id)? {
         build_headers(context, &build)?;
-        // The same build under another name, such as a patch file that was renamed.
-        return Ok(Build { variant: variant.clone(), ..build });
+        // The same build under another name, such as a patch file that was renamed, or `O2` for the default.
+        return Ok(Build { variant: variant.clone(), profile: recipe.profile, ..build });
+    }
+    let source = variant::checkout(context, variant, recipe.place.as_deref())?;
+    if plan.folder.exists() {
+        std::fs::remove_dir_all(&plan.folder).with_context(|| format!("cannot clear {}", plan.folder.display()))?;
+    }
+    let how = if recipe.profile.is_default() { String::new() } else { format!(", profile {}", recipe.profile) };
+    progress::note(&format!("building libevent, variant {} ({}){how}, {}", variant.id, variant.name, plan.version));
+    cmake::compile(&plan, variant, &source, &[])?;
+    let build = assemble(context, &plan, variant, &source)?;
+    files::write_atomic(&build.folder.join("build.json"), &serde_json::to_vec_pretty(&build)?)?;
+    Ok(build)
+}
+
+/// Everything that is decided before anything is compiled.
+struct Plan {
+    recipe: Recipe,
+    id: String,
+    folder: PathBuf,
+    cc: String,
+    version: String,
+    build_type: String,
+    c_flags: Vec<String>,
+    options: Vec<(String, String)>,
+}
+
+impl Plan {
+    fn new(context: &Context, variant: &Variant, recipe: &Recipe) -> Result<Plan> {
+        let config = BuildConfig::parse(&context.config("build.toml")?).context("config/build.toml")?;
+        let Recipe { purpose, profile, place } = recipe;
+        if profile.lto || profile.pgo {
+            return Err(failure(Exit::Usage, format!("profile {profile}: `lto` and `pgo` cannot be built yet")));
+        }
+        let (cc, version) = compiler::named(context, profile)?;
+        let cpu = match purpose {
+            Purpose::Measure => &config.cpu.measure,
+            Purpose::Instructions => &config.cpu.instructions,
+        };
+        let mut c_flags: Vec<String> = std::iter::once(cpu).chain(&config.c_flags).cloned().collect();
+        let mut options: Vec<(String, String)> = config.options.clone().into_iter().collect();
+        let openssl = if compiler::has_openssl(&cc) { "OFF" } else { "ON" };
+        options.push(("EVENT__DISABLE_OPENSSL".to_owned(), openssl.to_owned()));
+        if let Some(level) = level(profile, &config.build_type) {
+            // CMake puts a build type's flags behind all others: the level there is taken away.
+            c_flags.push(format!("-{}", level.name()));
+            let name = format!("CMAKE_C_FLAGS_{}", config.build_type.to_uppercase());
+            options.push((name, "-g -DNDEBUG".to_owned()));
+        }
+
+        let instruction_set = compiler::instruction_set();
+        let hashed = format!("{:?}", (&cc, &version, &config.build_type, &c_flags, &options, instruction_set));
+        let mut identity = vec![variant.id.clone(), hashed];
+        // Nothing where nothing differs: builds made before there were profiles stay what they are.
+        if let Some(place) = place {
+            identity.push(format!("place {}", checked_place(place)?));
+        }
+        let identity: Vec<&[u8]> = identity.iter().map(String::as_bytes).collect();
+        let id = files::sha256_hex(&identity)[..12].to_owned();
+        let name = place.as_ref().map_or_else(|| id.clone(), |place| format!("{id}-{place}"));
+        Ok(Plan {
+            recipe: recipe.clone(),
+            folder: context.work.join("builds").join(name),
+            id,
+            cc,
+            version,
+            build_type: config.build_type,
+            c_flags,
+            options,
+        })
     }
 
-    let source = variant::checkout(context, variant)?;
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
+    fn cmake(&self) -> PathBuf {
+        self.folder.join("cmake")
     }
-    progress::note(&format!("building libevent, variant {} ({}), {version}", variant.id, variant.name));
-    let cmake = folder.join("cmake");
-    let log = folder.join("build.log");
-    let mut configure = Command::new("cmake");
-    configure.args(["-G", "Ninja", "-Wno-dev", "-S"]).arg(&source).arg("-B").arg(&cmake);
-    configure.arg(format!("-DCMAKE_C_COMPILER={cc}")).arg(format!("-DCMAKE_BUILD_TYPE={}", config.build_type));
-    // Two worktrees have paths of different lengths; mapped away, they give the same code and data.
-    let mapped = shell_quoted(&format!("-ffile-prefix-map={}=.", source.display()));
-    configure.arg(format!("-DCMAKE_C_FLAGS={} {mapped}", c_flags.join(" ")));
-    configure.arg("-DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
-    for (name, value) in &options {
-        configure.arg(format!("-D{name}={value}"));
-    }
-    step(variant, configure, &log, "configured")?;
-    let mut compile = Command::new("cmake");
-    compile.arg("--build").arg(&cmake);
-    step(variant, compile, &log, "compiled")?;
 
+    fn log(&self) -> PathBuf {
+        self.folder.join("build.log")
+    }
+}
+
+/// The level that is not the build type's own: `O2` is what CMake's RelWithDebInfo means anyway.
+fn level(profile: &Profile, build_type: &str) -> Option<OptLevel> {
+    profile.level.filter(|level| *level != OptLevel::O2 || build_type != "RelWithDebInfo")
+}
+
+/// A place goes into names of folders.
+fn checked_place(place: &str) -> Result<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=100).contains(&place.len()) && place.chars().all(plain) {
+        return Ok(place);
+    }
+    Err(failure(Exit::Usage, format!("`{place}` is no name for a place: 1 to 100 of a-z, A-Z, 0-9, `-` and `_`")))
+}
+
+/// What was compiled, as a value, with its libraries hashed and its headers where workers find them.
+fn assemble(context: &Context, plan: &Plan, variant: &Variant, source: &Path) -> Result<Build> {
+    let cmake = plan.cmake();
     let lib = cmake.join("lib");
     let present = LIBRARIES.iter().map(|name| format!("lib{name}.a")).filter(|name| lib.join(name).is_file());
     let libraries = present
@@ -121,20 +166,24 @@ pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> R
         return Err(failure(Exit::Failed, message));
     }
     let mut build = Build {
-        id,
+        id: plan.id.clone(),
         variant: variant.clone(),
-        purpose,
-        compiler: version,
-        build_type: config.build_type,
-        c_flags,
-        options,
-        event_c_command: recorded_command(&cmake)?,
+        purpose: plan.recipe.purpose,
+        profile: plan.recipe.profile,
+        place: plan.recipe.place.clone(),
+        compiler: plan.version.clone(),
+        build_type: plan.build_type.clone(),
+        c_flags: plan.c_flags.clone(),
+        options: plan.options.clone(),
+        event_c_command: cmake::recorded_command(&cmake)?,
+        lto_command: None,
+        pgo_profile_sha256: None,
         tls: libraries.iter().any(|library| library.name == "libevent_openssl.a"),
         headers_sha256: String::new(),
         libraries,
-        folder,
+        folder: plan.folder.clone(),
     };
-    let staged = stage_headers(context, &source, &cmake)?;
+    let staged = stage_headers(context, source, &cmake)?;
     build.headers_sha256 = files::sha256_tree(staged.path())?;
     let home = headers(context, &build);
     if !home.exists() {
@@ -142,7 +191,6 @@ pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> R
         std::fs::rename(staged.keep(), &home).with_context(|| format!("cannot create {}", home.display()))?;
     }
     build_headers(context, &build)?;
-    files::write_atomic(&build.folder.join("build.json"), &serde_json::to_vec_pretty(&build)?)?;
     Ok(build)
 }
 
@@ -156,45 +204,6 @@ fn refuse_separators(context: &Context) -> Result<()> {
         folder.display()
     );
     Err(failure(Exit::Usage, message))
-}
-
-/// A word of a command line that CMake writes down for a shell, whatever is in the path of the checkout.
-fn shell_quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+@%:".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-/// The compiler that builds libevent and links workers: `CC`, or `cc`.
-pub(crate) fn compiler() -> String {
-    std::env::var("CC").ok().filter(|cc| !cc.is_empty()).unwrap_or_else(|| "cc".to_owned())
-}
-
-fn compiler_version(cc: &str) -> Result<String> {
-    if cc.contains(char::is_whitespace) && !Path::new(cc).is_file() {
-        let message = format!("CC={cc}: give one program; a cache in front of a compiler is of no use here");
-        return Err(failure(Exit::Usage, message));
-    }
-    let got = process::capture(Command::new(cc).arg("--version"), Duration::from_secs(20))?;
-    let first = got.stdout.lines().next().filter(|_| got.status.success());
-    first.map(str::to_owned).with_context(|| format!("`{cc} --version` failed: {}", got.stderr.trim()))
-}
-
-/// Whether the compiler finds OpenSSL's headers. `LIBEVENT_TLS=off` builds without in any case.
-fn has_openssl(cc: &str) -> bool {
-    if std::env::var("LIBEVENT_TLS").as_deref() == Ok("off") {
-        return false;
-    }
-    let mut probe = Command::new(cc);
-    probe.args(["-E", "-include", "openssl/ssl.h", "-x", "c", "/dev/null", "-o", "/dev/null"]);
-    // As in the build: what only CPATH leads to is not there.
-    without_compiler_settings(&mut probe);
-    process::capture(&mut probe, Duration::from_secs(20)).is_ok_and(|got| got.status.success())
-}
-
-/// What -march=native sees of this CPU: a build made for another one is another build.
-fn instruction_set() -> impl std::fmt::Debug {
-    let host = host::fingerprint();
-    (host.arch, host.cpu_vendor, host.cpu_family, host.cpu_model_number, host.cpu_flags_sha256)
 }
 
 /// A build that was finished and whose libraries are byte for byte what they were then.
@@ -240,99 +249,24 @@ fn stage_headers(context: &Context, source: &Path, cmake: &Path) -> Result<tempf
     Ok(staged)
 }
 
-/// Removes what would change a compilation without being recorded.
-pub(crate) fn without_compiler_settings(command: &mut Command) {
-    for name in COMPILER_SETTINGS {
-        command.env_remove(name);
-    }
-    for (name, _) in std::env::vars_os() {
-        if COMPILER_SETTINGS_BEGIN.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
-            command.env_remove(name);
-        }
-    }
-}
-
-fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Result<()> {
-    without_compiler_settings(&mut command);
-    let status = process::logged(&mut command, LIMIT, log)?;
-    if status.success() {
-        return Ok(());
-    }
-    let message = format!(
-        "variant {} ({}) cannot be {what}; the end of {}:\n{}",
-        variant.id,
-        variant.name,
-        log.display(),
-        errors_of(log)
-    );
-    Err(failure(Exit::Failed, message))
-}
-
-fn errors_of(log: &Path) -> String {
-    errors_in(&process::tail(log, 4000))
-}
-
-/// The lines of a build log that say what is wrong: from the first error on, at most 40.
-fn errors_in(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let is_error = |line: &&str| line.contains("error:") || line.contains("CMake Error") || line.starts_with("FAILED:");
-    let start = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(40));
-    // Command lines of the compiler are long and say nothing about the error.
-    let is_command = |line: &&str| line.contains(" -o ") && !is_error(line);
-    let telling = lines[start..].iter().filter(|line| !is_command(line)).take(40).copied();
-    telling.collect::<Vec<_>>().join("\n")
-}
-
-/// How event.c was really compiled, from CMake's own record, without the build's absolute paths.
-fn recorded_command(cmake: &Path) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Entry {
-        command: String,
-        file: String,
-    }
-    let path = cmake.join("compile_commands.json");
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let entries: Vec<Entry> = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
-    let entry =
-        entries.into_iter().find(|entry| entry.file.ends_with("/event.c")).context("event.c was not compiled")?;
-    let source = entry.file.trim_end_matches("/event.c").to_owned();
-    let cmake = cmake.to_str().context("paths are UTF-8")?;
-    // In quotation marks of a shell, an apostrophe is written in another way.
-    let without = |text: &str, path: &str, name| text.replace(&path.replace('\'', r"'\''"), name).replace(path, name);
-    Ok(without(&without(&entry.command, cmake, "BUILD"), &source, "SOURCE"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_shown_without_command_lines() {
-        let log = "[1/9] Building C object buffer.c.o\n\
-            FAILED: CMakeFiles/event_core_static.dir/event.c.o \n\
-            /usr/bin/cc -DHAVE_CONFIG_H -I/a/include -Werror=x -o event.c.o -c /a/event.c\n\
-            /a/event.c:3:1: error: unknown type name -o here\n    3 | foo;\n\
-            cc: error: unrecognized option -o \nninja: build stopped: subcommand failed.\n";
-        let shown = errors_in(log);
-        assert!(shown.starts_with("FAILED: CMakeFiles/event_core_static.dir/event.c.o"), "{shown}");
-        assert!(!shown.contains("/usr/bin/cc"), "{shown}");
-        for line in ["unknown type name -o here", "    3 | foo;", "unrecognized option -o", "build stopped"] {
-            assert!(shown.contains(line), "no `{line}` in {shown}");
-        }
+    fn a_level_that_is_the_default_changes_nothing() {
+        let level_of = |words: &str, build_type| level(&Profile::parse_words(words).unwrap(), build_type);
+        assert_eq!(level_of("O2", "RelWithDebInfo"), None);
+        assert_eq!(level_of("O2", "Release"), Some(OptLevel::O2));
+        assert_eq!(level_of("O3", "RelWithDebInfo"), Some(OptLevel::O3));
+        assert_eq!(level_of("gcc", "Release"), None);
     }
 
     #[test]
-    fn a_compiler_of_several_words_is_a_usage_error() {
-        let error = compiler_version("ccache gcc").unwrap_err();
-        assert_eq!(crate::exit::exit_of(&error), Exit::Usage, "{error:#}");
-    }
-
-    #[test]
-    fn words_come_through_the_shell_as_they_are() {
-        for word in ["-O2", "a b,c", "it's", "$HOME `x` \"y\" \\z"] {
-            let script = format!("printf %s {}", shell_quoted(word));
-            let got = process::capture(Command::new("sh").args(["-c", &script]), Duration::from_secs(10)).unwrap();
-            assert_eq!(got.stdout, word);
+    fn places_are_names_of_folders() {
+        assert_eq!(checked_place("long-path_2").unwrap(), "long-path_2");
+        for bad in ["", "..", "a/b", "a b", "a:b", &"x".repeat(101)] {
+            assert_eq!(crate::exit::exit_of(&checked_place(bad).unwrap_err()), Exit::Usage, "{bad}");
         }
     }
 }

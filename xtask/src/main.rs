@@ -17,6 +17,7 @@ mod records;
 mod report;
 mod session;
 mod setup;
+mod side;
 mod source;
 mod variant;
 mod worker;

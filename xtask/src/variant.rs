@@ -30,29 +30,65 @@ pub(crate) fn tip(context: &Context, source: &Source) -> Result<Option<Variant>>
     with_patches(context, source, "tip", &patches).map(Some)
 }
 
-/// What `--variant` names: `pristine`, `tip`, or a patch file on the pristine source.
-pub(crate) fn named(context: &Context, source: &Source, name: &str) -> Result<Variant> {
-    match name {
-        "pristine" => pristine(context, source),
-        "tip" => tip(context, source)?.map_or_else(|| pristine(context, source), Ok),
-        _ if Path::new(name).is_file() => {
-            let path = Path::new(name);
-            let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            with_patches(context, source, &shown, &[path.to_owned()])
-        }
-        _ => {
-            let message =
-                format!("no variant `{name}`: it is neither `pristine` nor `tip`, and no patch file has that path");
-            Err(failure(Exit::Usage, message))
-        }
-    }
+/// The source without patches, called otherwise: a revision that somebody named.
+pub(crate) fn unpatched(context: &Context, source: &Source, name: &str) -> Result<Variant> {
+    with_patches(context, source, name, &[])
 }
 
-/// The variant's worktree, checked out and verified file by file against the variant's tree.
-pub(crate) fn checkout(context: &Context, variant: &Variant) -> Result<PathBuf> {
+/// A patch file on the source.
+pub(crate) fn patched(context: &Context, source: &Source, patch: &Path) -> Result<Variant> {
+    let shown = patch.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    with_patches(context, source, &shown, &[patch.to_owned()])
+}
+
+/// Writes down what a variant is, so that its id names it later.
+pub(crate) fn remember(context: &Context, variant: &Variant) -> Result<()> {
+    let path = folder(context, &variant.id).join(REMEMBERED);
+    if path.is_file() {
+        return Ok(());
+    }
+    files::write_atomic(&path, &serde_json::to_vec_pretty(variant)?)
+}
+
+/// The variant of this work folder whose id begins with `prefix`, where there is exactly one.
+pub(crate) fn remembered(context: &Context, prefix: &str) -> Result<Option<Variant>> {
+    let Ok(entries) = std::fs::read_dir(context.work.join("variants")) else { return Ok(None) };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut ids: Vec<String> = names.filter(|id| id.starts_with(prefix)).collect();
+    ids.sort();
+    let [id] = ids.as_slice() else {
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let message = format!("`{prefix}` begins the ids of {} variants: {}", ids.len(), ids.join(", "));
+        return Err(failure(Exit::Usage, message));
+    };
+    let path = folder(context, id).join(REMEMBERED);
+    let Ok(text) = std::fs::read(&path) else { return Ok(None) };
+    let variant: Variant = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
     let store = Store::open(&context.work)?;
-    let folder = context.work.join("variants").join(&variant.id);
-    let worktree = folder.join("src");
+    // What it says is only believed as far as hashes bear it out.
+    let known = store.rev_parse(&format!("{}^{{tree}}", variant.commit)).is_ok_and(|tree| tree == variant.tree);
+    if !known || variant.id != *id || identity(&variant.source, &variant.patches) != *id {
+        let message = format!("{} does not describe variant {id}; remove it", path.display());
+        return Err(failure(Exit::Tampering, message));
+    }
+    Ok(Some(variant))
+}
+
+/// File beside a variant's worktree that says what the variant is.
+const REMEMBERED: &str = "variant.json";
+
+fn folder(context: &Context, id: &str) -> PathBuf {
+    context.work.join("variants").join(id)
+}
+
+/// The variant's worktree, checked out and verified file by file against the variant's tree; with a
+/// `place`, another one, with that in its name.
+pub(crate) fn checkout(context: &Context, variant: &Variant, place: Option<&str>) -> Result<PathBuf> {
+    let store = Store::open(&context.work)?;
+    let folder = folder(context, &variant.id);
+    let worktree = folder.join(place.map_or_else(|| "src".to_owned(), |place| format!("src-{place}")));
     if worktree.exists() {
         if store.import_everything(&worktree)? == variant.tree {
             return Ok(worktree);
@@ -109,8 +145,12 @@ fn with_patches(context: &Context, source: &Source, name: &str, files: &[PathBuf
         tree = patched;
         patches.push(patch);
     }
+    Ok(Variant { id: identity(source, &patches), name: name.to_owned(), source: source.clone(), patches, tree, commit })
+}
+
+/// A variant's id.
+fn identity(source: &Source, patches: &[Patch]) -> String {
     let mut identity = vec![source.tree.as_bytes()];
     identity.extend(patches.iter().map(|patch| patch.sha256.as_bytes()));
-    let id = files::sha256_hex(&identity)[..12].to_owned();
-    Ok(Variant { id, name: name.to_owned(), source: source.clone(), patches, tree, commit })
+    files::sha256_hex(&identity)[..12].to_owned()
 }

@@ -83,7 +83,9 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
     let ingredients_sha256 = ingredients(context, user_workloads)?;
     // The C compiler makes the workloads in C and the worker's own C parts.
     let cc = build::compiler();
-    let made_of = [&build.headers_sha256, &ingredients_sha256, &rustc, &cc, &build.compiler];
+    // It is that of every worker, not that of the build: the worker is the same beside libevent of another compiler.
+    let version = build::compiler_version(&cc)?;
+    let made_of = [&build.headers_sha256, &ingredients_sha256, &rustc, &cc, &version];
     let identity = made_of.map(String::as_bytes);
     let key = files::sha256_hex(&identity)[..12].to_owned();
     let folder = context.work.join("workers").join(&key);

@@ -1,13 +1,16 @@
 //! Everything before the first launch: source, variants, builds, the worker.
 
 use super::subject::Subject;
+use crate::build::Recipe;
 use crate::cmd::bench::Args;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::host::{self, Pinning};
 use crate::session::Surroundings;
+use crate::side::{self, Side};
 use crate::{build, progress, source, variant, worker};
 use anyhow::{Context as _, Result};
+use model::build_config::Profile;
 use model::record::Role;
 use model::variant::{Build, Purpose, Variant};
 use model::workload::{self, WorkloadSpec};
@@ -35,18 +38,16 @@ pub(crate) struct Prepared {
 /// Builds both sides and their workers.
 pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) -> Result<Prepared> {
     let source = source::resolve(context, args.source.as_deref())?;
-    let baseline = variant::pristine(context, &source)?;
+    let plain = |variant: Variant| Side { variant, profile: Profile::default() };
+    let baseline = plain(variant::pristine(context, &source)?);
     let candidate = match &args.variant {
-        Some(name) => Some(variant::named(context, &source, name)?),
+        Some(text) => Some(side::resolve(context, &source, text)?),
         // Accepted patches belong to the pinned source; another one is measured as it is.
-        None if source.pinned => variant::tip(context, &source)?,
+        None if source.pinned => variant::tip(context, &source)?.map(plain),
         None => None,
     };
     let mut notes = Vec::new();
-    if candidate.as_ref().is_some_and(|candidate| candidate.id == baseline.id) {
-        notes.push("baseline and candidate are identical: every change shown is noise".to_owned());
-    }
-    if candidate.as_ref().is_some_and(|candidate| !candidate.patches.is_empty()) {
+    if candidate.as_ref().is_some_and(|candidate| !candidate.variant.patches.is_empty()) {
         notes.push("the candidate's code ran without a sandbox: measure only patches that you have read".to_owned());
     }
     let scratch = context.scratch("links-")?;
@@ -55,18 +56,25 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
         notes.push("this host lends one CPU: clients and servers share it, and latencies say little".to_owned());
     }
     let roles = [Role::Baseline, Role::Candidate];
-    let variants: Vec<&Variant> = std::iter::once(&baseline).chain(&candidate).collect();
+    let sides: Vec<&Side> = std::iter::once(&baseline).chain(&candidate).collect();
+    let build_side = |side: &Side, purpose| {
+        let recipe = Recipe { purpose, profile: side.profile, place: None };
+        build::build_recipe(context, &side.variant, &recipe)
+    };
     let mut subjects = Vec::new();
-    for (role, variant) in roles.into_iter().zip(&variants) {
-        let build = build::build(context, variant, Purpose::Measure)?;
+    for (role, side) in roles.into_iter().zip(&sides) {
+        let build = build_side(side, Purpose::Measure)?;
         let code = worker::compile(context, &build, user_files)?;
         subjects.push(Subject::new(role, build, code, scratch.path()));
+    }
+    if subjects.len() > 1 && subjects.iter().all(|subject| subject.build.id == subjects[0].build.id) {
+        notes.push("baseline and candidate are identical: every change shown is noise".to_owned());
     }
     if subjects.iter().any(|subject| subject.code.sha256 != subjects[0].code.sha256) {
         notes.push("the sides have different public headers, so each has a worker compiled for its own".to_owned());
     }
     let instruction_builds = if args.instructions {
-        let builds = variants.iter().map(|variant| build::build(context, variant, Purpose::Instructions));
+        let builds = sides.iter().map(|side| build_side(side, Purpose::Instructions));
         Some(builds.collect::<Result<Vec<_>>>()?)
     } else {
         None

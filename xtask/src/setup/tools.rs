@@ -17,6 +17,14 @@ pub(crate) enum Verb {
     Instructions,
     /// Count system calls where tracepoints do not, as part of another verb.
     Strace,
+    /// Build with gcc by that name, as part of another verb.
+    Gcc,
+    /// Build with clang, as part of another verb.
+    Clang,
+    /// Optimise a whole library with clang, as part of another verb.
+    ClangLto,
+    /// Use a recorded profile with clang, as part of another verb.
+    ClangPgo,
 }
 
 /// Verbs that `setup` prepares; `setup --all` prepares the rest, too.
@@ -211,10 +219,34 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool {
         name: "clang",
         find: Find::Program(&["clang"]),
-        required_by: &[],
+        required_by: &[Verb::Clang, Verb::ClangLto, Verb::ClangPgo],
         used_by: &[Verb::Verify],
         lost: "without it builds with a second compiler are left out",
         packages: same(&["clang"]),
+    },
+    Tool {
+        name: "gcc",
+        find: Find::Program(&["gcc"]),
+        required_by: &[Verb::Gcc],
+        used_by: &[],
+        lost: "without it there are no builds with the profile `gcc`",
+        packages: same(&["gcc"]),
+    },
+    Tool {
+        name: "lld",
+        find: Find::Program(&["ld.lld"]),
+        required_by: &[Verb::ClangLto],
+        used_by: &[],
+        lost: "without it there are no builds with the profile `clang+lto`",
+        packages: same(&["lld"]),
+    },
+    Tool {
+        name: "llvm-profdata",
+        find: Find::Program(&["llvm-profdata"]),
+        required_by: &[Verb::ClangPgo],
+        used_by: &[],
+        lost: "without it there are no builds with the profile `clang+pgo`",
+        packages: same(&["llvm"]),
     },
 ];
 
@@ -230,7 +262,7 @@ mod tests {
     #[test]
     fn every_tool_has_a_user_and_packages_everywhere() {
         for tool in TOOLS {
-            assert!(tool.is_used(ALL), "{}", tool.name);
+            assert!(tool.is_used(ALL) || !tool.required_by.is_empty(), "{}", tool.name);
             for manager in Manager::ALL {
                 assert!(!tool.packages(*manager).is_empty(), "{} {manager:?}", tool.name);
             }

@@ -1,0 +1,120 @@
+//! libevent's own CMake: configured, compiled, and asked what it did.
+
+use super::Plan;
+use super::compiler::without_compiler_settings;
+use crate::exit::{Exit, failure};
+use crate::process;
+use anyhow::{Context as _, Result};
+use model::variant::Variant;
+use serde::Deserialize;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Configuring and compiling takes about 20 s on two cores.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Compiles `source` as planned, with `more` flags behind the plan's.
+pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[String]) -> Result<()> {
+    let (cmake, log) = (plan.cmake(), plan.log());
+    let mut configure = Command::new("cmake");
+    configure.args(["-G", "Ninja", "-Wno-dev", "-S"]).arg(source).arg("-B").arg(&cmake);
+    configure.arg(format!("-DCMAKE_C_COMPILER={}", plan.cc)).arg(format!("-DCMAKE_BUILD_TYPE={}", plan.build_type));
+    // Two worktrees have paths of different lengths; mapped away, they give the same code and data.
+    let mapped = shell_quoted(&format!("-ffile-prefix-map={}=.", source.display()));
+    let flags = plan.c_flags.iter().cloned().chain([mapped]).chain(more.iter().map(|flag| shell_quoted(flag)));
+    configure.arg(format!("-DCMAKE_C_FLAGS={}", flags.collect::<Vec<_>>().join(" ")));
+    configure.arg("-DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
+    for (name, value) in &plan.options {
+        configure.arg(format!("-D{name}={value}"));
+    }
+    step(variant, configure, &log, "configured")?;
+    let mut compile = Command::new("cmake");
+    compile.arg("--build").arg(&cmake);
+    step(variant, compile, &log, "compiled")
+}
+
+/// A word of a command line that CMake writes down for a shell, whatever is in the path of the checkout.
+fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+@%:".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Result<()> {
+    without_compiler_settings(&mut command);
+    let status = process::logged(&mut command, LIMIT, log)?;
+    if status.success() {
+        return Ok(());
+    }
+    let message = format!(
+        "variant {} ({}) cannot be {what}; the end of {}:\n{}",
+        variant.id,
+        variant.name,
+        log.display(),
+        errors_of(log)
+    );
+    Err(failure(Exit::Failed, message))
+}
+
+fn errors_of(log: &Path) -> String {
+    errors_in(&process::tail(log, 4000))
+}
+
+/// The lines of a build log that say what is wrong: from the first error on, at most 40.
+fn errors_in(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_error = |line: &&str| line.contains("error:") || line.contains("CMake Error") || line.starts_with("FAILED:");
+    let start = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(40));
+    // Command lines of the compiler are long and say nothing about the error.
+    let is_command = |line: &&str| line.contains(" -o ") && !is_error(line);
+    let telling = lines[start..].iter().filter(|line| !is_command(line)).take(40).copied();
+    telling.collect::<Vec<_>>().join("\n")
+}
+
+/// How event.c was really compiled, from CMake's own record, without the build's absolute paths.
+pub(super) fn recorded_command(cmake: &Path) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Entry {
+        command: String,
+        file: String,
+    }
+    let path = cmake.join("compile_commands.json");
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let entries: Vec<Entry> = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    let entry =
+        entries.into_iter().find(|entry| entry.file.ends_with("/event.c")).context("event.c was not compiled")?;
+    let source = entry.file.trim_end_matches("/event.c").to_owned();
+    let cmake = cmake.to_str().context("paths are UTF-8")?;
+    // In quotation marks of a shell, an apostrophe is written in another way.
+    let without = |text: &str, path: &str, name| text.replace(&path.replace('\'', r"'\''"), name).replace(path, name);
+    Ok(without(&without(&entry.command, cmake, "BUILD"), &source, "SOURCE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_without_command_lines() {
+        let log = "[1/9] Building C object buffer.c.o\n\
+            FAILED: CMakeFiles/event_core_static.dir/event.c.o \n\
+            /usr/bin/cc -DHAVE_CONFIG_H -I/a/include -Werror=x -o event.c.o -c /a/event.c\n\
+            /a/event.c:3:1: error: unknown type name -o here\n    3 | foo;\n\
+            cc: error: unrecognized option -o \nninja: build stopped: subcommand failed.\n";
+        let shown = errors_in(log);
+        assert!(shown.starts_with("FAILED: CMakeFiles/event_core_static.dir/event.c.o"), "{shown}");
+        assert!(!shown.contains("/usr/bin/cc"), "{shown}");
+        for line in ["unknown type name -o here", "    3 | foo;", "unrecognized option -o", "build stopped"] {
+            assert!(shown.contains(line), "no `{line}` in {shown}");
+        }
+    }
+
+    #[test]
+    fn words_come_through_the_shell_as_they_are() {
+        for word in ["-O2", "a b,c", "it's", "$HOME `x` \"y\" \\z"] {
+            let script = format!("printf %s {}", shell_quoted(word));
+            let got = process::capture(Command::new("sh").args(["-c", &script]), Duration::from_secs(10)).unwrap();
+            assert_eq!(got.stdout, word);
+        }
+    }
+}
