@@ -4,12 +4,15 @@
 //! record has one definition. Units end the names; unknown figures are `None`, never zero.
 
 pub mod build_config;
+pub mod calibration;
+pub mod compare;
 pub mod host;
 pub mod patch;
 pub mod protocol;
 pub mod record;
 pub mod stats;
 pub mod summary;
+pub mod thresholds;
 pub mod variant;
 pub mod verdict;
 pub mod workload;

@@ -5,6 +5,7 @@
 //! the looks at these times and at no others, and ends with a [`Report`]: changed, no change larger
 //! than the margin, or inconclusive. [`gains`] and [`guards`] ask about several workloads together.
 
+pub mod block;
 pub mod gains;
 pub mod guards;
 pub mod plan;
