@@ -4,6 +4,7 @@
 //! record has one definition. Units end the names; unknown figures are `None`, never zero.
 
 pub mod build_config;
+pub mod counts;
 pub mod host;
 pub mod patch;
 pub mod protocol;

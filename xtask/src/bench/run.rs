@@ -190,11 +190,13 @@ impl Run<'_> {
                 if measured.errors.contains_key(&key) {
                     continue;
                 }
-                let (counts, notes) =
-                    counts::count(self.context, &counting, subject, &worker, spec, &self.surroundings)?;
-                notes.iter().for_each(|note| progress.note(note));
-                measured.notes.extend(notes);
-                measured.counts.insert(key, counts);
+                let counted = counts::count(self.context, &counting, subject, &worker, spec, &self.surroundings)?;
+                counted.notes.iter().for_each(|note| progress.note(note));
+                measured.notes.extend(counted.notes);
+                measured.counts.insert(key, counted.counts);
+                if let Some(error) = counted.wrong {
+                    fail(measured, &progress, subject, spec, error)?;
+                }
             }
         }
         Ok(())
