@@ -40,7 +40,7 @@ pub struct CpuFlags {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Workloads, by name, `*` standing for any part; none means every one of a single process.
+    /// Workloads, by glob; none means every one.
     #[serde(default)]
     pub workloads: Vec<String>,
     /// Batches of each: a fixed number, so that two builds of one variant are trained alike.

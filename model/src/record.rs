@@ -1,5 +1,6 @@
 //! The record of a `bench` run: what `--json` prints and `record.json` holds (docs/FORMAT.md).
 
+use crate::counts::InstructionCount;
 use crate::host::{External, HostFingerprint};
 use crate::protocol::{Latency, Usage};
 use crate::variant::Build;
@@ -133,6 +134,9 @@ pub struct WorkloadResult {
     pub syscalls_by_name: BTreeMap<String, f64>,
     /// Instructions per event in user space, libraries included.
     pub instructions_per_event: Option<f64>,
+    /// What that figure was taken from; absent from older records.
+    #[serde(default)]
+    pub instruction_count: Option<InstructionCount>,
     /// Median latency, of workloads that record latencies.
     pub latency_ns_p50: Option<u64>,
     /// 95th percentile.

@@ -1,5 +1,6 @@
 //! From launches to figures: pure.
 
+use crate::counts::InstructionCount;
 use crate::protocol::Latency;
 use crate::record::{Change, Launch, Role, WorkloadResult};
 use crate::stats;
@@ -14,8 +15,8 @@ pub const CONFIDENCE: f64 = 0.95;
 pub struct Counts {
     /// System calls per event, all and by name.
     pub syscalls: Option<(f64, BTreeMap<String, f64>)>,
-    /// Instructions per event.
-    pub instructions: Option<f64>,
+    /// Instructions.
+    pub instructions: Option<InstructionCount>,
 }
 
 /// Figure of one launch: the median over its batches of the metric per event, in ns.
@@ -56,7 +57,8 @@ pub fn summarise(
         events_per_second: median.filter(|ns| *ns > 0.0).map(|ns| 1e9 / ns),
         syscalls_per_event: counts.syscalls.as_ref().map(|(all, _)| *all),
         syscalls_by_name: counts.syscalls.as_ref().map(|(_, names)| names.clone()).unwrap_or_default(),
-        instructions_per_event: counts.instructions,
+        instructions_per_event: counts.instructions.as_ref().map(|count| count.per_event),
+        instruction_count: counts.instructions.clone(),
         latency_ns_p50: latency.as_ref().map(|l| l.p50_ns),
         latency_ns_p95: latency.as_ref().map(|l| l.p95_ns),
         latency_ns_p99: latency.as_ref().map(|l| l.p99_ns),

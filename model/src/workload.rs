@@ -42,8 +42,8 @@ pub struct WorkloadSpec {
     /// The feature of the build that it needs, such as `tls`; absent from builds without it.
     #[serde(default)]
     pub needs: Option<String>,
-    /// System calls and instructions per event are the same in every run: one process, one thread,
-    /// no dependence on the clock.
+    /// Instructions per event are the same in every run whose clock and random numbers are pinned: one
+    /// process, one thread. System calls are, too, unless their number depends on the clock.
     #[serde(default)]
     pub exact_counts: bool,
 }

@@ -2,17 +2,22 @@
 
 mod cmake;
 mod compiler;
+mod lto;
+mod pgo;
 
 pub(crate) use compiler::{compiler, compiler_version, without_compiler_settings};
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::variant;
-use crate::{files, progress};
+use crate::{files, progress, worker};
 use anyhow::{Context as _, Result};
-use model::build_config::{BuildConfig, LIBRARIES, OptLevel, Profile};
+use model::build_config::{BuildConfig, LIBRARIES, OptLevel, Profile, Training};
 use model::variant::{Build, Library, Purpose, Variant};
 use std::path::{Path, PathBuf};
+
+/// CMake's option that leaves libevent's own benchmarks out.
+const BENCHMARKS: &str = "EVENT__DISABLE_BENCHMARK";
 
 /// How a variant is to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,10 +67,37 @@ pub(crate) fn build_recipe(context: &Context, variant: &Variant, recipe: &Recipe
     }
     let how = if recipe.profile.is_default() { String::new() } else { format!(", profile {}", recipe.profile) };
     progress::note(&format!("building libevent, variant {} ({}){how}, {}", variant.id, variant.name, plan.version));
-    cmake::compile(&plan, variant, &source, &[])?;
-    let build = assemble(context, &plan, variant, &source)?;
+    let build = compile(context, &plan, variant, &source)?;
     files::write_atomic(&build.folder.join("build.json"), &serde_json::to_vec_pretty(&build)?)?;
     Ok(build)
+}
+
+/// Compiles: once, or, with profile feedback, twice.
+fn compile(context: &Context, plan: &Plan, variant: &Variant, source: &Path) -> Result<Build> {
+    let (mut flags, mut pgo_profile_sha256) = (Vec::new(), None);
+    if let Some(training) = &plan.training {
+        let profile = pgo::folder(plan);
+        let profile = profile.to_str().context("paths are UTF-8")?;
+        // Counters are put in before anything is optimised: what is counted is the same with and without `lto`.
+        cmake::compile(plan, variant, source, &pgo::counting_flags(profile))?;
+        let counting = assemble(context, plan, variant, source)?;
+        pgo_profile_sha256 = Some(pgo::train(context, plan, &counting, training)?);
+        // The profile is found by the paths of object files: those of the build to come must be the same.
+        std::fs::rename(plan.log(), plan.folder.join("counting.log"))?;
+        std::fs::remove_dir_all(plan.cmake()).with_context(|| format!("cannot clear {}", plan.cmake().display()))?;
+        flags = pgo::using_flags(plan.clang, profile);
+    }
+    let lto: &[&str] = if plan.recipe.profile.lto { lto::COMPILE_FLAGS } else { &[] };
+    flags.extend(lto.iter().map(|flag| (*flag).to_owned()));
+    cmake::compile(plan, variant, source, &flags)?;
+    if plan.training.is_some() {
+        pgo::check_used(plan)?;
+    }
+    let lto_command = plan.recipe.profile.lto.then(|| lto::optimise(plan, variant, &flags)).transpose()?;
+    let mut build = assemble(context, plan, variant, source)?;
+    build.c_flags.extend(flags.iter().map(|flag| pgo::without_folder(plan, flag)));
+    build.event_c_command = pgo::without_folder(plan, &build.event_c_command);
+    Ok(Build { lto_command, pgo_profile_sha256, ..build })
 }
 
 /// Everything that is decided before anything is compiled.
@@ -78,16 +110,19 @@ struct Plan {
     build_type: String,
     c_flags: Vec<String>,
     options: Vec<(String, String)>,
+    clang: bool,
+    /// How workers are linked: as position-independent programs.
+    pie: bool,
+    /// With `pgo` only.
+    training: Option<Training>,
 }
 
 impl Plan {
     fn new(context: &Context, variant: &Variant, recipe: &Recipe) -> Result<Plan> {
         let config = BuildConfig::parse(&context.config("build.toml")?).context("config/build.toml")?;
         let Recipe { purpose, profile, place } = recipe;
-        if profile.lto || profile.pgo {
-            return Err(failure(Exit::Usage, format!("profile {profile}: `lto` and `pgo` cannot be built yet")));
-        }
         let (cc, version) = compiler::named(context, profile)?;
+        let (clang, pie) = (compiler::is_clang(&version), compiler::default_pie(&compiler()));
         let cpu = match purpose {
             Purpose::Measure => &config.cpu.measure,
             Purpose::Instructions => &config.cpu.instructions,
@@ -102,6 +137,15 @@ impl Plan {
             let name = format!("CMAKE_C_FLAGS_{}", config.build_type.to_uppercase());
             options.push((name, "-g -DNDEBUG".to_owned()));
         }
+        if profile.compiler.is_some() && compiler::default_pie(&cc) != pie {
+            // As the compiler that links does: its programs could not hold other code, or not equally good code.
+            c_flags.push(pie_flag(pie).to_owned());
+        }
+        if profile.lto || profile.pgo {
+            // Programs beside the libraries would be optimised together with them, or count as they do.
+            options.retain(|(name, _)| name != BENCHMARKS);
+            options.push((BENCHMARKS.to_owned(), "ON".to_owned()));
+        }
 
         let instruction_set = compiler::instruction_set();
         let hashed = format!("{:?}", (&cc, &version, &config.build_type, &c_flags, &options, instruction_set));
@@ -109,6 +153,17 @@ impl Plan {
         // Nothing where nothing differs: builds made before there were profiles stay what they are.
         if let Some(place) = place {
             identity.push(format!("place {}", checked_place(place)?));
+        }
+        if profile.lto {
+            lto::ensure_tools(context, clang)?;
+            identity.push(format!("lto {:?}", (lto::COMPILE_FLAGS, lto::link_flags(clang, profile.level, pie))));
+        }
+        if profile.pgo {
+            pgo::ensure_tools(context, clang)?;
+            // Trained by other code, it would be another build.
+            let trainer = worker::ingredients(context, &[])?;
+            let flags = (pgo::counting_flags(""), pgo::using_flags(clang, ""));
+            identity.push(format!("pgo {:?}", (flags, &config.pgo, trainer)));
         }
         let identity: Vec<&[u8]> = identity.iter().map(String::as_bytes).collect();
         let id = files::sha256_hex(&identity)[..12].to_owned();
@@ -122,6 +177,9 @@ impl Plan {
             build_type: config.build_type,
             c_flags,
             options,
+            clang,
+            pie,
+            training: profile.pgo.then_some(config.pgo),
         })
     }
 
@@ -137,6 +195,11 @@ impl Plan {
 /// The level that is not the build type's own: `O2` is what CMake's RelWithDebInfo means anyway.
 fn level(profile: &Profile, build_type: &str) -> Option<OptLevel> {
     profile.level.filter(|level| *level != OptLevel::O2 || build_type != "RelWithDebInfo")
+}
+
+/// Code for a position-independent program, or for one that is not.
+fn pie_flag(pie: bool) -> &'static str {
+    if pie { "-fPIE" } else { "-fno-pie" }
 }
 
 /// A place goes into names of folders.
@@ -250,8 +313,35 @@ fn stage_headers(context: &Context, source: &Path, cmake: &Path) -> Result<tempf
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use model::variant::Source;
+
+    /// A variant for builds that no source is needed for.
+    pub(super) fn variant() -> Variant {
+        let text = String::new;
+        let source = Source { label: text(), tree: text(), root_commit: text(), upstream_commit: None, pinned: false };
+        Variant { id: text(), name: text(), source, patches: vec![], tree: text(), commit: text() }
+    }
+
+    impl Plan {
+        /// A plan with `cc` in a folder.
+        pub(super) fn of_test(folder: &Path, cc: &str, c_flags: Vec<String>) -> Plan {
+            Plan {
+                recipe: Recipe { purpose: Purpose::Measure, profile: Profile::default(), place: None },
+                id: String::new(),
+                folder: folder.to_owned(),
+                cc: cc.to_owned(),
+                version: String::new(),
+                build_type: String::new(),
+                c_flags,
+                options: vec![],
+                clang: false,
+                pie: compiler::default_pie(cc),
+                training: None,
+            }
+        }
+    }
 
     #[test]
     fn a_level_that_is_the_default_changes_nothing() {

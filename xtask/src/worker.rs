@@ -225,6 +225,18 @@ fn prune(folder: &Path) -> Result<()> {
 
 /// Links the worker against `build` into `folder`, with libevent's functions in the order of `seed`.
 pub(crate) fn link(code: &WorkerCode, build: &Build, seed: u64, folder: &Path) -> Result<Worker> {
+    link_with(code, build, seed, folder, &[])
+}
+
+/// The same with more libraries, such as one that writes a profile. One compiler links all builds, whichever
+/// compiled them: what differs is libevent's code alone.
+pub(crate) fn link_with(
+    code: &WorkerCode,
+    build: &Build,
+    seed: u64,
+    folder: &Path,
+    more: &[String],
+) -> Result<Worker> {
     let stem = format!("worker-{}-{seed:016x}", build.id);
     let path = |suffix: &str| folder.join(format!("{stem}{suffix}"));
     let libraries = build::library_paths(build);
@@ -241,7 +253,8 @@ pub(crate) fn link(code: &WorkerCode, build: &Build, seed: u64, folder: &Path) -
     )?;
 
     let mut command = Command::new(build::compiler());
-    command.arg("-O2").arg("-o").arg(&program).arg(&identity).arg(&code.object).args(&libraries).args(["-Xlinker", "-T", "-Xlinker"]).arg(&script);
+    command.arg("-O2").arg("-o").arg(&program).arg(&identity).arg(&code.object).args(&libraries).args(more);
+    command.args(["-Xlinker", "-T", "-Xlinker"]).arg(&script);
     if build.tls {
         command.args(["-lssl", "-lcrypto"]);
     }
@@ -267,7 +280,7 @@ pub(crate) fn harness_sha256(context: &Context) -> Result<String> {
 }
 
 /// SHA-256 over everything that the worker's code depends on, besides headers and compiler.
-fn ingredients(context: &Context, user_workloads: &[PathBuf]) -> Result<String> {
+pub(crate) fn ingredients(context: &Context, user_workloads: &[PathBuf]) -> Result<String> {
     hash_of(context, INGREDIENTS, user_workloads)
 }
 

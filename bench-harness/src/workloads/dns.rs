@@ -2,7 +2,7 @@
 //!
 //! The answering side is a plain UDP socket with an event; it costs three or four system calls a
 //! query, which are part of the figure. Transaction ids and the case of letters are random, as
-//! libevent makes them, so instructions per event vary a little.
+//! libevent makes them; where instructions are counted, the random numbers are the same each time.
 
 use super::watchdog::WatchedBase;
 use crate::Workload;

@@ -19,8 +19,17 @@ pub(crate) struct Counting<'a> {
     pub(crate) instructions: Option<&'a Build>,
 }
 
-/// Counts one workload; also says what could not be counted, which stays unknown. An interrupt is an
-/// error.
+/// What was counted of one workload on one side.
+pub(crate) struct Counted {
+    /// The figures.
+    pub(crate) counts: Counts,
+    /// What could not be counted, and stays unknown.
+    pub(crate) notes: Vec<String>,
+    /// Wrong work, done only while instructions were counted: an error of the workload, like any wrong work.
+    pub(crate) wrong: Option<anyhow::Error>,
+}
+
+/// Counts one workload. An interrupt is an error.
 pub(crate) fn count(
     context: &Context,
     counting: &Counting<'_>,
@@ -28,7 +37,7 @@ pub(crate) fn count(
     worker: &Worker,
     spec: &WorkloadSpec,
     surroundings: &Surroundings<'_>,
-) -> Result<(Counts, Vec<String>)> {
+) -> Result<Counted> {
     let mut notes = Vec::new();
     let mut known = |what: &str, error: anyhow::Error| -> Result<()> {
         if exit_of(&error) == Exit::Interrupted {
@@ -37,7 +46,7 @@ pub(crate) fn count(
         notes.push(format!("{}: {what} not counted: {error:#}", spec.name));
         Ok(())
     };
-    let mut counts = Counts::default();
+    let (mut counts, mut wrong) = (Counts::default(), None);
     if let Some(source) = counting.syscalls {
         match syscalls::count(source, worker, spec, surroundings) {
             Ok(per_event) => counts.syscalls = Some(per_event),
@@ -45,10 +54,11 @@ pub(crate) fn count(
         }
     }
     if let Some(build) = counting.instructions.filter(|_| spec.exact_counts) {
-        match instructions::count(context, build, subject, spec, surroundings) {
-            Ok(per_event) => counts.instructions = Some(per_event),
+        match instructions::count(context, build, &subject.code, spec, surroundings) {
+            Ok(count) => counts.instructions = Some(count),
+            Err(error) if exit_of(&error) == Exit::Failed => wrong = Some(error),
             Err(error) => known("instructions", error)?,
         }
     }
-    Ok((counts, notes))
+    Ok(Counted { counts, notes, wrong })
 }

@@ -2,7 +2,6 @@
 
 use super::plan::{Batches, draw};
 use super::subject::Subject;
-use crate::context::Context;
 use crate::host::external::Snapshot;
 use crate::records::RunFolder;
 use crate::session::{Session, Surroundings};
@@ -48,7 +47,7 @@ impl Pair {
 }
 
 /// Links every subject in the layout of the pair; the two sides get the same one.
-pub(crate) fn link<'a>(context: &Context, subjects: &'a [Subject], pair: &Pair) -> Result<Vec<(&'a Subject, Worker)>> {
+pub(crate) fn link<'a>(subjects: &'a [Subject], pair: &Pair) -> Result<Vec<(&'a Subject, Worker)>> {
     subjects.iter().map(|subject| Ok((subject, subject.link(pair.layout_seed)?))).collect()
 }
 

@@ -3,7 +3,6 @@
 use super::launches::Pair;
 use super::run::Options;
 use super::subject::Subject;
-use crate::context::Context;
 use crate::exit::{Exit, exit_of};
 use crate::host::restrict;
 use crate::process::{self, Group};
@@ -102,7 +101,6 @@ const ORIGINALS: &[Original] = &[
 
 /// Measures every original whose counterpart is among `selected`. A failure is the row's error.
 pub(crate) fn parity(
-    context: &Context,
     subject: &Subject,
     selected: &[WorkloadSpec],
     options: &Options,

@@ -79,14 +79,13 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
     } else {
         None
     };
-    let workloads = offered(context, &subjects, &pinning, &mut notes)?;
+    let workloads = offered(&subjects, &pinning, &mut notes)?;
     let xtask_sha256 = worker::harness_sha256(context)?;
     Ok(Prepared { subjects, instruction_builds, workloads, pinning, xtask_sha256, notes, _scratch: scratch })
 }
 
 /// The workloads that every side can run; one that a side lacks is noted.
 fn offered(
-    context: &Context,
     subjects: &[Subject],
     pinning: &Pinning,
     notes: &mut Vec<String>,

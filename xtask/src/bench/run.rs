@@ -91,8 +91,8 @@ impl Run<'_> {
         self.time(&costs, measured)?;
         self.count(measured)?;
         let baseline = &self.prepared.subjects[0];
-        let (context, selected, options) = (self.context, self.selected, self.options);
-        let (parity, notes) = originals::parity(context, baseline, selected, options, &self.surroundings)?;
+        let (selected, options) = (self.selected, self.options);
+        let (parity, notes) = originals::parity(baseline, selected, options, &self.surroundings)?;
         measured.parity = parity;
         measured.notes.extend(notes);
         Ok(())
@@ -128,7 +128,7 @@ impl Run<'_> {
         let mut progress = Progress::new("measuring", u64::from(launches) * self.selected.len() as u64);
         for number in 0..launches {
             let pair = Pair::draw(self.options.seed, number);
-            let linked = launches::link(self.context, &self.prepared.subjects, &pair)?;
+            let linked = launches::link(&self.prepared.subjects, &pair)?;
             for spec in self.selected {
                 if let Some(cost) = costs.get(&spec.name) {
                     self.time_pair(spec, &pair, *cost, &linked, &progress, measured)?;
@@ -190,11 +190,13 @@ impl Run<'_> {
                 if measured.errors.contains_key(&key) {
                     continue;
                 }
-                let (counts, notes) =
-                    counts::count(self.context, &counting, subject, &worker, spec, &self.surroundings)?;
-                notes.iter().for_each(|note| progress.note(note));
-                measured.notes.extend(notes);
-                measured.counts.insert(key, counts);
+                let counted = counts::count(self.context, &counting, subject, &worker, spec, &self.surroundings)?;
+                counted.notes.iter().for_each(|note| progress.note(note));
+                measured.notes.extend(counted.notes);
+                measured.counts.insert(key, counted.counts);
+                if let Some(error) = counted.wrong {
+                    fail(measured, &progress, subject, spec, error)?;
+                }
             }
         }
         Ok(())

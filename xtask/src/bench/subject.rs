@@ -1,7 +1,6 @@
 //! What is measured: a build with a worker, every workload of it checked first.
 
 use super::plan::Cost;
-use crate::context::Context;
 use crate::session::{self, Session, Surroundings};
 use crate::worker::{self, Worker, WorkerCode};
 use crate::{interrupt, process};

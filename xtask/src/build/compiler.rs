@@ -85,6 +85,14 @@ pub(crate) fn compiler_version(cc: &str) -> Result<String> {
     first.map(str::to_owned).with_context(|| format!("`{cc} --version` failed: {}", got.stderr.trim()))
 }
 
+/// Whether the compiler makes position-independent programs without being asked to.
+pub(super) fn default_pie(cc: &str) -> bool {
+    let mut probe = Command::new(cc);
+    probe.args(["-dM", "-E", "-x", "c", "/dev/null"]);
+    without_compiler_settings(&mut probe);
+    process::capture(&mut probe, Duration::from_secs(20)).is_ok_and(|got| got.stdout.contains("#define __PIE__"))
+}
+
 /// Whether the compiler finds OpenSSL's headers. `LIBEVENT_TLS=off` builds without in any case.
 pub(super) fn has_openssl(cc: &str) -> bool {
     if std::env::var("LIBEVENT_TLS").as_deref() == Ok("off") {

@@ -7,6 +7,7 @@
 mod cli;
 mod folders;
 mod host;
+mod instructions;
 mod interrupts;
 mod repository;
 mod results;

@@ -1,0 +1,2 @@
+//! The parts of `cargo xtask compare`.
+pub(crate) mod block;
