@@ -2,7 +2,9 @@
 
 mod bench;
 mod build;
+mod calibrate;
 mod cmd;
+mod compare;
 mod context;
 mod exit;
 mod files;
@@ -44,6 +46,7 @@ struct Cli {
 enum Verb {
     Setup(cmd::setup::Args),
     Bench(cmd::bench::Args),
+    Compare(cmd::compare::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -54,6 +57,7 @@ impl Verb {
         match self {
             Verb::Setup(_) => "setup",
             Verb::Bench(_) => "bench",
+            Verb::Compare(_) => "compare",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -72,6 +76,7 @@ fn main() -> std::process::ExitCode {
     let result = Context::new(cli.json, !cli.no_install).and_then(|context| match &cli.verb {
         Verb::Setup(args) => cmd::setup::run(args, &context),
         Verb::Bench(args) => cmd::bench::run(args, &context),
+        Verb::Compare(args) => cmd::compare::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

@@ -40,10 +40,15 @@ impl Progress {
 
     /// One more part is done; `next` is what comes now.
     pub(crate) fn step(&mut self, next: &str) {
-        self.done += 1;
+        self.steps(1, next);
+    }
+
+    /// Several parts are done, or turned out not to be needed.
+    pub(crate) fn steps(&mut self, parts: u64, next: &str) {
+        self.done = (self.done + parts).min(self.total);
         if let Some(bar) = &self.bar {
             bar.set_message(next.to_owned());
-            bar.inc(1);
+            bar.set_position(self.done);
         } else if self.last_line.elapsed() >= PLAIN_LINE_EVERY {
             self.last_line = Instant::now();
             let left_s = self.started.elapsed().as_secs_f64() / self.done as f64 * (self.total - self.done) as f64;

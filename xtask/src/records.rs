@@ -55,6 +55,16 @@ impl RunFolder {
         written
     }
 
+    /// Writes the record and its summary and keeps the journal, which holds what the record does not.
+    pub(crate) fn finish_beside_journal(self, record: &impl Serialize, summary: &str, journal: &str) -> Result<PathBuf> {
+        let path = self.path.join("record.json");
+        let (from, to) = (self.path.join("launches.jsonl"), self.path.join(journal));
+        std::fs::rename(&from, &to).with_context(|| unwritable(&to))?;
+        files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
+        files::write_atomic(&path, &serde_json::to_vec(record)?)?;
+        Ok(path)
+    }
+
     /// Writes the record and its summary; the journal, which the record holds in full, goes.
     pub(crate) fn finish(self, record: &impl Serialize, summary: &str) -> Result<PathBuf> {
         let path = self.path.join("record.json");

@@ -46,6 +46,20 @@ const PROFILE_DEFAULTS: &[&str] =
 /// What decides how is measured and what is made of it.
 const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.toml", "xtask/src"];
 
+/// What measures a comparison and decides it: a calibration holds for this.
+const METHOD: &[&str] = &[
+    "bench-harness/csrc",
+    "bench-harness/src",
+    "config/build.toml",
+    "config/thresholds.toml",
+    "config/workloads.toml",
+    "model/src/stats",
+    "model/src/verdict",
+    "xtask/src/compare",
+    "xtask/src/layout.rs",
+    "xtask/src/session.rs",
+];
+
 /// What Rust's standard library needs from the system (`--print native-static-libs`).
 const SYSTEM_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
 
@@ -277,6 +291,11 @@ pub(crate) fn link_with(
 /// SHA-256 over the sources of the harness itself.
 pub(crate) fn harness_sha256(context: &Context) -> Result<String> {
     hash_of(context, HARNESS, &[])
+}
+
+/// SHA-256 over what a calibration holds for.
+pub(crate) fn method_sha256(context: &Context) -> Result<String> {
+    hash_of(context, METHOD, &[])
 }
 
 /// SHA-256 over everything that the worker's code depends on, besides headers and compiler.

@@ -11,6 +11,7 @@ pub mod guards;
 pub mod plan;
 pub mod report;
 pub mod sequential;
+pub mod settle;
 
 pub use plan::{Plan, PlanError, PlannedLook};
 pub use report::{Answer, Report};

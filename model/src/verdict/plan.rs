@@ -93,6 +93,18 @@ impl Plan {
         Ok(Plan { alpha, looks })
     }
 
+    /// One look at the end, for a confirmation: its estimate is not of a run that stopped when it was lucky.
+    ///
+    /// # Errors
+    /// Too few blocks for any answer, or an alpha out of range.
+    pub fn once(blocks: usize, alpha: f64) -> Result<Self, PlanError> {
+        let least = Self::least_blocks(alpha)?;
+        if blocks < least {
+            return Err(PlanError::TooFewBlocks { blocks, least, alpha });
+        }
+        Ok(Plan { alpha, looks: vec![PlannedLook { blocks, alpha, spent: attainable_level(blocks, alpha) }] })
+    }
+
     /// Fewest blocks that can show a change: 8 at 1%.
     ///
     /// # Errors
@@ -169,6 +181,14 @@ mod tests {
                 assert!((plan.left_after(plan.looks().len()) - (alpha - spent)).abs() < 1e-15);
             }
         }
+    }
+
+    #[test]
+    fn a_confirmation_has_one_look_with_all_of_alpha() {
+        let plan = Plan::once(100, ALPHA).unwrap();
+        assert_eq!(blocks(&plan), [100]);
+        assert!(plan.looks()[0].spent <= 0.01 && plan.looks()[0].spent > 0.0098);
+        assert!(Plan::once(7, ALPHA).is_err());
     }
 
     #[test]

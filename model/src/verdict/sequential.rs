@@ -17,6 +17,9 @@ pub struct Question {
     pub margin_pct: f64,
     /// When to stop before the last look.
     pub stop: Stop,
+    /// A change ends the comparison before its last look only if its sequential p-value is at most this:
+    /// alpha, or less where the change must stay one among several workloads.
+    pub sure_p_value: f64,
 }
 
 /// When a comparison may stop before its last look. The interval covers under either rule: see
@@ -109,7 +112,8 @@ impl Sequential {
         let is_last = self.looks_done + 1 == self.plan.looks().len();
         let (report, interval) = self.evaluate(log_ratios, look.alpha, look.spent)?;
         self.looks_done += 1;
-        if !is_last && !interval.is_some_and(|interval| self.question.is_answered(interval)) {
+        let p_value = self.p_value_sequential;
+        if !is_last && !interval.is_some_and(|interval| self.question.is_answered(interval, p_value)) {
             return Ok(Step::Continue { next_look_blocks: self.plan.looks()[self.looks_done].blocks });
         }
         self.has_ended = true;
@@ -183,9 +187,12 @@ impl Question {
         }
     }
 
-    fn is_answered(&self, interval: Interval) -> bool {
+    fn is_answered(&self, interval: Interval, p_value_sequential: f64) -> bool {
         if interval.contains(0.0) {
             return is_inside(interval, self.margin_pct);
+        }
+        if p_value_sequential > self.sure_p_value {
+            return false;
         }
         match self.stop {
             Stop::Answered => true,

@@ -177,7 +177,7 @@ fn no_change_is_not_said_of_a_change_as_large_as_the_margin() {
 #[test]
 fn the_procedure_here_is_the_one_of_the_verdict() {
     let margin_pct: f64 = 1.5;
-    let question = Question { margin_pct, stop: Stop::Answered };
+    let question = Question { margin_pct, stop: Stop::Answered, sure_p_value: 1.0 };
     let mut random = model::stats::random::SplitMix64::new(23);
     let mut seen = [0; 3];
     for round in 0..30 {

@@ -22,8 +22,6 @@ pub(crate) fn record(
     let mut notes = prepared.notes.clone();
     notes.extend(measured.notes.iter().cloned());
     notes.extend(measured.stopped.iter().map(|error| format!("the run ended early: {error:#}")));
-    let code = &prepared.subjects[0].code;
-    let checkout = git::describe_checkout(&context.root);
     BenchRecord {
         schema: BENCH_SCHEMA.to_owned(),
         host: host::fingerprint(),
@@ -43,15 +41,7 @@ pub(crate) fn record(
             instructions_source: options.instructions.then(|| "callgrind".to_owned()),
             sandbox: "none".to_owned(),
         },
-        harness: Harness {
-            commit: checkout.as_ref().map(|(commit, _)| commit.clone()),
-            dirty: checkout.map(|(_, dirty)| dirty),
-            xtask_sha256: prepared.xtask_sha256.clone(),
-            worker_sha256: prepared.subjects.iter().map(|s| (s.role, s.code.sha256.clone())).collect(),
-            ingredients_sha256: code.ingredients_sha256.clone(),
-            rustc: code.rustc.clone(),
-            user_workloads: code.user_workloads.iter().map(|path| path.display().to_string()).collect(),
-        },
+        harness: harness(context, prepared),
         sides: sides(prepared),
         workloads: results(prepared, selected, measured),
         parity: measured.parity.clone(),
@@ -59,7 +49,23 @@ pub(crate) fn record(
     }
 }
 
-fn sides(prepared: &Prepared) -> Vec<Side> {
+/// What did the measuring.
+pub(crate) fn harness(context: &Context, prepared: &Prepared) -> Harness {
+    let code = &prepared.subjects[0].code;
+    let checkout = git::describe_checkout(&context.root);
+    Harness {
+        commit: checkout.as_ref().map(|(commit, _)| commit.clone()),
+        dirty: checkout.map(|(_, dirty)| dirty),
+        xtask_sha256: prepared.xtask_sha256.clone(),
+        worker_sha256: prepared.subjects.iter().map(|s| (s.role, s.code.sha256.clone())).collect(),
+        ingredients_sha256: code.ingredients_sha256.clone(),
+        rustc: code.rustc.clone(),
+        user_workloads: code.user_workloads.iter().map(|path| path.display().to_string()).collect(),
+    }
+}
+
+/// What was measured.
+pub(crate) fn sides(prepared: &Prepared) -> Vec<Side> {
     let counted = |index: usize| prepared.instruction_builds.as_ref().and_then(|builds| builds.get(index)).cloned();
     let side = |(index, subject): (usize, &Subject)| Side {
         role: subject.role,

@@ -35,7 +35,19 @@ pub(crate) struct Prepared {
     _scratch: tempfile::TempDir,
 }
 
-/// Builds both sides and their workers.
+/// What is to be built: the baseline and, if there is one, the candidate.
+pub(crate) struct Request<'a> {
+    /// One or two sides.
+    pub(crate) sides: &'a [Side],
+    /// Where the candidate is compiled, if that is to differ: see [`Recipe`].
+    pub(crate) candidate_place: Option<String>,
+    /// Build for callgrind, too.
+    pub(crate) instructions: bool,
+    /// Files with workloads of the user.
+    pub(crate) user_files: &'a [PathBuf],
+}
+
+/// Builds what `bench` was asked for.
 pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) -> Result<Prepared> {
     let source = source::resolve(context, args.source.as_deref())?;
     let plain = |variant: Variant| Side { variant, profile: Profile::default() };
@@ -46,8 +58,19 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
         None if source.pinned => variant::tip(context, &source)?.map(plain),
         None => None,
     };
+    let sides: Vec<Side> = std::iter::once(baseline).chain(candidate).collect();
+    let request = Request { sides: &sides, candidate_place: None, instructions: args.instructions, user_files };
+    let mut prepared = prepare_sides(context, &request)?;
+    if prepared.is_identical() {
+        prepared.notes.push("baseline and candidate are identical: every change shown is noise".to_owned());
+    }
+    Ok(prepared)
+}
+
+/// Builds the sides and their workers.
+pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<Prepared> {
     let mut notes = Vec::new();
-    if candidate.as_ref().is_some_and(|candidate| !candidate.variant.patches.is_empty()) {
+    if request.sides.iter().any(|side| !side.variant.patches.is_empty()) {
         notes.push("the candidate's code ran without a sandbox: measure only patches that you have read".to_owned());
     }
     let scratch = context.scratch("links-")?;
@@ -56,25 +79,22 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
         notes.push("this host lends one CPU: clients and servers share it, and latencies say little".to_owned());
     }
     let roles = [Role::Baseline, Role::Candidate];
-    let sides: Vec<&Side> = std::iter::once(&baseline).chain(&candidate).collect();
-    let build_side = |side: &Side, purpose| {
-        let recipe = Recipe { purpose, profile: side.profile, place: None };
-        build::build_recipe(context, &side.variant, &recipe)
+    let sides = || roles.into_iter().zip(request.sides);
+    let build_side = |role, side: &Side, purpose| {
+        let place = if role == Role::Candidate { request.candidate_place.clone() } else { None };
+        build::build_recipe(context, &side.variant, &Recipe { purpose, profile: side.profile, place })
     };
     let mut subjects = Vec::new();
-    for (role, side) in roles.into_iter().zip(&sides) {
-        let build = build_side(side, Purpose::Measure)?;
-        let code = worker::compile(context, &build, user_files)?;
+    for (role, side) in sides() {
+        let build = build_side(role, side, Purpose::Measure)?;
+        let code = worker::compile(context, &build, request.user_files)?;
         subjects.push(Subject::new(role, build, code, scratch.path()));
-    }
-    if subjects.len() > 1 && subjects.iter().all(|subject| subject.build.id == subjects[0].build.id) {
-        notes.push("baseline and candidate are identical: every change shown is noise".to_owned());
     }
     if subjects.iter().any(|subject| subject.code.sha256 != subjects[0].code.sha256) {
         notes.push("the sides have different public headers, so each has a worker compiled for its own".to_owned());
     }
-    let instruction_builds = if args.instructions {
-        let builds = sides.iter().map(|side| build_side(side, Purpose::Instructions));
+    let instruction_builds = if request.instructions {
+        let builds = sides().map(|(role, side)| build_side(role, side, Purpose::Instructions));
         Some(builds.collect::<Result<Vec<_>>>()?)
     } else {
         None
@@ -108,6 +128,11 @@ fn offered(
 }
 
 impl Prepared {
+    /// There are two sides, and they are one build.
+    pub(crate) fn is_identical(&self) -> bool {
+        self.subjects.len() > 1 && self.subjects.iter().all(|side| side.build.id == self.subjects[0].build.id)
+    }
+
     /// Fails if what was measured is no longer what was built: something wrote into the builds.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.subjects.iter().try_for_each(|subject| build::check_unchanged(&subject.build))

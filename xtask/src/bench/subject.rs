@@ -4,7 +4,7 @@ use super::plan::Cost;
 use crate::session::{self, Session, Surroundings};
 use crate::worker::{self, Worker, WorkerCode};
 use crate::{interrupt, process};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use model::protocol::{List, Message};
 use model::record::Role;
 use model::variant::Build;
@@ -41,6 +41,15 @@ impl Subject {
     /// A worker with libevent's functions in the order of `seed`.
     pub(crate) fn link(&self, seed: u64) -> Result<Worker> {
         worker::link(&self.code, &self.build, seed, &self.folder)
+    }
+
+    /// A worker of this side that is a copy of another's program, byte for byte.
+    pub(crate) fn copy(&self, original: &Worker) -> Result<Worker> {
+        let name = original.program.file_name().context("a program has a name")?;
+        std::fs::create_dir_all(&self.folder).with_context(|| format!("cannot create {}", self.folder.display()))?;
+        let program = self.folder.join(name);
+        std::fs::copy(&original.program, &program).with_context(|| format!("cannot write {}", program.display()))?;
+        Ok(Worker { program, variant_id: original.variant_id.clone() })
     }
 
     /// Does two batches of a workload in a launch of their own. An error is the workload's: a wrong

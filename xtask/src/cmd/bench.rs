@@ -199,7 +199,7 @@ fn largest_batch(workloads: &[WorkloadSpec]) -> String {
     format::figure(workloads.iter().map(|spec| spec.batch_events as f64).reduce(f64::max))
 }
 
-fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub(crate) fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let usage = |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
     files
         .iter()

@@ -1,71 +1,118 @@
-//! One block: a baseline and a candidate process, in one fresh layout, alternating on one CPU.
-//!
-//! Both are launched, warmed up, and then work in turns; the one whose turn it is not waits for its next
-//! command in read(2). The order of turns is ABBA or BAAB, drawn anew for every four turns, so that
-//! neither a drift of the host nor a habit of the kernel favours a side.
+//! One block: both sides linked in one fresh order of functions, and pairs of launches of each workload.
 
+use super::contest::{Contest, Entry};
+use super::pair::{self, Attempt, Request};
+use super::samples;
 use crate::bench::plan::draw;
-use crate::host::external::Snapshot;
-use crate::session::{Session, Surroundings};
+use crate::exit::{Exit, failure};
+use crate::interrupt;
+use crate::session::Surroundings;
 use crate::worker::Worker;
-use anyhow::Result;
-use model::host::External;
-use model::protocol::{Latency, Sample, Usage};
-use model::record::Role;
+use anyhow::{Context as _, Result};
+use model::compare::{BlockRecord, PairRecord};
+use std::time::{Duration, Instant};
 
-/// How a block is divided.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// Batches before the first turn, on each side.
-    pub(crate) warm_up: u64,
-    /// Batches of a turn.
-    pub(crate) turn: u64,
-    /// Times four turns.
-    pub(crate) rounds: u64,
+/// Both sides' programs in one order of functions; removed when dropped.
+pub(crate) struct Linked {
+    pub(crate) workers: [Worker; 2],
+    /// What linking took.
+    pub(crate) took: Duration,
 }
 
-/// What one side did.
-#[derive(Debug, Default)]
-pub(crate) struct Half {
-    pub(crate) turns: Vec<Vec<Sample>>,
-    pub(crate) usage: Usage,
-    pub(crate) latency: Vec<Latency>,
-    pub(crate) peak_rss_kib: u64,
-}
-
-pub(crate) fn block(
-    workers: [&Worker; 2],
-    workload: &str,
-    seed: u64,
-    number: u64,
-    shape: Shape,
-    surroundings: &Surroundings<'_>,
-) -> Result<([Half; 2], External)> {
-    let candidate_starts = draw(seed, "start", number) & 1 == 1;
-    let start = |side: usize| Session::start(workers[side], workload, surroundings);
-    let mut sessions = if candidate_starts {
-        let second = start(1)?;
-        [start(0)?, second]
-    } else {
-        [start(0)?, start(1)?]
-    };
-    for session in &mut sessions {
-        session.batches(shape.warm_up)?;
-    }
-    let mut halves = [Half::default(), Half::default()];
-    let live = [sessions[0].pid(), sessions[1].pid()];
-    let before = Snapshot::take(&live);
-    for round in 0..shape.rounds {
-        let first = (draw(seed, "turns", number * 4096 + round) & 1) as usize;
-        for side in [first, 1 - first, 1 - first, first] {
-            let done = sessions[side].batches(shape.turn)?;
-            halves[side].turns.push(done.samples);
+impl Drop for Linked {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            // The whole folder goes at the end of the run; until then, a leftover costs only its space.
+            drop(std::fs::remove_file(&worker.program));
         }
     }
-    let external = before.until(&Snapshot::take(&live), Some(surroundings.pinning.worker));
-    for (half, session) in halves.iter_mut().zip(sessions) {
-        half.peak_rss_kib = session.quit()?.peak_rss_kib;
+}
+
+/// Links both sides, at the same time: nothing is measured meanwhile.
+pub(crate) fn link(contest: &Contest<'_>, layout_seed: u64) -> Result<Linked> {
+    let started = Instant::now();
+    let [baseline, candidate] = contest.subjects;
+    let workers = if contest.candidate_is_copy {
+        let original = baseline.link(layout_seed)?;
+        let copy = candidate.copy(&original)?;
+        [original, copy]
+    } else {
+        let (one, other) = std::thread::scope(|scope| {
+            let one = scope.spawn(|| baseline.link(layout_seed));
+            let other = candidate.link(layout_seed);
+            (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+        });
+        [one?, other?]
+    };
+    Ok(Linked { workers, took: started.elapsed() })
+}
+
+/// The block of one workload. An error is the workload's, or an interrupt.
+pub(crate) fn block(contest: &Contest<'_>, entry: &Entry<'_>, linked: &Linked, draws: &Draws) -> Result<BlockRecord> {
+    let mut pairs: Vec<PairRecord> = Vec::new();
+    let mut repeated = Vec::new();
+    for number in 0..entry.division.pairs {
+        pairs.push(undisturbed(contest, entry, linked, draws, number, &mut repeated)?);
     }
-    let _ = Role::Baseline;
-    Ok((halves, external))
+    let mut record = BlockRecord {
+        number: draws.number,
+        confirms: draws.confirms,
+        layout_seed: draws.layout_seed,
+        log_ratio: 0.0,
+        pairs,
+        repeated,
+    };
+    record.log_ratio = record.mean(|pair| Some(pair.figures.log_ratio)).context("a block has pairs")?;
+    Ok(record)
+}
+
+/// What a block draws from.
+pub(crate) struct Draws {
+    pub(crate) number: u64,
+    pub(crate) confirms: bool,
+    pub(crate) layout_seed: u64,
+    pub(crate) seed: u64,
+}
+
+/// A pair of launches that nothing outside disturbed; attempts that were disturbed are made again with the
+/// same draws.
+fn undisturbed(
+    contest: &Contest<'_>,
+    entry: &Entry<'_>,
+    linked: &Linked,
+    draws: &Draws,
+    number: u32,
+    repeated: &mut Vec<String>,
+) -> Result<PairRecord> {
+    let seed = draw(draws.seed, &entry.spec.name, 64 * draws.number + u64::from(number));
+    let [baseline, candidate] = &linked.workers;
+    let request = Request {
+        workers: [baseline, candidate],
+        spec: entry.spec,
+        shape: entry.division.shape,
+        seed,
+        slow_down: entry.slow_down,
+        thresholds: contest.thresholds,
+        surroundings: Surroundings { pinning: contest.pinning, environment_bytes: 0, limit: entry.limit },
+    };
+    let most = contest.thresholds.external.most_repeats;
+    for attempt in 0..=most {
+        interrupt::check()?;
+        match pair::pair(&request)? {
+            Attempt::Done(record, batches) => {
+                if let Some(folder) = contest.folder {
+                    samples::write(folder, &entry.spec.name, draws.number, number, &batches)?;
+                }
+                return Ok(*record);
+            }
+            Attempt::Disturbed(why) => repeated.push(format!("attempt {}: {why}", attempt + 1)),
+        }
+    }
+    let last = repeated.last().map_or("", String::as_str);
+    let message = format!(
+        "infrastructure: block {} was disturbed {} times in a row ({last}); measure when the host is quieter",
+        draws.number,
+        most + 1
+    );
+    Err(failure(Exit::Infrastructure, message))
 }

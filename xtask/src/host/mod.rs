@@ -12,7 +12,7 @@ pub(crate) mod parse;
 mod pinning;
 
 pub(crate) use fingerprint::{fingerprint, first_line};
-pub(crate) use pinning::{Pinning, pinning, restrict};
+pub(crate) use pinning::{Aside, Pinning, pinning, restrict};
 
 use std::path::{Path, PathBuf};
 

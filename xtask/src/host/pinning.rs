@@ -51,6 +51,40 @@ pub(crate) fn restrict<'a>(command: &'a mut Command, cpus: &[usize]) -> &'a mut 
     }
 }
 
+/// While it lives, this thread stays off the worker's CPU, as far as there is another one.
+pub(crate) struct Aside(libc::cpu_set_t);
+
+impl Aside {
+    /// Steps aside; `None` where the host has one CPU, or the kernel refuses.
+    pub(crate) fn step(pinning: &Pinning) -> Option<Aside> {
+        if pinning.shared {
+            return None;
+        }
+        // SAFETY: an all-zero mask is a valid value of the type.
+        let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the mask is valid for writing and its size is given.
+        let known = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut before) } == 0;
+        // SAFETY: an all-zero mask is a valid value of the type.
+        let mut others: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        for &cpu in pinning.peers.iter().filter(|cpu| **cpu < 8 * size_of::<libc::cpu_set_t>()) {
+            // SAFETY: the CPU is below the size of the mask.
+            unsafe { libc::CPU_SET(cpu, &mut others) };
+        }
+        (known && set(&others)).then_some(Aside(before))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        set(&self.0);
+    }
+}
+
+fn set(mask: &libc::cpu_set_t) -> bool {
+    // SAFETY: the mask is valid for reading and its size is given; zero is this thread.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), mask) == 0 }
+}
+
 /// CPUs that this process may use: by its affinity, which its control group has cut already.
 pub(super) fn allowed(facts: &Facts) -> Vec<usize> {
     // SAFETY: an all-zero mask is a valid value of the type.

@@ -2,7 +2,7 @@ use super::*;
 use crate::stats::random::SplitMix64;
 use crate::verdict::plan::ALPHA;
 
-const QUESTION: Question = Question { margin_pct: 1.0, stop: Stop::Answered };
+const QUESTION: Question = Question { margin_pct: 1.0, stop: Stop::Answered, sure_p_value: 1.0 };
 
 /// Log ratios about `centre`, uniform to both sides up to `half_width`.
 fn blocks(seed: u64, count: usize, centre: f64, half_width: f64) -> Vec<f64> {
@@ -128,7 +128,7 @@ fn a_change_is_followed_until_its_size_is_settled() {
 fn the_p_value_over_the_looks_agrees_with_the_answer() {
     let mut answered = 0;
     for seed in 0..60 {
-        let report = run(&blocks(100 + seed, 36, 0.01, 0.03), Question { margin_pct: 0.1, stop: Stop::Answered });
+        let report = run(&blocks(100 + seed, 36, 0.01, 0.03), Question { margin_pct: 0.1, stop: Stop::Answered, sure_p_value: 1.0 });
         let has_changed = matches!(report.answer, Answer::Faster | Answer::Slower);
         assert_eq!(report.p_value_sequential <= ALPHA * (1.0 + 1e-9), has_changed, "{report:?}");
         assert_eq!(report.interval_pct.is_some_and(|[low, high]| low > 0.0 || high < 0.0), has_changed);
@@ -146,4 +146,14 @@ fn reports_have_the_words_of_the_records() {
     let json = serde_json::to_value(run(&blocks(3, 48, 0.0, 0.2), QUESTION)).unwrap();
     assert_eq!(json["verdict"], "inconclusive");
     assert!(json["smallest_detectable_pct"].is_f64());
+}
+
+#[test]
+fn a_change_that_must_stay_one_among_many_is_looked_at_longer() {
+    // Twelve blocks on one side have p = 2/2048 times their weight, above 0.01/80.
+    let figures = blocks(1, 48, -0.05, 0.02);
+    let sure = Question { sure_p_value: ALPHA / 80.0, ..QUESTION };
+    let (short, long) = (run(&figures, QUESTION), run(&figures, sure));
+    assert_eq!((short.blocks, long.answer), (12, Answer::Faster));
+    assert!(long.blocks > short.blocks);
 }

@@ -1,0 +1,166 @@
+//! From a first answer, its confirmation and its guards to the verdict that is shown: pure.
+
+use super::guards::{Guard, guard};
+use super::report::{Answer, Report};
+use crate::compare::{BlockRecord, GuardResult, PairRecord};
+use crate::stats::log_ratio_to_pct;
+use crate::stats::sign_flip::SignFlip;
+use crate::thresholds::GuardMargins;
+use crate::workload::Metric;
+
+/// The guard over all batches, whose figure can take a verdict back.
+pub const ALL_BATCHES: &str = "all batches";
+
+/// What is shown of one workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// `faster`, `slower`, `no-change` or `inconclusive`.
+    pub verdict: &'static str,
+    /// Why it is not what the first answer alone says.
+    pub reason: Option<String>,
+    /// Whose estimate and interval are shown: the confirmation's, if it confirms.
+    pub shown: Report,
+}
+
+/// Settles one workload. A change stands only if fresh blocks find it, too, in the same direction, and if
+/// all batches together do not say the opposite.
+pub fn settle(first: &Report, confirmation: Option<&Report>, guards: &[GuardResult]) -> Settled {
+    let changed = matches!(first.answer, Answer::Faster | Answer::Slower);
+    let taken_back = |reason: String, shown: &Report| Settled {
+        verdict: "inconclusive",
+        reason: Some(reason),
+        shown: *shown,
+    };
+    if let Some(second) = confirmation.filter(|_| changed)
+        && second.answer.word() != first.answer.word()
+    {
+        let reason = format!(
+            "the first answer was {} by {:+.2}%; fresh blocks did not confirm it ({:+.2}%)",
+            first.answer.word(),
+            first.relative_change_pct,
+            second.relative_change_pct
+        );
+        return taken_back(reason, second);
+    }
+    let shown = confirmation.unwrap_or(first);
+    let opposite = |[low, high]: [f64; 2]| match first.answer {
+        Answer::Faster => low > 0.0,
+        Answer::Slower => high < 0.0,
+        _ => false,
+    };
+    let all = guards.iter().find(|result| result.guard == ALL_BATCHES);
+    if let Some(interval) = all.and_then(|result| result.interval_pct).filter(|interval| opposite(*interval)) {
+        let reason = format!(
+            "most batches are {}, but all of them together changed by {:+.2}% to {:+.2}%: the cost has moved to a few \
+             batches",
+            first.answer.word(),
+            interval[0],
+            interval[1]
+        );
+        return taken_back(reason, shown);
+    }
+    Settled { verdict: first.answer.word(), reason: None, shown: *shown }
+}
+
+/// What is not the metric, over all blocks. `floor_pct` is the workload's noise floor, where one is known:
+/// no margin is narrower.
+pub fn guard_results(
+    blocks: &[BlockRecord],
+    metric: Metric,
+    margins: &GuardMargins,
+    floor_pct: Option<f64>,
+    alpha: f64,
+) -> Vec<GuardResult> {
+    let other = match metric {
+        Metric::CpuTime => "elapsed time",
+        Metric::WallTime => "CPU time",
+    };
+    let ratio = |[baseline, candidate]: [u64; 2]| {
+        (baseline > 0 && candidate > 0).then(|| (candidate as f64 / baseline as f64).ln())
+    };
+    type Figure<'a> = &'a dyn Fn(&PairRecord) -> Option<f64>;
+    let guards: [(&str, f64, Figure<'_>); 4] = [
+        (ALL_BATCHES, margins.all_batches_pct, &|pair| Some(pair.figures.all_batches_log_ratio)),
+        (other, margins.other_time_pct, &|pair| Some(pair.figures.other_time_log_ratio)),
+        ("peak memory", margins.peak_memory_pct, &|pair| ratio(pair.peak_rss_kib)),
+        ("latency p99", margins.latency_p99_pct, &|pair| ratio(pair.latency_p99_ns?)),
+    ];
+    guards
+        .into_iter()
+        .filter_map(|(name, margin_pct, figure)| {
+            let figures: Vec<f64> = blocks.iter().map(|block| block.mean(figure)).collect::<Option<_>>()?;
+            let test = SignFlip::new(&figures).ok()?;
+            let margin_pct = margin_pct.max(floor_pct.unwrap_or(0.0));
+            let interval = test.interval(alpha);
+            Some(GuardResult {
+                guard: name.to_owned(),
+                relative_change_pct: Some(log_ratio_to_pct(test.estimate())),
+                interval_pct: interval.map(|i| [i.low, i.high].map(log_ratio_to_pct)),
+                margin_pct,
+                state: guard(interval, (margin_pct / 100.0).ln_1p()),
+            })
+        })
+        .collect()
+}
+
+/// The worst state, for a table.
+pub fn worst(guards: &[GuardResult]) -> Guard {
+    super::guards::together(guards.iter().map(|result| result.state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(answer: Answer, change_pct: f64) -> Report {
+        Report {
+            answer,
+            log_ratio: (change_pct / 100.0).ln_1p(),
+            relative_change_pct: change_pct,
+            interval_log_ratio: None,
+            interval_pct: Some([change_pct - 1.0, change_pct + 1.0]),
+            coverage_pct: 99.0,
+            p_value: 0.001,
+            p_value_sequential: 0.001,
+            blocks: 40,
+            level: 0.005,
+        }
+    }
+
+    fn all_batches(interval_pct: [f64; 2]) -> GuardResult {
+        GuardResult {
+            guard: ALL_BATCHES.to_owned(),
+            relative_change_pct: Some(0.0),
+            interval_pct: Some(interval_pct),
+            margin_pct: 2.0,
+            state: Guard::Undecided,
+        }
+    }
+
+    #[test]
+    fn a_confirmed_change_is_shown_with_the_fresh_estimate() {
+        let settled = settle(&report(Answer::Faster, -3.0), Some(&report(Answer::Faster, -2.2)), &[]);
+        assert_eq!((settled.verdict, settled.reason, settled.shown.relative_change_pct), ("faster", None, -2.2));
+    }
+
+    #[test]
+    fn a_change_that_fresh_blocks_do_not_find_is_inconclusive() {
+        for second in [Answer::Inconclusive { smallest_detectable_pct: None }, Answer::Slower] {
+            let settled = settle(&report(Answer::Faster, -3.0), Some(&report(second, 0.4)), &[]);
+            assert_eq!(settled.verdict, "inconclusive");
+            assert!(settled.reason.unwrap().contains("did not confirm"));
+            assert_eq!(settled.shown.relative_change_pct, 0.4, "not the lucky one");
+        }
+    }
+
+    #[test]
+    fn a_gain_that_a_few_batches_pay_for_is_none() {
+        let faster = report(Answer::Faster, -3.0);
+        assert_eq!(settle(&faster, None, &[all_batches([-4.0, 1.0])]).verdict, "faster");
+        let settled = settle(&faster, None, &[all_batches([0.5, 4.0])]);
+        assert_eq!(settled.verdict, "inconclusive");
+        assert!(settled.reason.unwrap().contains("a few batches"));
+        let unchanged = report(Answer::NoChange { margin_pct: 1.0 }, 0.1);
+        assert_eq!(settle(&unchanged, None, &[all_batches([0.5, 4.0])]).verdict, "no-change");
+    }
+}

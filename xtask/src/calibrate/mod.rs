@@ -1,0 +1,3 @@
+//! The parts of `cargo xtask calibrate`.
+
+pub(crate) mod store;

@@ -1,0 +1,324 @@
+//! `cargo xtask compare`: is the candidate faster than the baseline, by how much, with what certainty?
+
+use crate::bench::prepare::{self, Prepared, Request};
+use crate::bench::{run, select};
+use crate::calibrate::store;
+use crate::compare::assemble::{self, Finished};
+use crate::compare::contest::{self, Contest, Entry, Trial};
+use crate::compare::counts::{self, Counts};
+use crate::compare::{block, shape};
+use crate::context::Context;
+use crate::exit::{Exit, exit_of, failure};
+use crate::records::{self, RunFolder};
+use crate::report::picture::{self, Picture};
+use crate::report::table::Style;
+use crate::report::{self};
+use crate::setup::{self, Verb};
+use crate::side::{self, Side};
+use crate::{host, interrupt, lock, progress, source};
+use anyhow::{Context as _, Result};
+use model::compare::CompareRecord;
+use model::thresholds::Thresholds;
+use model::verdict::{Answer, Plan, PlanError};
+use model::workload::{Manifest, WorkloadSpec};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Compares two variants: faster, slower, no change larger than a margin, or inconclusive.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask compare pristine my.patch                              the guarded workloads, 30 s each
+  cargo xtask compare pristine my.patch --workload 'evbuffer.*' --budget 2m
+  cargo xtask compare gcc clang --workload 'timers.*'                two compilers, the same code
+  cargo xtask compare O2 O3+lto                                      two build profiles
+  cargo xtask compare pristine                                       A/A: what this host calls a change
+  cargo xtask compare rev:HEAD~1 rev:HEAD --source ../libevent       two revisions of another libevent
+
+Exit code 0: every workload has an answer (faster, slower or no change); 2: a workload failed; 3: at least one is
+inconclusive. docs/METHODOLOGY.md says how it is measured and what the words mean.")]
+pub(crate) struct Args {
+    /// What changes are measured from: a variant, a patch file, a revision, a build profile, or CODE+PROFILE
+    #[arg(value_name = "BASELINE", allow_hyphen_values = true)]
+    pub(crate) baseline: String,
+    /// What is judged [default: the baseline itself, an A/A comparison]
+    #[arg(value_name = "CANDIDATE", allow_hyphen_values = true)]
+    pub(crate) candidate: Option<String>,
+    /// Workloads to compare, by name; repeatable [default: the guarded ones of config/thresholds.toml]
+    #[arg(long = "workload", value_name = "GLOB")]
+    pub(crate) workloads: Vec<String>,
+    /// Time for each workload's answer, such as 30s or 2m; a change that was found takes about as much again
+    /// for its confirmation
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = budget)]
+    pub(crate) budget: Duration,
+    /// Changes within this many per cent count as none [default: config/thresholds.toml]
+    #[arg(long, value_name = "PCT", value_parser = margin)]
+    pub(crate) margin: Option<f64>,
+    /// Another libevent: a folder, a git URL, either with @REVISION
+    #[arg(long, value_name = "PATH|GIT-URL[@REV]")]
+    pub(crate) source: Option<String>,
+    /// Count instructions per event with callgrind, too
+    #[arg(long)]
+    pub(crate) instructions: bool,
+    /// Do not confirm changes with fresh blocks; the record says so
+    #[arg(long)]
+    pub(crate) no_confirm: bool,
+    /// A file with workloads of your own, C or Rust; repeatable (docs/WORKLOADS.md)
+    #[arg(long = "workload-file", value_name = "PATH")]
+    pub(crate) workload_files: Vec<PathBuf>,
+    /// Most time for one answer of a worker, in seconds; longer is a hang
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+    /// Draws layouts, environment sizes and orders [default: at random, printed]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Folder in which the record's folder is made [default: runs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print Markdown for a pull request
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+/// `30s`, `2m`, `1m30s`, `500ms`.
+pub(crate) fn budget(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time; write 30s, 2m or 1m30s");
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let budget = Duration::try_from(span).map_err(|_| wrong())?;
+    let range = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+    if range.contains(&budget) { Ok(budget) } else { Err("a budget is from 100ms to 24h".to_owned()) }
+}
+
+fn margin(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(margin) if margin > 0.0 && margin < 100.0 => Ok(margin),
+        _ => Err("a margin is above 0 and below 100 per cent".to_owned()),
+    }
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let mut thresholds = Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
+    if let Some(margin) = args.margin {
+        thresholds.no_change_margin_pct = margin;
+    }
+    let user_files = super::bench::absolute(&args.workload_files)?;
+    if user_files.is_empty() {
+        // Before anything is built: a name that does not exist.
+        let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
+        select::select(&manifest, &args.workloads)?;
+    }
+    setup::ensure(Verb::Bench, context)?;
+    if args.instructions {
+        setup::ensure(Verb::Instructions, context)?;
+    }
+    let _lock = lock::take(context, "compare")?;
+    interrupt::install()?;
+    let sides = sides(args, context)?;
+    let request =
+        Request { sides: &sides, candidate_place: None, instructions: args.instructions, user_files: &user_files };
+    let prepared = prepare::prepare_sides(context, &request)?;
+    if prepared.is_identical() {
+        progress::note("baseline and candidate are the same code, built in the same way: this is an A/A comparison");
+    }
+    let guarded = thresholds.guarded.clone();
+    let globs = if args.workloads.is_empty() { &guarded } else { &args.workloads };
+    let specs = select::select(&prepared.workloads, globs)?;
+    let parent = args.out.clone().unwrap_or_else(|| context.runs.clone());
+    let folder = RunFolder::create(&parent, "compare")?;
+    let started_at = records::now();
+    let seed = args.seed.unwrap_or_else(run::random_seed);
+    let comparison = Comparison { args, context, prepared: &prepared, thresholds: &thresholds, specs: &specs, seed };
+    let (record, stopped) = comparison.run(&folder, &started_at)?;
+    // Figures of something else than what was built are no results; the samples stay.
+    prepared.check_unchanged()?;
+    deliver(context, args, &record, folder, stopped)
+}
+
+fn sides(args: &Args, context: &Context) -> Result<Vec<Side>> {
+    let source = source::resolve(context, args.source.as_deref())?;
+    let baseline = side::resolve(context, &source, &args.baseline)?;
+    let candidate = match &args.candidate {
+        Some(text) => side::resolve(context, &source, text)?,
+        None => baseline.clone(),
+    };
+    Ok(vec![baseline, candidate])
+}
+
+/// What one comparison is made of.
+struct Comparison<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    prepared: &'a Prepared,
+    thresholds: &'a Thresholds,
+    specs: &'a [WorkloadSpec],
+    seed: u64,
+}
+
+impl Comparison<'_> {
+    /// Measures; an interrupt or a failure of the host ends the comparison with what it has.
+    fn run(&self, folder: &RunFolder, started_at: &str) -> Result<(CompareRecord, Option<anyhow::Error>)> {
+        let [baseline, candidate] = &self.prepared.subjects[..] else { anyhow::bail!("a comparison has two sides") };
+        let contest = Contest {
+            subjects: [baseline, candidate],
+            candidate_is_copy: false,
+            pinning: &self.prepared.pinning,
+            thresholds: self.thresholds,
+            folder: Some(folder),
+            limit: Duration::from_secs(self.args.timeout),
+        };
+        let linked = block::link(&contest, 0)?;
+        let trials = contest::trials(&contest, self.specs, &linked)?;
+        let mut errors = BTreeMap::new();
+        let mut entries = self.entries(&trials, linked.took, &mut errors)?;
+        let counts = self.count(&linked, &trials)?;
+        drop(linked);
+        let mut confirmations = Vec::new();
+        let stopped = contest::run(&contest, &mut entries, self.seed, false)
+            .and_then(|()| {
+                confirmations = self.confirmations(&entries, &trials)?;
+                // Seeds that have nothing to do with those of the first answer.
+                let seed = crate::bench::plan::draw(self.seed, "confirm", 0);
+                contest::run(&contest, &mut confirmations, seed, true)
+            })
+            .err();
+        let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let compiler = &self.prepared.subjects[0].build.compiler;
+        let calibration = store::standing(self.context, &host::fingerprint(), compiler, &names)?;
+        let finished = Finished {
+            specs: self.specs,
+            entries: &entries,
+            confirmations: &confirmations,
+            errors: &errors,
+            counts: &counts,
+            thresholds: self.thresholds,
+            calibration,
+            seed: self.seed,
+            budget_s: self.args.budget.as_secs_f64(),
+            stopped: stopped.as_ref(),
+            notes: self.notes(),
+        };
+        Ok((assemble::record(self.context, self.prepared, &finished, &folder.id, started_at), stopped))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let guarded = self.args.workloads.is_empty();
+        let note = "compared: the guarded workloads of config/thresholds.toml; --workload chooses others";
+        guarded.then(|| note.to_owned()).into_iter().collect()
+    }
+
+    /// Plans the workloads that passed their check.
+    fn entries(
+        &self,
+        trials: &BTreeMap<String, Result<Trial, String>>,
+        links: Duration,
+        errors: &mut BTreeMap<String, String>,
+    ) -> Result<Vec<Entry<'_>>> {
+        let mut entries = Vec::new();
+        for spec in self.specs {
+            match &trials[&spec.name] {
+                Ok(trial) => {
+                    let count = self.specs.len();
+                    let division = shape::divide(trial.shape, trial.pair, links, count, self.args.budget);
+                    let plan = Plan::new(division.blocks, self.thresholds.alpha)
+                        .map_err(|error| too_small(spec, &error, division.block))?;
+                    let mut entry = Entry::new(spec, trial, division, plan, self.thresholds, self.args.budget);
+                    entry.among(count, self.thresholds);
+                    entries.push(entry);
+                }
+                Err(error) => drop(errors.insert(spec.name.clone(), error.clone())),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn count(&self, linked: &block::Linked, trials: &BTreeMap<String, Result<Trial, String>>) -> Result<Counts> {
+        let sound: Vec<&WorkloadSpec> = self.specs.iter().filter(|spec| trials[&spec.name].is_ok()).collect();
+        counts::count(self.context, self.prepared, &sound, linked, Duration::from_secs(self.args.timeout))
+    }
+
+    /// Fresh entries for the workloads that changed: twice the blocks that found the change, in one look.
+    fn confirmations<'a>(
+        &'a self,
+        entries: &[Entry<'a>],
+        trials: &BTreeMap<String, Result<Trial, String>>,
+    ) -> Result<Vec<Entry<'a>>> {
+        let changed = |entry: &&Entry<'_>| {
+            entry.report.is_some_and(|report| matches!(report.answer, Answer::Faster | Answer::Slower))
+        };
+        if self.args.no_confirm {
+            return Ok(vec![]);
+        }
+        entries
+            .iter()
+            .filter(changed)
+            .filter_map(|entry| Some((entry, trials.get(&entry.spec.name)?.as_ref().ok()?)))
+            .map(|(entry, trial)| {
+                let blocks = entry.division.blocks.min(2 * entry.blocks.len());
+                let plan = Plan::once(blocks, self.thresholds.alpha)?;
+                let division = shape::Division { blocks, ..entry.division };
+                Ok(Entry::new(entry.spec, trial, division, plan, self.thresholds, self.args.budget))
+            })
+            .collect()
+    }
+}
+
+fn too_small(spec: &WorkloadSpec, error: &PlanError, block: Duration) -> anyhow::Error {
+    let needed = match error {
+        PlanError::TooFewBlocks { least, .. } => {
+            // A block is not measured exactly; a budget that is just enough would often not be.
+            let seconds = (block.as_secs_f64() * *least as f64 * 1.2).ceil().max(1.0);
+            format!("; give at least --budget {seconds:.0}s")
+        }
+        PlanError::Alpha(_) => String::new(),
+    };
+    let message = format!("{}: {error}, and a block takes about {:.2} s{needed}", spec.name, block.as_secs_f64());
+    failure(Exit::Usage, message)
+}
+
+/// Prints the result, keeps the record, and tells by the exit code how it went.
+fn deliver(
+    context: &Context,
+    args: &Args,
+    record: &CompareRecord,
+    folder: RunFolder,
+    stopped: Option<anyhow::Error>,
+) -> Result<Exit> {
+    let place = folder.path.display().to_string();
+    let pictures: Vec<Picture> = record.workloads.iter().map(|workload| of(record, workload)).collect();
+    let terminal = report::compare::full(record, Style::Terminal, Some(&place)) + &drawn(&pictures);
+    let printed = if context.json {
+        report::print(&(serde_json::to_string(record)? + "\n"))
+    } else if args.markdown {
+        report::print(&report::compare::full(record, Style::Markdown, Some(&folder.id)))
+    } else {
+        report::print(&terminal)
+    };
+    let title = format!("{} against {}", record.sides[1].build.variant.name, record.sides[0].build.variant.name);
+    let provenance = report::compare::provenance(record, Some(&folder.id));
+    let picture_file = folder.path.join("picture.svg");
+    std::fs::write(&picture_file, picture::svg(&pictures, &title, &provenance))
+        .with_context(|| format!("cannot write {}", picture_file.display()))?;
+    let path = folder.finish_beside_journal(record, &terminal, "samples.jsonl")?;
+    printed.with_context(|| format!("the record is {}", path.display()))?;
+    progress::note(&format!("record: {}; picture: {}", path.display(), picture_file.display()));
+    if let Some(error) = stopped {
+        return if exit_of(&error) == Exit::Interrupted { Ok(Exit::Interrupted) } else { Err(error) };
+    }
+    let errors: Vec<&String> = record.workloads.iter().filter_map(|workload| workload.error.as_ref()).collect();
+    Ok(match errors.len() {
+        0 if record.workloads.iter().any(|w| w.verdict.as_deref() == Some("inconclusive")) => Exit::Inconclusive,
+        0 => Exit::Ok,
+        _ if errors.iter().all(|error| error.starts_with("infrastructure")) => Exit::Infrastructure,
+        _ => Exit::Failed,
+    })
+}
+
+fn of(record: &CompareRecord, workload: &model::compare::Compared) -> Picture {
+    let floor = record.calibration.as_ref().and_then(|standing| standing.noise_floor_pct.get(&workload.workload));
+    Picture::of(workload, floor.copied())
+}
+
+fn drawn(pictures: &[Picture]) -> String {
+    pictures.iter().map(|picture| format!("\n{}", picture::terminal(picture, 100))).collect()
+}

@@ -1,0 +1,184 @@
+//! From what was measured to the record of a comparison.
+
+use super::contest::Entry;
+use super::counts::Counts;
+use crate::bench::assemble::{harness, sides};
+use crate::bench::prepare::Prepared;
+use crate::context::Context;
+use crate::{host, records};
+use model::calibration::Standing;
+use model::compare::{COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared};
+use model::stats::median;
+use model::stats::multiple::holm;
+use model::thresholds::Thresholds;
+use model::verdict::Answer;
+use model::verdict::settle::{guard_results, settle};
+use model::workload::WorkloadSpec;
+use std::collections::BTreeMap;
+
+/// Everything about a finished comparison.
+pub(crate) struct Finished<'a> {
+    pub(crate) specs: &'a [WorkloadSpec],
+    /// Workloads that were measured, by their first answers.
+    pub(crate) entries: &'a [Entry<'a>],
+    /// Those that were measured again, for a confirmation.
+    pub(crate) confirmations: &'a [Entry<'a>],
+    /// Workloads that were not measured, and why.
+    pub(crate) errors: &'a BTreeMap<String, String>,
+    pub(crate) counts: &'a Counts,
+    pub(crate) thresholds: &'a Thresholds,
+    pub(crate) calibration: Option<Standing>,
+    pub(crate) seed: u64,
+    pub(crate) budget_s: f64,
+    pub(crate) stopped: Option<&'a anyhow::Error>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// The record.
+pub(crate) fn record(
+    context: &Context,
+    prepared: &Prepared,
+    finished: &Finished<'_>,
+    id: &str,
+    started_at: &str,
+) -> CompareRecord {
+    let mut notes = prepared.notes.clone();
+    notes.extend(finished.notes.iter().cloned());
+    notes.extend(finished.counts.notes.iter().cloned());
+    notes.extend(finished.stopped.map(|error| format!("the comparison ended early: {error:#}")));
+    CompareRecord {
+        schema: COMPARE_SCHEMA.to_owned(),
+        host: host::fingerprint(),
+        partial: finished.stopped.is_some(),
+        id: id.to_owned(),
+        started_at: started_at.to_owned(),
+        finished_at: records::now(),
+        command: std::env::args().skip(1).collect(),
+        baseline: prepared.subjects[0].build.variant.id.clone(),
+        candidate: prepared.subjects[1].build.variant.id.clone(),
+        identical: prepared.is_identical(),
+        sides: sides(prepared),
+        harness: harness(context, prepared),
+        settings: CompareSettings {
+            budget_s: finished.budget_s,
+            seed: finished.seed,
+            worker_cpu: prepared.pinning.worker,
+            peer_cpus: prepared.pinning.peers.clone(),
+            thresholds: finished.thresholds.clone(),
+            sandbox: "none".to_owned(),
+        },
+        calibration: finished.calibration.clone(),
+        workloads: workloads(finished),
+        notes,
+    }
+}
+
+fn workloads(finished: &Finished<'_>) -> Vec<Compared> {
+    let mut all: Vec<Compared> = finished.specs.iter().map(|spec| workload(finished, spec)).collect();
+    // All that were to be compared are the family; one without an answer stays in it with p = 1.
+    let p_values: Vec<f64> = all.iter().map(|w| w.first.map_or(1.0, |first| first.p_value_sequential)).collect();
+    for (workload, adjusted) in all.iter_mut().zip(holm(&p_values, finished.thresholds.alpha)) {
+        if workload.first.is_some() {
+            workload.p_adjusted = Some(adjusted.p_adjusted);
+            workload.gained = adjusted.rejected && workload.verdict.as_deref() == Some("faster");
+        }
+    }
+    all
+}
+
+fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
+    let named = |entry: &&Entry<'_>| entry.spec.name == spec.name;
+    let entry = finished.entries.iter().find(named);
+    let confirmation = finished.confirmations.iter().find(named);
+    let thresholds = finished.thresholds;
+    let mut compared = empty(finished, spec);
+    let Some(entry) = entry else { return compared };
+
+    let blocks = || entry.blocks.iter().chain(confirmation.iter().flat_map(|again| &again.blocks));
+    compared.block_records = blocks().cloned().collect();
+    compared.plan = Some(entry.plan.clone());
+    compared.blocks = u32::try_from(entry.blocks.len()).unwrap_or(u32::MAX);
+    compared.blocks_repeated = blocks().map(|block| u32::try_from(block.repeated.len()).unwrap_or(u32::MAX)).sum();
+    compared.seconds = entry.spent.as_secs_f64() + confirmation.map_or(0.0, |again| again.spent.as_secs_f64());
+    let figure = |of: fn(&model::verdict::block::PairFigures) -> f64| {
+        median(&blocks().flat_map(|block| &block.pairs).map(|pair| of(&pair.figures)).collect::<Vec<_>>())
+    };
+    compared.baseline_ns = figure(|figures| figures.baseline_ns);
+    compared.candidate_ns = figure(|figures| figures.candidate_ns);
+    compared.first = entry.report;
+    compared.confirmation = confirmation.and_then(|again| again.report);
+    compared.error = compared.error.or_else(|| entry.error.clone());
+    compared.error = compared.error.or_else(|| confirmation.and_then(|again| again.error.clone()));
+    let floor = finished.calibration.as_ref().and_then(|standing| standing.noise_floor_pct.get(&spec.name).copied());
+    compared.guards =
+        guard_results(&compared.block_records, spec.metric, &thresholds.guards, floor, thresholds.alpha);
+    let Some(first) = compared.first.filter(|_| compared.error.is_none()) else {
+        if compared.error.is_none() {
+            compared.error = Some(format!("ended after {} blocks, before any look was possible", compared.blocks));
+        }
+        compared.first = None;
+        return compared;
+    };
+    compared.checksum = Some(spec.checksum);
+    let settled = settle(&first, compared.confirmation.as_ref(), &compared.guards);
+    compared.verdict = Some(settled.verdict.to_owned());
+    compared.verdict_reason = settled.reason;
+    if compared.verdict_reason.is_none()
+        && compared.confirmation.is_none()
+        && matches!(first.answer, Answer::Faster | Answer::Slower)
+    {
+        compared.verdict_reason = Some("not confirmed by fresh blocks".to_owned());
+    }
+    compared.relative_change_pct = Some(settled.shown.relative_change_pct);
+    compared.interval_pct = settled.shown.interval_pct;
+    compared.smallest_detectable_pct = match first.answer {
+        Answer::Inconclusive { smallest_detectable_pct } => smallest_detectable_pct,
+        _ => smallest_detectable(&compared),
+    };
+    compared
+}
+
+/// What the blocks of the answer would have found in most cases.
+fn smallest_detectable(compared: &Compared) -> Option<f64> {
+    use model::stats::log_ratio_to_pct;
+    use model::stats::sign_flip::{Interval, SignFlip};
+    let first = compared.first?;
+    let [low, high] = first.interval_log_ratio?;
+    let figures: Vec<f64> = compared.block_records.iter().take(first.blocks).map(|block| block.log_ratio).collect();
+    let test = SignFlip::new(&figures).ok()?;
+    Some(log_ratio_to_pct(test.smallest_detectable(Interval { low, high }, model::verdict::sequential::POWER)))
+}
+
+fn empty(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
+    let wrong = finished.counts.wrong.get(&spec.name);
+    Compared {
+        workload: spec.name.clone(),
+        event: spec.event.clone(),
+        metric: spec.metric,
+        relative_change_pct: None,
+        interval_pct: None,
+        verdict: None,
+        margin_pct: finished.thresholds.no_change_margin_pct,
+        smallest_detectable_pct: None,
+        verdict_reason: None,
+        gained: false,
+        p_adjusted: None,
+        baseline_ns: None,
+        candidate_ns: None,
+        blocks: 0,
+        blocks_repeated: 0,
+        seconds: 0.0,
+        plan: None,
+        first: None,
+        confirmation: None,
+        guards: vec![],
+        counts: finished.counts.pairs.get(&spec.name).cloned(),
+        injected_pct: None,
+        checksum: None,
+        error: finished.errors.get(&spec.name).or(wrong).cloned().or_else(|| {
+            let reached = finished.entries.iter().any(|entry| entry.spec.name == spec.name);
+            (!reached).then(|| "not reached before the comparison was ended".to_owned())
+        }),
+        block_records: vec![],
+    }
+}

@@ -1,0 +1,234 @@
+//! One pair of launches: a baseline and a candidate process that work in turns on one CPU.
+//!
+//! Both are started, warmed up, and then asked for batches in turns; the one whose turn it is not waits
+//! for its next command in read(2), which is the baton. The order of turns is ABBA or BAAB, drawn anew
+//! for every four, so that neither a drift of the host nor a habit of the kernel favours a side.
+
+use super::shape::Shape;
+use crate::bench::plan::draw;
+use crate::host::external::Snapshot;
+use crate::host::{Aside, Facts};
+use crate::session::{Session, Surroundings};
+use crate::worker::Worker;
+use anyhow::{Context as _, Result};
+use model::compare::PairRecord;
+use model::host::External;
+use model::protocol::{Latency, Sample, Usage};
+use model::stats::merge_latencies;
+use model::thresholds::{ExternalRule, Thresholds};
+use model::verdict::block::pair_figures;
+use model::workload::WorkloadSpec;
+use std::time::{Duration, Instant};
+
+/// Largest number of bytes that a launch adds to the environment: some pages of stack.
+const MOST_ENVIRONMENT_BYTES: u64 = 8192;
+/// What a turn may take less by the harness's clock than by the worker's, besides the tolerance.
+const CLOCK_SLACK: Duration = Duration::from_micros(50);
+
+/// What both launches of a pair share.
+pub(crate) struct Request<'a> {
+    /// Baseline and candidate, in one order of functions.
+    pub(crate) workers: [&'a Worker; 2],
+    pub(crate) spec: &'a WorkloadSpec,
+    pub(crate) shape: Shape,
+    /// Draws the environment's size and all orders.
+    pub(crate) seed: u64,
+    /// Slows the candidate down by so many multiplications a batch; calibrations alone do that.
+    pub(crate) slow_down: Option<u64>,
+    pub(crate) thresholds: &'a Thresholds,
+    pub(crate) surroundings: Surroundings<'a>,
+}
+
+/// What came of an attempt.
+pub(crate) enum Attempt {
+    /// Figures, and the batches that they are of.
+    Done(Box<PairRecord>, [Vec<Sample>; 2]),
+    /// Something outside of both sides was in the way.
+    Disturbed(String),
+}
+
+/// What one side did.
+#[derive(Default)]
+struct Half {
+    samples: Vec<Sample>,
+    usage: Usage,
+    latencies: Vec<Latency>,
+}
+
+/// Launches both sides once. An error is the workload's: a crash, a hang, wrong work.
+pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
+    let environment_bytes = (draw(request.seed, "environment", 0) % MOST_ENVIRONMENT_BYTES) as usize;
+    let candidate_started_first = draw(request.seed, "start", 0) & 1 == 1;
+    let surroundings = Surroundings { environment_bytes, ..request.surroundings };
+    // What the harness does between turns is not to take the worker's CPU.
+    let _aside = Aside::step(surroundings.pinning);
+    let mut sessions = start(request, candidate_started_first, &surroundings)?;
+    let live = [sessions[0].pid(), sessions[1].pid()];
+    let moved_before = live.map(migrations);
+    let before = Snapshot::take(&live);
+    let mut halves = [Half::default(), Half::default()];
+    for round in 0..request.shape.rounds {
+        let first = (draw(request.seed, "turns", round) & 1) as usize;
+        for side in [first, 1 - first, 1 - first, first] {
+            if let Some(why) = turn(request, &mut sessions[side], &mut halves[side]).context(ROLES[side])? {
+                return Ok(Attempt::Disturbed(why));
+            }
+        }
+    }
+    let external = before.until(&Snapshot::take(&live), Some(surroundings.pinning.worker));
+    let moved_after = live.map(migrations);
+    let [baseline, candidate] = sessions;
+    let peak_rss_kib = [
+        baseline.quit().context(ROLES[0])?.peak_rss_kib,
+        candidate.quit().context(ROLES[1])?.peak_rss_kib,
+    ];
+    if let Some(why) = disturbed(&external, request.spec, &request.thresholds.external) {
+        return Ok(Attempt::Disturbed(why));
+    }
+    let moved = |side: usize| moved_after[side]?.checked_sub(moved_before[side]?);
+    let p99 = |half: &Half| merge_latencies(&half.latencies.iter().collect::<Vec<_>>()).map(|all| all.p99_ns);
+    let sides = [halves[0].samples.as_slice(), halves[1].samples.as_slice()];
+    let figures = pair_figures(sides, request.spec.metric, request.thresholds.probe)
+        .context("the clocks of the worker stand still: batches took no time")?;
+    let record = PairRecord {
+        environment_bytes,
+        candidate_started_first,
+        figures,
+        usage: [halves[0].usage, halves[1].usage],
+        migrations: moved(0).zip(moved(1)).map(|(a, b)| [a, b]),
+        peak_rss_kib,
+        latency_p99_ns: p99(&halves[0]).zip(p99(&halves[1])).map(|(a, b)| [a, b]),
+        external,
+    };
+    Ok(Attempt::Done(Box::new(record), halves.map(|half| half.samples)))
+}
+
+/// Whose error it is.
+const ROLES: [&str; 2] = ["baseline", "candidate"];
+
+/// Both sides, warmed up.
+fn start(request: &Request<'_>, candidate_first: bool, surroundings: &Surroundings<'_>) -> Result<[Session; 2]> {
+    let one = |side: usize| Session::start(request.workers[side], &request.spec.name, surroundings).context(ROLES[side]);
+    let mut sessions = if candidate_first {
+        let candidate = one(1)?;
+        [one(0)?, candidate]
+    } else {
+        [one(0)?, one(1)?]
+    };
+    if let Some(iterations) = request.slow_down {
+        sessions[1].slow_down(iterations)?;
+    }
+    for (session, role) in sessions.iter_mut().zip(ROLES) {
+        session.batches(request.shape.warm_up).context(role)?;
+    }
+    Ok(sessions)
+}
+
+/// One turn; says why if the clocks do not agree about it.
+fn turn(request: &Request<'_>, session: &mut Session, half: &mut Half) -> Result<Option<String>> {
+    let asked = Instant::now();
+    let done = session.batches(request.shape.turn)?;
+    let elapsed = asked.elapsed();
+    let tolerance = request.thresholds.external.clock_tolerance;
+    if let Some(why) = clocks_disagree(&done.samples, elapsed, tolerance, request.spec.threads) {
+        return Ok(Some(why));
+    }
+    half.samples.extend(done.samples);
+    half.usage = sum(&half.usage, &done.usage);
+    half.latencies.extend(done.latency);
+    Ok(None)
+}
+
+/// A clock that jumps shows as batches that took longer than the harness waited for them, or as more CPU
+/// time than there was time.
+fn clocks_disagree(samples: &[Sample], elapsed: Duration, tolerance: f64, threads: bool) -> Option<String> {
+    let sum = |of: fn(&Sample) -> u64| Duration::from_nanos(samples.iter().map(of).fold(0, u64::saturating_add));
+    let (wall, cpu) = (sum(|sample| sample.wall_time_ns), sum(|sample| sample.cpu_time_ns));
+    let most = |time: Duration| time.mul_f64(1.0 + tolerance) + CLOCK_SLACK;
+    if wall > most(elapsed) {
+        return Some(format!("the worker's clock jumped: it counted {wall:.1?} within {elapsed:.1?}"));
+    }
+    if !threads && cpu > most(elapsed) {
+        return Some(format!("the worker's CPU clock jumped: it counted {cpu:.1?} within {elapsed:.1?}"));
+    }
+    None
+}
+
+/// The cause outside of both sides for which a pair is launched again. Faults and context switches are
+/// results, never causes; waiting for a CPU is one only where the worker has no threads and peers of its own.
+fn disturbed(external: &External, spec: &WorkloadSpec, rule: &ExternalRule) -> Option<String> {
+    let share = |part_ns: Option<u64>| Some(part_ns? as f64 / external.wall_time_ns.max(1) as f64);
+    let percent = |share: f64| 100.0 * share;
+    if let Some(stolen) = share(external.steal_on_worker_cpu_ns).filter(|share| *share > rule.steal_share) {
+        return Some(format!("the hypervisor withheld the CPU for {:.0}% of the time", percent(stolen)));
+    }
+    let alone = !spec.threads && !spec.peer_process;
+    if let Some(waited) = share(external.run_delay_ns).filter(|share| alone && *share > rule.run_delay_share) {
+        return Some(format!("other processes took the CPU for {:.0}% of the time", percent(waited)));
+    }
+    None
+}
+
+/// Times that a process was moved to another CPU.
+fn migrations(pid: u32) -> Option<u64> {
+    let text = Facts::here().read(format!("/proc/{pid}/sched"))?;
+    let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
+}
+
+fn sum(a: &Usage, b: &Usage) -> Usage {
+    Usage {
+        minor_faults: a.minor_faults + b.minor_faults,
+        major_faults: a.major_faults + b.major_faults,
+        voluntary_context_switches: a.voluntary_context_switches + b.voluntary_context_switches,
+        involuntary_context_switches: a.involuntary_context_switches + b.involuntary_context_switches,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::workload::{Checksum, Manifest};
+
+    fn sample(wall_us: u64, cpu_us: u64) -> Sample {
+        Sample {
+            wall_time_ns: 1000 * wall_us,
+            cpu_time_ns: 1000 * cpu_us,
+            events: 1,
+            checksum: Checksum(0),
+            probe_ns: 1,
+        }
+    }
+
+    #[test]
+    fn more_time_than_there_was_is_a_clock_that_jumped() {
+        let elapsed = Duration::from_millis(2);
+        let told = |wall_us, cpu_us, threads| {
+            clocks_disagree(&[sample(wall_us, cpu_us), sample(900, 900)], elapsed, 0.02, threads)
+        };
+        assert_eq!(told(1000, 1000, false), None);
+        assert!(told(1300, 1000, false).unwrap().contains("clock jumped"));
+        assert!(told(1000, 1300, false).unwrap().contains("CPU clock jumped"));
+        assert_eq!(told(1000, 1300, true), None, "two threads have two CPUs");
+        assert!(told(u64::MAX / 1000, 0, true).is_some(), "no overflow");
+    }
+
+    #[test]
+    fn only_causes_outside_of_both_sides_count() {
+        let manifest = Manifest::parse(include_str!("../../../config/workloads.toml")).unwrap().workloads;
+        let spec = |name: &str| manifest.iter().find(|spec| spec.name == name).unwrap();
+        let rule = Thresholds::parse(include_str!("../../../config/thresholds.toml")).unwrap().external;
+        let external = |steal_ns, delay_ns| External {
+            wall_time_ns: 100,
+            steal_on_worker_cpu_ns: steal_ns,
+            run_delay_ns: delay_ns,
+            ..External::default()
+        };
+        let plain = spec("evbuffer.add_drain.64");
+        assert_eq!(disturbed(&external(Some(10), Some(10)), plain, &rule), None);
+        assert!(disturbed(&external(Some(30), None), plain, &rule).unwrap().contains("30%"));
+        assert!(disturbed(&external(None, Some(40)), plain, &rule).unwrap().contains("40%"));
+        assert_eq!(disturbed(&external(None, Some(40)), spec("threads.active.running.p4"), &rule), None);
+        assert_eq!(disturbed(&external(None, None), plain, &rule), None, "unknown is no cause");
+    }
+}
