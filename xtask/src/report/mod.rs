@@ -1,6 +1,9 @@
 //! What people look at: tables for terminals, pull requests and README, all from records.
 
+pub(crate) mod calibrate;
+pub(crate) mod compare;
 pub(crate) mod format;
+pub(crate) mod picture;
 pub(crate) mod readme;
 pub(crate) mod table;
 
