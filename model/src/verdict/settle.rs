@@ -4,7 +4,7 @@ use super::guards::{Guard, guard};
 use super::report::{Answer, Report};
 use crate::compare::{BlockRecord, GuardResult, PairRecord};
 use crate::stats::log_ratio_to_pct;
-use crate::stats::sign_flip::SignFlip;
+use crate::stats::sign_flip::{Interval, SignFlip};
 use crate::thresholds::GuardMargins;
 use crate::workload::Metric;
 
@@ -91,7 +91,10 @@ pub fn guard_results(
             let figures: Vec<f64> = blocks.iter().map(|block| block.mean(figure)).collect::<Option<_>>()?;
             let test = SignFlip::new(&figures).ok()?;
             let margin_pct = margin_pct.max(floor_pct.unwrap_or(0.0));
-            let interval = test.interval(alpha);
+            // Figures that never differ, such as a peak that is a whole number of pages, are their own interval.
+            let constant = figures.iter().all(|figure| figure.to_bits() == figures[0].to_bits());
+            let point = Interval { low: figures[0], high: figures[0] };
+            let interval = if constant { Some(point) } else { test.interval(alpha) };
             Some(GuardResult {
                 guard: name.to_owned(),
                 relative_change_pct: Some(log_ratio_to_pct(test.estimate())),
