@@ -166,6 +166,7 @@ impl Comparison<'_> {
             thresholds: self.thresholds,
             folder: Some(folder),
             limit: Duration::from_secs(self.args.timeout),
+            quiet: false,
         };
         let linked = block::link(&contest, 0)?;
         let trials = contest::trials(&contest, self.specs, &linked)?;
@@ -317,7 +318,10 @@ fn deliver(
 /// Where a picture's figures come from.
 fn caption(record: &CompareRecord) -> String {
     let side = |side: &model::record::Side| {
-        format!("{} (variant {}, build {}, {})", side.build.variant.name, side.build.variant.id, side.build.id, side.build.compiler)
+        format!(
+            "{} (variant {}, build {}, {})",
+            side.build.variant.name, side.build.variant.id, side.build.id, side.build.compiler
+        )
     };
     let sides: Vec<String> = record.sides.iter().map(side).collect();
     format!("{}: {}; host {}, {}", record.id, sides.join(" against "), record.host.id, record.finished_at)
