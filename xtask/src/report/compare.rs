@@ -53,13 +53,16 @@ fn coverage(thresholds: &Thresholds) -> String {
     format!("{}%", (1e5 * (1.0 - thresholds.alpha)).round() / 1e3)
 }
 
+/// Something that was counted: of baseline and candidate, per event.
+type Count = fn(&CountedPair) -> Option<[f64; 2]>;
+
 fn results(record: &CompareRecord, style: Style) -> String {
     let interval_title = format!("{} interval", coverage(&record.settings.thresholds));
     let mut header =
         vec!["workload", "baseline ns", "candidate ns", "change", &interval_title, "verdict", "blocks", "s"];
     // A column that nothing was counted for would be dashes alone.
-    let mut counted: Vec<fn(&CountedPair) -> Option<[f64; 2]>> = Vec::new();
-    let columns: [(&str, fn(&CountedPair) -> Option<[f64; 2]>); 2] = [
+    let mut counted: Vec<Count> = Vec::new();
+    let columns: [(&str, Count); 2] = [
         ("syscalls/event", |counts| counts.syscalls_per_event),
         ("instr/event", |counts| counts.instructions_per_event),
     ];

@@ -61,6 +61,13 @@ pub(crate) fn size(value: f64) -> String {
     if two.starts_with("0.") { two } else { format!("{value:.1}%") }
 }
 
+/// An upper bound in per cent, rounded up: rounded down it would be none.
+pub(crate) fn bound(value: f64) -> String {
+    let unit = if value < 1.0 { 100.0 } else { 10.0 };
+    // What is a round number but for the last bits stays one.
+    size(((value * unit) - 1e-9).ceil() / unit)
+}
+
 /// An interval of changes in per cent.
 pub(crate) fn interval(ends: Option<[f64; 2]>) -> String {
     ends.map_or(UNKNOWN.to_owned(), |[low, high]| format!("[{}, {}]", percent2(low), percent2(high)))
@@ -101,9 +108,10 @@ mod tests {
 
     #[test]
     fn small_changes_keep_a_second_decimal() {
-        let shown = [0.004, -0.004, 0.12, -0.994, 0.996, -3.14, 250.0].map(percent2);
-        assert_eq!(shown, ["0.00%", "0.00%", "+0.12%", "-0.99%", "+1.0%", "-3.1%", "+250.0%"]);
+        let shown = [0.004, -0.004, 0.12, -0.994, 0.996, -3.16, 250.0].map(percent2);
+        assert_eq!(shown, ["0.00%", "0.00%", "+0.12%", "-0.99%", "+1.0%", "-3.2%", "+250.0%"]);
         assert_eq!([0.0, 0.38, 1.0].map(size), ["0.00%", "0.38%", "1.0%"]);
+        assert_eq!([2.01, 2.0, 0.991, 0.995, 100.0].map(bound), ["2.1%", "2.0%", "1.0%", "1.0%", "100.0%"]);
         assert_eq!(interval(Some([-0.5, 1.25])), "[-0.50%, +1.2%]");
         assert_eq!(interval(None), "-");
     }

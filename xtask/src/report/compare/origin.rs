@@ -1,6 +1,7 @@
 //! Where the answers of a comparison come from, and what is known of this harness's errors here.
 
 use super::{CompareRecord, coverage, size};
+use crate::report::format::bound;
 use crate::report::table::{role, side_line, workers};
 use model::calibration::Standing;
 use model::record::Side;
@@ -27,7 +28,7 @@ fn errors(standing: &Standing) -> String {
     let (found, all) = (standing.false_positives, standing.comparisons);
     let bound = standing
         .upper_bound_pct
-        .map_or("true share unknown".to_owned(), |pct| format!("true share below {} with 95% confidence", size(pct)));
+        .map_or("true share unknown".to_owned(), |pct| format!("true share below {} with 95% confidence", bound(pct)));
     let plural = if found == 1 { "" } else { "s" };
     format!("{found} false positive{plural} in {all} comparisons of equal things ({bound})")
 }
