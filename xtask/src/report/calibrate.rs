@@ -78,6 +78,7 @@ fn detection(calibration: &Calibration, style: Style) -> Option<String> {
     }
     let header = [
         "workload",
+        "form",
         "injected",
         "budget",
         "found",
@@ -89,6 +90,7 @@ fn detection(calibration: &Calibration, style: Style) -> Option<String> {
     let row = |result: &DetectionResult| {
         vec![
             result.workload.clone(),
+            result.form.name().to_owned(),
             percent2(result.injected_pct),
             seconds(Some(result.budget_s)),
             format!("{} of {}", result.detected, result.runs),

@@ -33,6 +33,7 @@ fn calibration() -> Calibration {
         seed: 7,
         forms: vec![form(Form::Relink, 300, 2), form(Form::Load, 0, 0)],
         detection: vec![DetectionResult {
+            form: Form::Relink,
             workload: "a".to_owned(),
             injected_pct: 1.0,
             detected: 10,
