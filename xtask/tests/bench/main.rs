@@ -9,6 +9,7 @@ mod folders;
 mod host;
 mod instructions;
 mod interrupts;
+mod profiles;
 mod repository;
 mod results;
 mod sources;
