@@ -13,6 +13,7 @@ mod folders;
 mod host;
 mod instructions;
 mod interrupts;
+mod profiles;
 mod repository;
 mod results;
 mod sources;
