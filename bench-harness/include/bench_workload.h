@@ -30,7 +30,7 @@ enum bench_metric {
 
 /* Flags. */
 #define BENCH_THREADS 1u      /* it runs several threads */
-#define BENCH_EXACT_COUNTS 2u /* system calls and instructions per event are the same in every run */
+#define BENCH_EXACT_COUNTS 2u /* instructions per event are the same in every run, clock and random numbers being pinned */
 
 struct bench_workload {
     uint32_t abi;          /* BENCH_WORKLOAD_ABI */

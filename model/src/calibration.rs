@@ -28,11 +28,14 @@ pub enum Form {
     Load,
     /// The candidate has one more function, which nobody calls, in a hot file.
     NullPatch,
+    /// As relink, while another CPU is busy all the time.
+    Neighbour,
 }
 
 impl Form {
     /// All of them, in the order in which they are run.
-    pub const ALL: [Form; 5] = [Form::ByteCopy, Form::Relink, Form::Rebuild, Form::Load, Form::NullPatch];
+    pub const ALL: [Form; 6] =
+        [Form::ByteCopy, Form::Relink, Form::Rebuild, Form::Load, Form::NullPatch, Form::Neighbour];
 
     /// As in records and on the screen.
     pub fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Form {
             Form::Rebuild => "rebuild",
             Form::Load => "load",
             Form::NullPatch => "null-patch",
+            Form::Neighbour => "neighbour",
         }
     }
 }
@@ -49,7 +53,7 @@ impl Form {
 /// One workload in one comparison of a calibration: a line of its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Number of the comparison; its seed follows from it.
+    /// Number of the comparison among those of its kind; its seed follows from both.
     pub number: u64,
     /// How the sides came to be equal.
     pub form: Form,
@@ -139,6 +143,8 @@ pub struct FormResult {
 /// How often an injected slowdown was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectionResult {
+    /// How the sides were made equal before the slowdown.
+    pub form: Form,
     /// Name of the workload.
     pub workload: String,
     /// Size of the slowdown.
@@ -232,9 +238,9 @@ pub fn upper_bound_pct(false_positives: u32, comparisons: u32) -> Option<f64> {
 
 /// Detection rates, by workload, budget and size.
 pub fn detection(trials: &[Trial]) -> Vec<DetectionResult> {
-    let mut groups: BTreeMap<(&str, u64, u64), Vec<&Trial>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Form, &str, u64, u64), Vec<&Trial>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| trial.injected_pct != 0.0) {
-        let key = (trial.workload.as_str(), thousandths(trial.budget_s), thousandths(trial.injected_pct));
+        let key = (trial.form, trial.workload.as_str(), thousandths(trial.budget_s), thousandths(trial.injected_pct));
         groups.entry(key).or_default().push(trial);
     }
     groups
@@ -249,6 +255,7 @@ pub fn detection(trials: &[Trial]) -> Vec<DetectionResult> {
             let seconds: Vec<f64> = group.iter().map(|trial| trial.seconds).collect();
             let estimates: Vec<f64> = group.iter().filter_map(|trial| trial.estimate_pct).collect();
             DetectionResult {
+                form: group[0].form,
                 workload: group[0].workload.clone(),
                 injected_pct,
                 detected: count(&|trial| trial.verdict.as_deref() == Some("slower")),
@@ -281,8 +288,8 @@ fn workload(name: &str, trials: &[Trial], detections: &[DetectionResult]) -> Wor
     let length = lengths.iter().max_by_key(|(_, count)| **count).map(|(length, _)| *length);
     let of_length = equal.iter().filter(|trial| Some(thousandths(trial.budget_s)) == length);
     let estimates: Vec<f64> = of_length.filter_map(|trial| trial.estimate_pct).collect();
-    let of_name = || detections.iter().filter(|d| d.workload == name);
-    // Likewise for the size that is found: the shortest time with more than one size.
+    let of_name = || detections.iter().filter(|d| d.workload == name && d.form == Form::Relink);
+    // Likewise for the size that is found: the time with the most sizes, the shortest of these.
     let budgets: std::collections::BTreeSet<u64> = of_name().map(|d| thousandths(d.budget_s)).collect();
     let sizes = |budget: u64| of_name().filter(|d| thousandths(d.budget_s) == budget).count();
     let budget = budgets.iter().copied().max_by_key(|budget| (sizes(*budget), std::cmp::Reverse(*budget)));

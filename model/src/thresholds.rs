@@ -12,6 +12,8 @@ pub struct Thresholds {
     pub no_change_margin_pct: f64,
     /// Workloads that no patch may harm, by name.
     pub guarded: Vec<String>,
+    /// Workloads that are calibrated, by name.
+    pub calibrated: Vec<String>,
     /// Margins of what is not the metric.
     pub guards: GuardMargins,
     /// Which batches count.
@@ -50,8 +52,10 @@ pub struct ProbeRule {
 pub struct ExternalRule {
     /// Share of the block's time that the hypervisor withheld on the measured CPU.
     pub steal_share: f64,
-    /// Share of the block's time that our processes were runnable without a CPU.
+    /// Share of the block's time that our processes were runnable without a CPU, where CPU time is judged.
     pub run_delay_share: f64,
+    /// The same where elapsed time is judged.
+    pub run_delay_share_wall: f64,
     /// Share by which the worker's clocks may exceed the harness's.
     pub clock_tolerance: f64,
     /// Repeats of one block.
@@ -85,7 +89,8 @@ impl Thresholds {
             guards.latency_p99_pct,
         ];
         let external = &thresholds.external;
-        let shares = [external.steal_share, external.run_delay_share, external.clock_tolerance];
+        let shares =
+            [external.steal_share, external.run_delay_share, external.run_delay_share_wall, external.clock_tolerance];
         let checks = [
             (thresholds.alpha >= 1e-4 && thresholds.alpha <= 0.1, "alpha must be from 0.0001 to 0.1"),
             (margins.iter().all(|margin| *margin > 0.0 && *margin < 100.0), "margins must be above 0 and below 100"),
@@ -109,7 +114,7 @@ mod tests {
     fn the_file_of_this_workspace_is_valid_and_names_real_workloads() {
         let thresholds = Thresholds::parse(TEXT).unwrap();
         let manifest = crate::workload::Manifest::parse(include_str!("../../config/workloads.toml")).unwrap();
-        for name in &thresholds.guarded {
+        for name in thresholds.guarded.iter().chain(&thresholds.calibrated) {
             assert!(manifest.workloads.iter().any(|spec| spec.name == *name), "{name} is no workload");
         }
     }

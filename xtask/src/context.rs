@@ -13,6 +13,8 @@ pub(crate) struct Context {
     pub(crate) work: PathBuf,
     /// Records of runs. `LIBEVENT_PERF_RUNS` puts them elsewhere.
     pub(crate) runs: PathBuf,
+    /// Calibrations, one file a host. `LIBEVENT_PERF_CALIBRATIONS` puts them elsewhere.
+    pub(crate) calibrations: PathBuf,
     /// Missing tools may be installed.
     pub(crate) install: bool,
     /// One JSON document on standard output.
@@ -33,6 +35,7 @@ impl Context {
         let absolute = |path: PathBuf| std::path::absolute(&path).with_context(|| path.display().to_string());
         Ok(Context {
             work: absolute(from_env("LIBEVENT_PERF_WORK", "work"))?,
+            calibrations: absolute(from_env("LIBEVENT_PERF_CALIBRATIONS", "docs/calibration"))?,
             runs: absolute(from_env("LIBEVENT_PERF_RUNS", "runs"))?,
             root,
             install,

@@ -16,7 +16,6 @@ pub(crate) enum Exit {
     /// A workload, a build of libevent or a gate failed.
     Failed = 2,
     /// No answer within the budget.
-    #[expect(dead_code, reason = "compare's answer; the code is documented from the start")]
     Inconclusive = 3,
     /// The host, a tool or the disk failed; nothing is said about libevent.
     Infrastructure = 4,

@@ -47,6 +47,7 @@ enum Verb {
     Setup(cmd::setup::Args),
     Bench(cmd::bench::Args),
     Compare(cmd::compare::Args),
+    Calibrate(cmd::calibrate::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -58,6 +59,7 @@ impl Verb {
             Verb::Setup(_) => "setup",
             Verb::Bench(_) => "bench",
             Verb::Compare(_) => "compare",
+            Verb::Calibrate(_) => "calibrate",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -77,6 +79,7 @@ fn main() -> std::process::ExitCode {
         Verb::Setup(args) => cmd::setup::run(args, &context),
         Verb::Bench(args) => cmd::bench::run(args, &context),
         Verb::Compare(args) => cmd::compare::run(args, &context),
+        Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

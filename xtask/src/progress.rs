@@ -38,6 +38,13 @@ impl Progress {
         Progress { what: what.to_owned(), total, done: 0, started: now, last_line: now, bar }
     }
 
+    /// A step within another one, which tells how far it is; only notes are shown.
+    pub(crate) fn hidden(total: u64) -> Self {
+        let now = Instant::now();
+        let never = now + Duration::from_secs(365 * 24 * 3600);
+        Progress { what: String::new(), total, done: 0, started: now, last_line: never, bar: None }
+    }
+
     /// One more part is done; `next` is what comes now.
     pub(crate) fn step(&mut self, next: &str) {
         self.steps(1, next);

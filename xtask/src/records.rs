@@ -56,7 +56,12 @@ impl RunFolder {
     }
 
     /// Writes the record and its summary and keeps the journal, which holds what the record does not.
-    pub(crate) fn finish_beside_journal(self, record: &impl Serialize, summary: &str, journal: &str) -> Result<PathBuf> {
+    pub(crate) fn finish_beside_journal(
+        self,
+        record: &impl Serialize,
+        summary: &str,
+        journal: &str,
+    ) -> Result<PathBuf> {
         let path = self.path.join("record.json");
         let (from, to) = (self.path.join("launches.jsonl"), self.path.join(journal));
         std::fs::rename(&from, &to).with_context(|| unwritable(&to))?;

@@ -48,16 +48,14 @@ const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.tom
 
 /// What measures a comparison and decides it: a calibration holds for this.
 const METHOD: &[&str] = &[
-    "bench-harness/csrc",
-    "bench-harness/src",
-    "config/build.toml",
+    "bench-harness/src/worker/batch.rs",
+    "bench-harness/src/worker/clock.rs",
+    "bench-harness/src/worker/probe.rs",
     "config/thresholds.toml",
-    "config/workloads.toml",
     "model/src/stats",
     "model/src/verdict",
     "xtask/src/compare",
     "xtask/src/layout.rs",
-    "xtask/src/session.rs",
 ];
 
 /// What Rust's standard library needs from the system (`--print native-static-libs`).
@@ -244,13 +242,7 @@ pub(crate) fn link(code: &WorkerCode, build: &Build, seed: u64, folder: &Path) -
 
 /// The same with more libraries, such as one that writes a profile. One compiler links all builds, whichever
 /// compiled them: what differs is libevent's code alone.
-pub(crate) fn link_with(
-    code: &WorkerCode,
-    build: &Build,
-    seed: u64,
-    folder: &Path,
-    more: &[String],
-) -> Result<Worker> {
+pub(crate) fn link_with(code: &WorkerCode, build: &Build, seed: u64, folder: &Path, more: &[String]) -> Result<Worker> {
     let stem = format!("worker-{}-{seed:016x}", build.id);
     let path = |suffix: &str| folder.join(format!("{stem}{suffix}"));
     let libraries = build::library_paths(build);

@@ -14,17 +14,17 @@ const PASSES: usize = 16;
 
 /// The probe's data.
 #[derive(Debug)]
-pub struct Probe(Box<[u64; WORDS]>);
+pub(super) struct Probe(Box<[u64; WORDS]>);
 
 impl Probe {
     /// Ready to be used.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Probe(Box::new([1; WORDS]))
     }
 
     /// Elapsed time of the fixed work.
     #[inline(never)]
-    pub fn time_ns(&mut self) -> u64 {
+    pub(super) fn time_ns(&mut self) -> u64 {
         // The first pass brings the data back into the cache, untimed.
         self.pass();
         let before = Instant::elapsed_only();

@@ -26,11 +26,8 @@ pub struct Settled {
 /// all batches together do not say the opposite.
 pub fn settle(first: &Report, confirmation: Option<&Report>, guards: &[GuardResult]) -> Settled {
     let changed = matches!(first.answer, Answer::Faster | Answer::Slower);
-    let taken_back = |reason: String, shown: &Report| Settled {
-        verdict: "inconclusive",
-        reason: Some(reason),
-        shown: *shown,
-    };
+    let taken_back =
+        |reason: String, shown: &Report| Settled { verdict: "inconclusive", reason: Some(reason), shown: *shown };
     if let Some(second) = confirmation.filter(|_| changed)
         && second.answer.word() != first.answer.word()
     {

@@ -105,11 +105,7 @@ pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<
 }
 
 /// The workloads that every side can run; one that a side lacks is noted.
-fn offered(
-    subjects: &[Subject],
-    pinning: &Pinning,
-    notes: &mut Vec<String>,
-) -> Result<Vec<WorkloadSpec>> {
+fn offered(subjects: &[Subject], pinning: &Pinning, notes: &mut Vec<String>) -> Result<Vec<WorkloadSpec>> {
     let surroundings = Surroundings { pinning, environment_bytes: 0, limit: Duration::from_secs(20) };
     let mut lists = Vec::new();
     for subject in subjects {

@@ -7,16 +7,11 @@ use model::calibration::{Calibration, Standing};
 use model::host::HostFingerprint;
 use std::path::PathBuf;
 
-/// Where they are.
-pub(crate) fn folder(context: &Context) -> PathBuf {
-    context.root.join("docs/calibration")
-}
-
 /// Every calibration, the oldest first. One that cannot be read is an error: its absence would be said of
 /// a host that has one.
 pub(crate) fn load(context: &Context) -> Result<Vec<Calibration>> {
-    let folder = folder(context);
-    let entries = match std::fs::read_dir(&folder) {
+    let folder = &context.calibrations;
+    let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
@@ -52,7 +47,7 @@ pub(crate) fn standing(
 
 /// Keeps a calibration as this host's; returns its file.
 pub(crate) fn save(context: &Context, calibration: &Calibration) -> Result<PathBuf> {
-    let path = folder(context).join(format!("{}.json", calibration.host.id));
+    let path = context.calibrations.join(format!("{}.json", calibration.host.id));
     let mut text = serde_json::to_vec_pretty(calibration)?;
     text.push(b'\n');
     files::write_atomic(&path, &text)?;

@@ -166,6 +166,7 @@ impl Comparison<'_> {
             thresholds: self.thresholds,
             folder: Some(folder),
             limit: Duration::from_secs(self.args.timeout),
+            quiet: false,
         };
         let linked = block::link(&contest, 0)?;
         let trials = contest::trials(&contest, self.specs, &linked)?;
@@ -295,7 +296,7 @@ fn deliver(
         report::print(&terminal)
     };
     let title = format!("{} against {}", record.sides[1].build.variant.name, record.sides[0].build.variant.name);
-    let provenance = caption(record);
+    let provenance = report::compare::caption(record);
     let picture_file = folder.path.join("picture.svg");
     std::fs::write(&picture_file, picture::svg(&pictures, &title, &provenance))
         .with_context(|| format!("cannot write {}", picture_file.display()))?;
@@ -312,15 +313,6 @@ fn deliver(
         _ if errors.iter().all(|error| error.starts_with("infrastructure")) => Exit::Infrastructure,
         _ => Exit::Failed,
     })
-}
-
-/// Where a picture's figures come from.
-fn caption(record: &CompareRecord) -> String {
-    let side = |side: &model::record::Side| {
-        format!("{} (variant {}, build {}, {})", side.build.variant.name, side.build.variant.id, side.build.id, side.build.compiler)
-    };
-    let sides: Vec<String> = record.sides.iter().map(side).collect();
-    format!("{}: {}; host {}, {}", record.id, sides.join(" against "), record.host.id, record.finished_at)
 }
 
 fn of(record: &CompareRecord, workload: &model::compare::Compared) -> Picture {

@@ -110,8 +110,7 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     compared.error = compared.error.or_else(|| entry.error.clone());
     compared.error = compared.error.or_else(|| confirmation.and_then(|again| again.error.clone()));
     let floor = finished.calibration.as_ref().and_then(|standing| standing.noise_floor_pct.get(&spec.name).copied());
-    compared.guards =
-        guard_results(&compared.block_records, spec.metric, &thresholds.guards, floor, thresholds.alpha);
+    compared.guards = guard_results(&compared.block_records, spec.metric, &thresholds.guards, floor, thresholds.alpha);
     let Some(first) = compared.first.filter(|_| compared.error.is_none()) else {
         if compared.error.is_none() {
             compared.error = Some(format!("ended after {} blocks, before any look was possible", compared.blocks));

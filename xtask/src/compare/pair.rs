@@ -17,7 +17,7 @@ use model::protocol::{Latency, Sample, Usage};
 use model::stats::merge_latencies;
 use model::thresholds::{ExternalRule, Thresholds};
 use model::verdict::block::pair_figures;
-use model::workload::WorkloadSpec;
+use model::workload::{Metric, WorkloadSpec};
 use std::time::{Duration, Instant};
 
 /// Largest number of bytes that a launch adds to the environment: some pages of stack.
@@ -78,10 +78,8 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
     let external = before.until(&Snapshot::take(&live), Some(surroundings.pinning.worker));
     let moved_after = live.map(migrations);
     let [baseline, candidate] = sessions;
-    let peak_rss_kib = [
-        baseline.quit().context(ROLES[0])?.peak_rss_kib,
-        candidate.quit().context(ROLES[1])?.peak_rss_kib,
-    ];
+    let peak_rss_kib =
+        [baseline.quit().context(ROLES[0])?.peak_rss_kib, candidate.quit().context(ROLES[1])?.peak_rss_kib];
     if let Some(why) = disturbed(&external, request.spec, &request.thresholds.external) {
         return Ok(Attempt::Disturbed(why));
     }
@@ -108,7 +106,8 @@ const ROLES: [&str; 2] = ["baseline", "candidate"];
 
 /// Both sides, warmed up.
 fn start(request: &Request<'_>, candidate_first: bool, surroundings: &Surroundings<'_>) -> Result<[Session; 2]> {
-    let one = |side: usize| Session::start(request.workers[side], &request.spec.name, surroundings).context(ROLES[side]);
+    let one =
+        |side: usize| Session::start(request.workers[side], &request.spec.name, surroundings).context(ROLES[side]);
     let mut sessions = if candidate_first {
         let candidate = one(1)?;
         [one(0)?, candidate]
@@ -163,7 +162,11 @@ fn disturbed(external: &External, spec: &WorkloadSpec, rule: &ExternalRule) -> O
         return Some(format!("the hypervisor withheld the CPU for {:.0}% of the time", percent(stolen)));
     }
     let alone = !spec.threads && !spec.peer_process;
-    if let Some(waited) = share(external.run_delay_ns).filter(|share| alone && *share > rule.run_delay_share) {
+    let most = match spec.metric {
+        Metric::CpuTime => rule.run_delay_share,
+        Metric::WallTime => rule.run_delay_share_wall,
+    };
+    if let Some(waited) = share(external.run_delay_ns).filter(|share| alone && *share > most) {
         return Some(format!("other processes took the CPU for {:.0}% of the time", percent(waited)));
     }
     None
@@ -227,8 +230,10 @@ mod tests {
         let plain = spec("evbuffer.add_drain.64");
         assert_eq!(disturbed(&external(Some(10), Some(10)), plain, &rule), None);
         assert!(disturbed(&external(Some(30), None), plain, &rule).unwrap().contains("30%"));
-        assert!(disturbed(&external(None, Some(40)), plain, &rule).unwrap().contains("40%"));
-        assert_eq!(disturbed(&external(None, Some(40)), spec("threads.active.running.p4"), &rule), None);
+        assert!(disturbed(&external(None, Some(60)), plain, &rule).unwrap().contains("60%"));
+        let elapsed = WorkloadSpec { metric: Metric::WallTime, ..plain.clone() };
+        assert!(disturbed(&external(None, Some(20)), &elapsed, &rule).unwrap().contains("20%"));
+        assert_eq!(disturbed(&external(None, Some(60)), spec("threads.active.running.p4"), &rule), None);
         assert_eq!(disturbed(&external(None, None), plain, &rule), None, "unknown is no cause");
     }
 }

@@ -45,6 +45,34 @@ pub(crate) fn percent(value: f64) -> String {
     if value == 0.0 { "0.0%".to_owned() } else { format!("{value:+.1}%") }
 }
 
+/// A signed change in per cent, with a second decimal below 1%: what a comparison can see is that small.
+pub(crate) fn percent2(value: f64) -> String {
+    match size(value.abs()).as_str() {
+        // A change that rounds to nothing has no sign.
+        "0.00%" => "0.00%".to_owned(),
+        size => format!("{}{size}", if value < 0.0 { '-' } else { '+' }),
+    }
+}
+
+/// The size of a change in per cent, without a sign, with a second decimal below 1%.
+pub(crate) fn size(value: f64) -> String {
+    let two = format!("{value:.2}%");
+    // Decided after rounding: 0.996 is 1.0%, not 1.00%.
+    if two.starts_with("0.") { two } else { format!("{value:.1}%") }
+}
+
+/// An upper bound in per cent, rounded up: rounded down it would be none.
+pub(crate) fn bound(value: f64) -> String {
+    let unit = if value < 1.0 { 100.0 } else { 10.0 };
+    // What is a round number but for the last bits stays one.
+    size(((value * unit) - 1e-9).ceil() / unit)
+}
+
+/// An interval of changes in per cent.
+pub(crate) fn interval(ends: Option<[f64; 2]>) -> String {
+    ends.map_or(UNKNOWN.to_owned(), |[low, high]| format!("[{}, {}]", percent2(low), percent2(high)))
+}
+
 fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
@@ -76,5 +104,15 @@ mod tests {
             ["950 ns", "42.1 us", "42.0 ms", "-"]
         );
         assert_eq!([0.04, -0.04, 1.25, -3.0].map(percent), ["0.0%", "0.0%", "+1.2%", "-3.0%"]);
+    }
+
+    #[test]
+    fn small_changes_keep_a_second_decimal() {
+        let shown = [0.004, -0.004, 0.12, -0.994, 0.996, -3.16, 250.0].map(percent2);
+        assert_eq!(shown, ["0.00%", "0.00%", "+0.12%", "-0.99%", "+1.0%", "-3.2%", "+250.0%"]);
+        assert_eq!([0.0, 0.38, 1.0].map(size), ["0.00%", "0.38%", "1.0%"]);
+        assert_eq!([2.01, 2.0, 0.991, 0.995, 100.0].map(bound), ["2.1%", "2.0%", "1.0%", "1.0%", "100.0%"]);
+        assert_eq!(interval(Some([-0.5, 1.25])), "[-0.50%, +1.2%]");
+        assert_eq!(interval(None), "-");
     }
 }

@@ -7,6 +7,9 @@ pub(crate) mod picture;
 pub(crate) mod readme;
 pub(crate) mod table;
 
+#[cfg(test)]
+mod fixtures;
+
 use crate::exit::Exit;
 use crate::host;
 use anyhow::{Context as _, Result};

@@ -2,7 +2,7 @@
 
 use super::format::{UNKNOWN, duration, figure, percent, rate};
 use comfy_table::{CellAlignment, Table, presets};
-use model::record::{BenchRecord, Change, Parity, Role, Side, WorkloadResult};
+use model::record::{BenchRecord, Change, Harness, Parity, Role, Side, WorkloadResult};
 use model::workload::Metric;
 
 /// Where a table is shown.
@@ -56,7 +56,7 @@ pub(crate) fn results(record: &BenchRecord, style: Style) -> String {
     }
     let rows = record.workloads.iter().map(|result| {
         let mut row = vec![
-            name(result),
+            name(&result.workload, result.metric),
             figure(result.time_per_event_ns_median),
             result.time_per_event_spread_pct.map_or(UNKNOWN.to_owned(), |pct| format!("{pct:.1}%")),
             rate(result.events_per_second),
@@ -98,8 +98,6 @@ fn parity(rows: &[Parity], style: Style) -> String {
 pub(crate) fn provenance(record: &BenchRecord, folder: Option<&str>) -> String {
     let mut lines: Vec<String> = record.sides.iter().map(side_line).collect();
     let settings = &record.settings;
-    let mut workers: Vec<&str> = record.harness.worker_sha256.values().map(|sum| &sum[..12]).collect();
-    workers.dedup();
     lines.push(format!("host {}: {}", record.host.id, record.host.summary()));
     lines.push(format!(
         "{} launches of {} ms a side in fresh processes on CPU {}, each with another order of functions (seed {}); \
@@ -108,7 +106,7 @@ pub(crate) fn provenance(record: &BenchRecord, folder: Option<&str>) -> String {
         settings.launch_time_ms,
         settings.worker_cpu,
         settings.seed,
-        workers.join(" and "),
+        workers(&record.harness),
         settings.syscalls_source.as_deref().unwrap_or("nothing here"),
         settings.instructions_source.as_deref().unwrap_or("nothing (--instructions)"),
         settings.sandbox,
@@ -123,7 +121,15 @@ pub(crate) fn provenance(record: &BenchRecord, folder: Option<&str>) -> String {
     lines.join("\n") + "\n"
 }
 
-fn side_line(side: &Side) -> String {
+/// The worker's hash, or both where they differ.
+pub(super) fn workers(harness: &Harness) -> String {
+    let mut workers: Vec<&str> = harness.worker_sha256.values().map(|sum| &sum[..12]).collect();
+    workers.dedup();
+    workers.join(" and ")
+}
+
+/// One side's build and what it was made of.
+pub(super) fn side_line(side: &Side) -> String {
     let build = &side.build;
     let patches = match build.variant.patches.len() {
         0 => String::new(),
@@ -146,14 +152,16 @@ fn side_line(side: &Side) -> String {
     })
 }
 
-fn name(result: &WorkloadResult) -> String {
-    match result.metric {
-        Metric::CpuTime => result.workload.clone(),
-        Metric::WallTime => format!("{} (w)", result.workload),
+/// A workload's name, marked if it is judged by elapsed time.
+pub(super) fn name(workload: &str, metric: Metric) -> String {
+    match metric {
+        Metric::CpuTime => workload.to_owned(),
+        Metric::WallTime => format!("{workload} (w)"),
     }
 }
 
-fn role(role: Role) -> &'static str {
+/// The word for a side.
+pub(super) fn role(role: Role) -> &'static str {
     match role {
         Role::Baseline => "baseline",
         Role::Candidate => "candidate",
@@ -175,7 +183,8 @@ fn error_line(result: &WorkloadResult) -> Option<String> {
     Some(format!("{} ({} {}): {error}", result.workload, role(result.role), result.variant))
 }
 
-fn draw(header: &[&str], rows: Vec<Vec<String>>, style: Style) -> String {
+/// A table with words to the left and figures to the right.
+pub(super) fn draw(header: &[&str], rows: Vec<Vec<String>>, style: Style) -> String {
     let mut table = Table::new();
     table.load_preset(match style {
         Style::Terminal => presets::NOTHING,
@@ -184,7 +193,7 @@ fn draw(header: &[&str], rows: Vec<Vec<String>>, style: Style) -> String {
     table.set_header(header.to_vec());
     table.add_rows(rows);
     for (column, title) in table.column_iter_mut().zip(header) {
-        let words = ["workload", "side", "original", "our workload", "unit"];
+        let words = ["workload", "side", "original", "our workload", "unit", "verdict", "form"];
         let first_original = *title == "original" && column.index > 0;
         column.set_cell_alignment(if words.contains(title) && !first_original {
             CellAlignment::Left

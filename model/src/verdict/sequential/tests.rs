@@ -128,7 +128,10 @@ fn a_change_is_followed_until_its_size_is_settled() {
 fn the_p_value_over_the_looks_agrees_with_the_answer() {
     let mut answered = 0;
     for seed in 0..60 {
-        let report = run(&blocks(100 + seed, 36, 0.01, 0.03), Question { margin_pct: 0.1, stop: Stop::Answered, sure_p_value: 1.0 });
+        let report = run(
+            &blocks(100 + seed, 36, 0.01, 0.03),
+            Question { margin_pct: 0.1, stop: Stop::Answered, sure_p_value: 1.0 },
+        );
         let has_changed = matches!(report.answer, Answer::Faster | Answer::Slower);
         assert_eq!(report.p_value_sequential <= ALPHA * (1.0 + 1e-9), has_changed, "{report:?}");
         assert_eq!(report.interval_pct.is_some_and(|[low, high]| low > 0.0 || high < 0.0), has_changed);

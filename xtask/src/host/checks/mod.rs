@@ -120,6 +120,7 @@ mod tests {
             root: folder.path().to_owned(),
             work: folder.path().join("work"),
             runs: folder.path().join("runs"),
+            calibrations: folder.path().join("calibrations"),
             install: false,
             json: true,
         };

@@ -1,0 +1,128 @@
+//! What a soak has done, line by line, so that it can be ended at any instant and resumed.
+
+use super::schedule::Item;
+use crate::files;
+use anyhow::{Context as _, Result};
+use model::calibration::Trial;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The journal of one calibration: one line a comparison, with a trial for each workload.
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+    done: Vec<(String, u64)>,
+    trials: Vec<Trial>,
+}
+
+/// One line.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Line {
+    kind: String,
+    number: u64,
+    trials: Vec<Trial>,
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, whose name stands for host, method, builds, workloads and seed. A line
+    /// that a kill or a full disk cut off is cut off entirely: its comparison is made again, with its seed.
+    pub(crate) fn open(folder: &Path) -> Result<Journal> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let path = folder.join("trials.jsonl");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => vec![],
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            files::write_atomic(&path, &text[..whole])?;
+        }
+        let (mut done, mut trials) = (Vec::new(), Vec::new());
+        for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            let line: Line = serde_json::from_slice(line)
+                .with_context(|| format!("{}, line {}, is damaged; remove the file", path.display(), number + 1))?;
+            done.push((line.kind, line.number));
+            trials.extend(line.trials);
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(Journal { file: file.with_context(|| format!("cannot write {}", path.display()))?, path, done, trials })
+    }
+
+    /// Whether a comparison is in it.
+    pub(crate) fn has(&self, item: &Item) -> bool {
+        let name = item.kind.name();
+        self.done.iter().any(|(kind, number)| *number == item.number && *kind == name)
+    }
+
+    /// Adds a comparison, whole or not at all.
+    pub(crate) fn add(&mut self, item: &Item, trials: Vec<Trial>) -> Result<()> {
+        let line = Line { kind: item.kind.name(), number: item.number, trials };
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        let unwritable = || format!("cannot write {}; free space there and run the same command", self.path.display());
+        let complete = self.file.metadata().with_context(unwritable)?.len();
+        let written = self.file.write_all(&text).with_context(unwritable);
+        if written.is_err() {
+            // If that fails too, opening cuts the rest of the line off.
+            drop(self.file.set_len(complete));
+        }
+        written?;
+        self.done.push((line.kind, line.number));
+        self.trials.extend(line.trials);
+        Ok(())
+    }
+
+    /// Everything that is in it.
+    pub(crate) fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schedule::Kind;
+    use super::*;
+    use model::calibration::Form;
+    use std::time::Duration;
+
+    fn item(number: u64) -> Item {
+        Item { kind: Kind { form: Form::Relink, injected_pct: 0.0, budget: Duration::from_secs(1) }, number }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_made_again_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        journal.add(&item(0), vec![]).unwrap();
+        journal.add(&item(1), vec![]).unwrap();
+        let path = journal.path().to_owned();
+        drop(journal);
+        let text = std::fs::read(&path).unwrap();
+        for kept in [text.len() - 1, text.len() - 9, text.len() / 2 + 1] {
+            std::fs::write(&path, &text[..kept]).unwrap();
+            let mut journal = Journal::open(folder.path()).unwrap();
+            assert!(journal.has(&item(0)) && !journal.has(&item(1)), "{kept}");
+            journal.add(&item(1), vec![]).unwrap();
+            drop(journal);
+            assert_eq!(std::fs::read(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_line_is_said_with_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("trials.jsonl"), "{}\n").unwrap();
+        let error = format!("{:#}", Journal::open(folder.path()).err().unwrap());
+        assert!(error.contains("line 1"), "{error}");
+    }
+}

@@ -1,0 +1,177 @@
+//! `cargo xtask calibrate`: how often does this harness err on this host, and what can it see?
+
+use crate::calibrate::journal::Journal;
+use crate::calibrate::schedule::{self, Item, Kind};
+use crate::calibrate::soak::Soak;
+use crate::calibrate::store;
+use crate::context::Context;
+use crate::exit::{Exit, exit_of, failure};
+use crate::report::table::Style;
+use crate::report::{self};
+use crate::setup::{self, Verb};
+use crate::variant::pristine;
+use crate::{bench, build, files, git, host, interrupt, lock, progress, records, source, worker};
+use anyhow::{Context as _, Result};
+use model::calibration::{CALIBRATE_SCHEMA, Calibration, Form, Trial, detection, forms, workloads};
+use model::thresholds::Thresholds;
+use model::variant::{Build, Purpose};
+use model::workload::Manifest;
+use std::time::{Duration, Instant};
+
+/// Compares equal things, and known slowdowns, to learn how often verdicts on this host are wrong.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask calibrate --time 1h          what fits into an hour; the same command goes on later
+  cargo xtask calibrate                    everything; some hours, may be interrupted and resumed at any time
+  cargo xtask calibrate --status           what is known until now
+
+The result is kept in docs/calibration/, one file a host: commit it. Every comparison shows it.")]
+pub(crate) struct Args {
+    /// Workloads to calibrate, by name; repeatable [default: config/thresholds.toml]
+    #[arg(long = "workload", value_name = "GLOB")]
+    pub(crate) workloads: Vec<String>,
+    /// Answers about equal things in each form, over all workloads
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub(crate) comparisons: u64,
+    /// Time for each workload of a comparison of equal things
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = super::compare::budget)]
+    pub(crate) budget: Duration,
+    /// A slowdown in per cent and the time for finding it; repeatable
+    #[arg(
+        long = "inject",
+        value_name = "PCT@TIME",
+        default_values = ["0.5@120s", "1@30s", "2@30s", "4@30s"],
+        value_parser = injection
+    )]
+    pub(crate) injections: Vec<(f64, Duration)>,
+    /// Comparisons with each slowdown
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) detections: u64,
+    /// Forms of equality; repeatable [default: all]
+    #[arg(long = "form", value_name = "FORM", value_parser = form)]
+    pub(crate) forms: Vec<Form>,
+    /// End after this time; the same command goes on later
+    #[arg(long, value_name = "TIME", value_parser = super::compare::budget)]
+    pub(crate) time: Option<Duration>,
+    /// Another libevent: a folder, a git URL, either with @REVISION
+    #[arg(long, value_name = "PATH|GIT-URL[@REV]")]
+    pub(crate) source: Option<String>,
+    /// Draws everything; another seed is another calibration
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Compare nothing; print what the comparisons until now say, and keep it
+    #[arg(long)]
+    pub(crate) status: bool,
+    /// Print Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+fn injection(text: &str) -> Result<(f64, Duration), String> {
+    let (size, time) = text.split_once('@').ok_or("write PCT@TIME, such as 1@30s")?;
+    match size.trim_end_matches('%').parse::<f64>() {
+        Ok(size) if size > 0.0 && size <= 100.0 => Ok((size, super::compare::budget(time)?)),
+        _ => Err(format!("`{size}` is no slowdown: above 0, up to 100 per cent")),
+    }
+}
+
+fn form(text: &str) -> Result<Form, String> {
+    let names: Vec<&str> = Form::ALL.iter().map(|form| form.name()).collect();
+    let found = Form::ALL.into_iter().find(|form| form.name() == text);
+    found.ok_or_else(|| format!("no form `{text}`; forms are {}", names.join(", ")))
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let thresholds = Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
+    let globs = if args.workloads.is_empty() { &thresholds.calibrated } else { &args.workloads };
+    let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
+    let names: Vec<String> = bench::select::select(&manifest, globs)?.into_iter().map(|spec| spec.name).collect();
+    setup::ensure(Verb::Bench, context)?;
+    let _lock = lock::take(context, "calibrate")?;
+    interrupt::install()?;
+    let source = source::resolve(context, args.source.as_deref())?;
+    let baseline = build::build(context, &pristine(context, &source)?, Purpose::Measure)?;
+    let mut journal = Journal::open(&folder(context, args, &baseline, &names)?)?;
+    progress::note(&format!("journal: {} ({} answers in it)", journal.path().display(), journal.trials().len()));
+    let items = items(args, names.len() as u64);
+    let started_at = records::now();
+    let mut stopped = None;
+    if !args.status {
+        let until = args.time.map(|time| Instant::now() + time);
+        let soak =
+            Soak { context, source: &source, thresholds: &thresholds, workloads: &names, seed: args.seed, until };
+        stopped = soak.run(&items, &mut journal).err();
+    }
+    if journal.trials().is_empty() {
+        return Err(stopped.unwrap_or_else(|| failure(Exit::Usage, "nothing has been compared yet")));
+    }
+    let done = items.iter().filter(|item| journal.has(item)).count();
+    let calibration = calibration(context, args, &baseline, journal.trials(), done < items.len(), started_at)?;
+    // Kept before it is printed: hours are in it.
+    let path = store::save(context, &calibration)?;
+    if context.json {
+        report::print(&(serde_json::to_string(&calibration)? + "\n"))?;
+    } else {
+        let style = if args.markdown { Style::Markdown } else { Style::Terminal };
+        report::print(&report::calibrate::full(&calibration, style))?;
+    }
+    progress::note(&format!("{done} of {} comparisons done; kept as {}; commit it", items.len(), path.display()));
+    match stopped {
+        Some(error) if exit_of(&error) == Exit::Interrupted => Ok(Exit::Interrupted),
+        Some(error) => Err(error),
+        None => Ok(Exit::Ok),
+    }
+}
+
+/// The comparisons that were asked for.
+fn items(args: &Args, workloads: u64) -> Vec<Item> {
+    let chosen = if args.forms.is_empty() { Form::ALL.to_vec() } else { args.forms.clone() };
+    let equal = chosen.iter().map(|form| {
+        let kind = Kind { form: *form, injected_pct: 0.0, budget: args.budget };
+        (kind, args.comparisons.div_ceil(workloads.max(1)))
+    });
+    let slowed = chosen.iter().filter(|form| matches!(form, Form::Relink | Form::Neighbour)).flat_map(|form| {
+        let kind = |(injected_pct, budget): &(f64, Duration)| {
+            (Kind { form: *form, injected_pct: *injected_pct, budget: *budget }, args.detections)
+        };
+        args.injections.iter().map(kind)
+    });
+    let kinds: Vec<(Kind, u64)> = equal.chain(slowed).collect();
+    schedule::schedule(&kinds)
+}
+
+/// The folder of the journal: another host, method, build, set of workloads or seed is another calibration.
+fn folder(context: &Context, args: &Args, baseline: &Build, names: &[String]) -> Result<std::path::PathBuf> {
+    let (host, method) = (host::fingerprint().id, worker::method_sha256(context)?);
+    let seed = args.seed.to_string();
+    let mut parts = vec![host.as_bytes(), method.as_bytes(), baseline.id.as_bytes(), seed.as_bytes()];
+    parts.extend(names.iter().map(String::as_bytes));
+    Ok(context.work.join("calibration").join(&files::sha256_hex(&parts)[..12]))
+}
+
+fn calibration(
+    context: &Context,
+    args: &Args,
+    baseline: &Build,
+    trials: &[Trial],
+    partial: bool,
+    started_at: String,
+) -> Result<Calibration> {
+    Ok(Calibration {
+        schema: CALIBRATE_SCHEMA.to_owned(),
+        host: host::fingerprint(),
+        partial,
+        started_at,
+        finished_at: records::now(),
+        hours: trials.iter().map(|trial| trial.seconds).sum::<f64>() / 3600.0,
+        method_sha256: worker::method_sha256(context)?,
+        commit: git::describe_checkout(&context.root).map(|(commit, _)| commit),
+        build: baseline.id.clone(),
+        compiler: baseline.compiler.clone(),
+        seed: args.seed,
+        forms: forms(trials),
+        detection: detection(trials),
+        workloads: workloads(trials),
+    })
+}
