@@ -1,7 +1,7 @@
 //! Comparisons as they are finished, one line each: what makes hours of them resumable.
 
-use super::method::{Called, Method};
 use super::Pair;
+use super::method::{Called, Method};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -31,14 +31,12 @@ pub(super) struct Done {
     pub(super) error: Option<String>,
 }
 
-impl Done {
-    pub(super) fn key(round: u32, workload: &str, pair: Pair, injected_pct: f64, method: Method) -> Key {
+impl Key {
+    pub(super) fn new(round: u32, workload: &str, pair: Pair, injected_pct: f64, method: Method) -> Key {
         let injected_thousandths = (1000.0 * injected_pct).round() as u32;
         Key { round, workload: workload.to_owned(), pair, injected_thousandths, method }
     }
-}
 
-impl Key {
     pub(super) fn injected_pct(&self) -> f64 {
         f64::from(self.injected_thousandths) / 1000.0
     }
@@ -57,8 +55,7 @@ impl Journal {
     pub(super) fn open(path: &Path) -> Result<Journal> {
         let unusable = || format!("cannot use {}", path.display());
         std::fs::create_dir_all(path.parent().context("a file has a folder")?).with_context(unusable)?;
-        let file =
-            OpenOptions::new().create(true).append(true).read(true).open(path).with_context(unusable)?;
+        let file = OpenOptions::new().create(true).append(true).read(true).open(path).with_context(unusable)?;
         let text = std::fs::read_to_string(path).with_context(unusable)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).with_context(unusable)?;
@@ -95,7 +92,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sub/journal.jsonl");
         let done = |round| Done {
-            key: Done::key(round, "a.b", Pair::Rebuilt, 1.0, Method::Tango),
+            key: Key::new(round, "a.b", Pair::Rebuilt, 1.0, Method::Tango),
             seconds: 2.5,
             calls: vec![Called::new("rule", super::super::method::Call::Slower, Some(1.5))],
             error: None,

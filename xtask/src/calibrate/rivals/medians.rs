@@ -60,10 +60,7 @@ fn judge(baseline: &[f64], candidate: &[f64]) -> Result<Vec<Called>> {
     // Runs that are all the same leave nothing to test.
     let tested = welch(baseline, candidate).map_or(Call::Nothing, |test| Call::of(test.p_value < ALPHA, test.t));
     let beyond = Call::of(difference_pct.abs() > THRESHOLD_PCT, difference_pct);
-    Ok(vec![
-        Called::new(RULES[0], tested, Some(difference_pct)),
-        Called::new(RULES[1], beyond, Some(difference_pct)),
-    ])
+    Ok(vec![Called::new(RULES[0], tested, Some(difference_pct)), Called::new(RULES[1], beyond, Some(difference_pct))])
 }
 
 #[cfg(test)]

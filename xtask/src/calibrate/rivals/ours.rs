@@ -10,7 +10,9 @@ pub(super) const RULES: &[&str] = &["sign-flip test, 1%, three looks"];
 
 pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
     let thresholds = task.contest.thresholds;
-    let division = shape::divide(task.trial.shape, task.trial.pair, task.links, 1, task.budget);
+    let mut division = shape::divide(task.trial.shape, task.trial.pair, task.links, 1, task.budget);
+    // Fewer are no comparison; a budget that is too small for them was mentioned, and the time is recorded.
+    division.blocks = division.blocks.max(Plan::least_blocks(thresholds.alpha)?);
     let plan = Plan::new(division.blocks, thresholds.alpha)?;
     let mut entry = Entry::new(task.spec, task.trial, division, plan, thresholds, task.budget);
     entry.slow_down = task.slow_down;

@@ -1,6 +1,6 @@
 //! From finished comparisons to rows: pure.
 
-use super::journal::Done;
+use super::journal::{Done, Key};
 use super::method::{Call, Method};
 use super::{INJECTED_PCT, Options, Pair};
 use crate::{host, records};
@@ -119,8 +119,8 @@ fn rows(methods: &[Method], workloads: &[&str], done: &[&Done]) -> Vec<Row> {
             for workload in workloads {
                 for pair in Pair::ALL {
                     for injected_pct in INJECTED_PCT {
-                        let key = Done::key(0, workload, pair, injected_pct, method);
-                        let of_cell = |done: &&&Done| super::journal::Key { round: 0, ..done.key.clone() } == key;
+                        let key = Key::new(0, workload, pair, injected_pct, method);
+                        let of_cell = |done: &&&Done| Key { round: 0, ..done.key.clone() } == key;
                         let cell: Vec<&Done> = done.iter().filter(of_cell).copied().collect();
                         rows.push(row(method, rule, place, &key.workload, pair, injected_pct, &cell));
                     }
@@ -131,15 +131,7 @@ fn rows(methods: &[Method], workloads: &[&str], done: &[&Done]) -> Vec<Row> {
     rows
 }
 
-fn row(
-    method: Method,
-    rule: &str,
-    place: usize,
-    workload: &str,
-    pair: Pair,
-    injected_pct: f64,
-    cell: &[&Done],
-) -> Row {
+fn row(method: Method, rule: &str, place: usize, workload: &str, pair: Pair, injected_pct: f64, cell: &[&Done]) -> Row {
     let calls: Vec<Call> = cell.iter().filter_map(|done| Some(done.calls.get(place)?.call)).collect();
     let count = |wanted: Call| calls.iter().filter(|call| **call == wanted).count() as u32;
     let (slower, faster, comparisons) = (count(Call::Slower), count(Call::Faster), calls.len() as u32);
@@ -175,7 +167,7 @@ mod tests {
     fn done(round: u32, injected_pct: f64, calls: [Call; 2]) -> Done {
         let called = |call| Called::new("rule", call, None);
         Done {
-            key: Done::key(round, "a", Pair::Rebuilt, injected_pct, Method::Medians),
+            key: Key::new(round, "a", Pair::Rebuilt, injected_pct, Method::Medians),
             seconds: f64::from(round),
             calls: calls.map(called).to_vec(),
             error: None,
