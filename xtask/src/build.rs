@@ -16,9 +16,6 @@ use model::build_config::{BuildConfig, LIBRARIES, OptLevel, Profile, Training};
 use model::variant::{Build, Library, Purpose, Variant};
 use std::path::{Path, PathBuf};
 
-/// CMake's option that leaves libevent's own benchmarks out.
-const BENCHMARKS: &str = "EVENT__DISABLE_BENCHMARK";
-
 /// How a variant is to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recipe {
@@ -141,11 +138,6 @@ impl Plan {
             // As the compiler that links does: its programs could not hold other code, or not equally good code.
             c_flags.push(pie_flag(pie).to_owned());
         }
-        if profile.lto || profile.pgo {
-            // Programs beside the libraries would be optimised together with them, or count as they do.
-            options.retain(|(name, _)| name != BENCHMARKS);
-            options.push((BENCHMARKS.to_owned(), "ON".to_owned()));
-        }
 
         let instruction_set = compiler::instruction_set();
         let hashed = format!("{:?}", (&cc, &version, &config.build_type, &c_flags, &options, instruction_set));
@@ -185,6 +177,11 @@ impl Plan {
 
     fn cmake(&self) -> PathBuf {
         self.folder.join("cmake")
+    }
+
+    /// Programs beside the libraries would be optimised together with them, or count as they do.
+    fn libraries_only(&self) -> bool {
+        self.recipe.profile.lto || self.recipe.profile.pgo
     }
 
     fn log(&self) -> PathBuf {
@@ -350,6 +347,34 @@ pub(super) mod tests {
         assert_eq!(level_of("O2", "Release"), Some(OptLevel::O2));
         assert_eq!(level_of("O3", "RelWithDebInfo"), Some(OptLevel::O3));
         assert_eq!(level_of("gcc", "Release"), None);
+    }
+
+    #[test]
+    fn whatever_makes_a_build_another_one_is_in_its_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context {
+            root: Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+            work: folder.path().to_owned(),
+            runs: folder.path().to_owned(),
+            install: false,
+            json: false,
+        };
+        let plan = |words: &str, place: Option<&str>| {
+            let profile = Profile::parse_words(words).unwrap();
+            let recipe = Recipe { purpose: Purpose::Measure, profile, place: place.map(str::to_owned) };
+            Plan::new(&context, &variant(), &recipe).unwrap()
+        };
+        let default = plan("", None);
+        assert_eq!(plan("O2", None).id, default.id, "what is done anyway");
+        assert_eq!(default.folder, folder.path().join("builds").join(&default.id));
+        let mut others = vec![plan("", Some("longer-path")), plan("", Some("b"))];
+        // Without `lto` and `pgo` of clang, whose tools need not be here.
+        let words = ["O1", "O3", "Os", "lto", "pgo", "lto+pgo", "O3+lto"];
+        others.extend(words.map(|words| plan(words, None)));
+        let ids: std::collections::BTreeSet<&String> = others.iter().chain([&default]).map(|plan| &plan.id).collect();
+        assert_eq!(ids.len(), others.len() + 1, "{ids:?}");
+        assert!(others[0].folder.to_str().unwrap().ends_with("-longer-path"));
+        assert!(others.iter().all(|plan| plan.id.len() == default.id.len()), "names of workers have one length");
     }
 
     #[test]

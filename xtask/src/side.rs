@@ -21,17 +21,17 @@ pub(crate) struct Side {
 /// Understands `CODE`, `CODE+WORD...` or `WORD...`: a variant, and the words of a build profile. Patches apply to
 /// `source`. Docs/METHODOLOGY.md describes the forms; errors list them.
 pub(crate) fn resolve(context: &Context, source: &Source, text: &str) -> Result<Side> {
-    // A path may itself contain `+`, and a file may be called `lto`: what is there wins.
-    let (code, words) = if Path::new(text).is_file() { (text, "") } else { split(text) };
+    let (code, words) = split(text, |path| Path::new(path).is_file());
     let profile = Profile::parse_words(words).map_err(|error| failure(Exit::Usage, format!("`{text}`: {error}")))?;
     let variant = code_named(context, source, code, text)?;
     Ok(Side { variant, profile })
 }
 
-/// Divides a text into code and the words at its end; either may be empty.
-fn split(text: &str) -> (&str, &str) {
+/// Divides a text into code and the words at its end; either may be empty. A path may itself contain `+`, and a
+/// file may be called `lto`: what is there wins.
+fn split(text: &str, is_file: impl Fn(&str) -> bool) -> (&str, &str) {
     let mut code_ends = text.len();
-    while code_ends > 0 {
+    while code_ends > 0 && !is_file(&text[..code_ends]) {
         let begins = text[..code_ends].rfind('+').map_or(0, |plus| plus + 1);
         if !Profile::is_word(&text[begins..code_ends]) {
             break;
@@ -123,8 +123,11 @@ mod tests {
             ("tip+-O3", "tip", "-O3"),
             ("https://host/a.git@v1+clang", "https://host/a.git@v1", "clang"),
             ("", "", ""),
+            ("my+O3", "my+O3", ""),
+            ("my+O3+O3", "my+O3", "O3"),
+            ("pgo+lto", "pgo", "lto"),
         ] {
-            assert_eq!(split(text), (code, words), "{text}");
+            assert_eq!(split(text, |path| path == "my+O3" || path == "pgo"), (code, words), "{text}");
         }
     }
 

@@ -154,3 +154,46 @@ fn identity(source: &Source, patches: &[Patch]) -> String {
     identity.extend(patches.iter().map(|patch| patch.sha256.as_bytes()));
     files::sha256_hex(&identity)[..12].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_has_a_worktree_in_each_place_and_is_known_by_its_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let (work, files) = (folder.path().join("work"), folder.path().join("files"));
+        let context = Context { root: files.clone(), work, runs: files.clone(), install: false, json: false };
+        std::fs::create_dir_all(&files).unwrap();
+        std::fs::write(files.join("event.c"), "int x;\n").unwrap();
+        let store = Store::open(&context.work).unwrap();
+        let tree = store.import(&files).unwrap();
+        let root_commit = store.root_commit(&tree, "test").unwrap();
+        let source = Source { label: "test".into(), tree, root_commit, upstream_commit: None, pinned: false };
+
+        let variant = unpatched(&context, &source, "rev:x").unwrap();
+        let plain = checkout(&context, &variant, None).unwrap();
+        let placed = checkout(&context, &variant, Some("longer-path")).unwrap();
+        assert!(placed.ends_with("src-longer-path") && placed.parent() == plain.parent(), "{placed:?}");
+        for worktree in [&plain, &placed] {
+            assert_eq!(std::fs::read_to_string(worktree.join("event.c")).unwrap(), "int x;\n");
+        }
+
+        assert_eq!(remembered(&context, &variant.id).unwrap(), None, "not written down yet");
+        remember(&context, &variant).unwrap();
+        assert_eq!(remembered(&context, &variant.id[..6]).unwrap().unwrap(), variant);
+        assert_eq!(remembered(&context, "not-an-id").unwrap(), None);
+
+        let other = context.work.join("variants").join(format!("{}0123", &variant.id[..8]));
+        std::fs::create_dir_all(&other).unwrap();
+        let two = remembered(&context, &variant.id[..6]).unwrap_err();
+        assert!(two.to_string().contains("2 variants"), "{two}");
+        std::fs::remove_dir(&other).unwrap();
+
+        let path = context.work.join("variants").join(&variant.id).join(REMEMBERED);
+        let lie = Variant { patches: vec![Patch { name: "p".into(), sha256: "0".into() }], ..variant.clone() };
+        std::fs::write(&path, serde_json::to_vec(&lie).unwrap()).unwrap();
+        let error = remembered(&context, &variant.id).unwrap_err();
+        assert_eq!(crate::exit::exit_of(&error), Exit::Tampering, "{error:#}");
+    }
+}

@@ -4,7 +4,8 @@ use super::Plan;
 use super::compiler::without_compiler_settings;
 use crate::exit::{Exit, failure};
 use crate::process;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use model::build_config::LIBRARIES;
 use model::variant::Variant;
 use serde::Deserialize;
 use std::path::Path;
@@ -31,7 +32,20 @@ pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[Str
     step(variant, configure, &log, "configured")?;
     let mut compile = Command::new("cmake");
     compile.arg("--build").arg(&cmake);
+    if plan.libraries_only() {
+        compile.arg("--target").args(library_targets(&cmake)?);
+    }
     step(variant, compile, &log, "compiled")
+}
+
+/// Ninja's names of the libraries that workers are linked with. The rest, such as libevent.a, which has
+/// everything once more, takes as long again.
+fn library_targets(cmake: &Path) -> Result<Vec<String>> {
+    let path = cmake.join("build.ninja");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let made = |target: &String| text.lines().any(|line| line.starts_with(&format!("build {target}:")));
+    let targets: Vec<String> = LIBRARIES.iter().map(|name| format!("lib/lib{name}.a")).filter(made).collect();
+    if targets.is_empty() { bail!("{} makes no library of libevent", path.display()) } else { Ok(targets) }
 }
 
 /// A word of a command line that CMake writes down for a shell, whatever is in the path of the checkout.

@@ -63,7 +63,11 @@ pub(super) fn train(context: &Context, plan: &Plan, counting: &Build, training: 
     let profile = folder(plan);
     let code = worker::compile(context, counting, &[])?;
     let scratch = context.scratch("training-")?;
-    let runtime = [runtime_library(plan)?];
+    let mut runtime = vec![runtime_library(plan)?];
+    if plan.clang {
+        // What clang compiles does not itself ask for the part that writes the counters; clang's own link does.
+        runtime.push("-Wl,-u,__llvm_profile_runtime".to_owned());
+    }
     let worker = worker::link_with(&code, counting, 0, scratch.path(), &runtime)?;
     let pinning = host::pinning()?;
     let surroundings = Surroundings { pinning: &pinning, environment_bytes: 0, limit: WORKLOAD_LIMIT };
@@ -93,6 +97,9 @@ pub(super) fn train(context: &Context, plan: &Plan, counting: &Build, training: 
     progress::note(&format!("training with {} batches of each of {} workloads", training.batches, workloads.len()));
     for spec in &workloads {
         run(&["profile", "--workload", &spec.name, "--batches", &training.batches.to_string()], &spec.name)?;
+    }
+    if !profile.is_dir() {
+        return Err(no_profile(plan, HOT[0].0));
     }
     if plan.clang { merged(plan, &profile) } else { counted(plan, &profile) }
 }

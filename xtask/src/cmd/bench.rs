@@ -22,6 +22,7 @@ use std::time::Duration;
   cargo xtask bench                                    every workload on the pristine libevent
   cargo xtask bench --quick --workload 'evbuffer.*'    a first look
   cargo xtask bench --variant my.patch                 the patch against the pristine libevent
+  cargo xtask bench --variant clang+O3                 the same code, built in another way
   cargo xtask bench --source ../libevent@master        another libevent
   cargo xtask bench --workload-file my_workload.c --workload 'my.*'
 
@@ -30,8 +31,9 @@ pub(crate) struct Args {
     /// Workloads to measure, by name; repeatable [default: all]
     #[arg(long = "workload", value_name = "GLOB")]
     pub(crate) workloads: Vec<String>,
-    /// Candidate: `tip`, `pristine` or a patch file [default: the tip, where patches were accepted]
-    #[arg(long, value_name = "VARIANT")]
+    /// Candidate: `tip`, `pristine`, a patch file, or others (docs/METHODOLOGY.md); `+WORD`s behind it choose how it
+    /// is built: gcc, clang, O1, O2, O3, Os, lto, pgo [default: the tip, where patches were accepted]
+    #[arg(long, value_name = "VARIANT", allow_hyphen_values = true)]
     pub(crate) variant: Option<String>,
     /// Another libevent: a folder, a git URL, either with @REVISION
     #[arg(long, value_name = "PATH|GIT-URL[@REV]")]

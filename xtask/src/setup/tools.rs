@@ -248,6 +248,24 @@ pub(crate) const TOOLS: &[Tool] = &[
         lost: "without it there are no builds with the profile `clang+pgo`",
         packages: same(&["llvm"]),
     },
+    Tool {
+        name: "clang_profile_runtime",
+        find: Find::File(&[
+            "/usr/lib*/clang/*/lib/*/libclang_rt.profile*.a",
+            "/usr/lib*/llvm*/lib*/clang/*/lib/*/libclang_rt.profile*.a",
+            "/usr/local/lib*/clang/*/lib/*/libclang_rt.profile*.a",
+        ]),
+        required_by: &[Verb::ClangPgo],
+        used_by: &[],
+        lost: "without it there are no builds with the profile `clang+pgo`",
+        packages: Packages {
+            apt: &["libclang-rt-dev"],
+            dnf: &["compiler-rt"],
+            apk: &["compiler-rt"],
+            pacman: &["compiler-rt"],
+            zypper: &["clang"],
+        },
+    },
 ];
 
 /// A package of one name everywhere.

@@ -92,6 +92,11 @@ impl World {
         self.folder.path().join("runs")
     }
 
+    /// Where calibrations go; none are there at first.
+    pub(crate) fn calibrations(&self) -> PathBuf {
+        self.folder.path().join("calibrations")
+    }
+
     /// The program, not yet started.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.wrapped(env!("CARGO_BIN_EXE_xtask"), &[], args)
@@ -102,6 +107,7 @@ impl World {
         let mut command = Command::new(program);
         command.args(before).args(args).env("CARGO_MANIFEST_DIR", self.root.join("xtask"));
         command.env("LIBEVENT_PERF_WORK", &self.work).env("LIBEVENT_PERF_RUNS", self.runs());
+        command.env("LIBEVENT_PERF_CALIBRATIONS", self.calibrations());
         command.stdin(Stdio::null());
         command
     }
@@ -155,6 +161,18 @@ impl World {
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let programs = processes.filter_map(|entry| fs::read_link(entry.path().join("exe")).ok());
         programs.filter(|program| program.starts_with(&self.work)).collect()
+    }
+
+    /// Kills one running worker from outside; whether there was one.
+    pub(crate) fn kill_a_worker(&self) -> bool {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let is_worker = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path().join("exe")).is_ok_and(|program| program.starts_with(&self.work))
+        };
+        let Some(found) = processes.into_iter().find(is_worker) else { return false };
+        let pid: libc::pid_t = found.file_name().to_str().unwrap().parse().unwrap();
+        // SAFETY: a signal to a process that runs a program of this test's own folder.
+        unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
     }
 
     /// Fails unless every worker is gone soon.
@@ -254,7 +272,7 @@ pub(crate) fn eventually(condition: impl FnMut() -> bool) -> bool {
     eventually_within(PATIENCE, condition)
 }
 
-fn eventually_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn eventually_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while !condition() {
         if Instant::now() > deadline {

@@ -1,41 +1,10 @@
 //! `--variant`: a patch against the pristine libevent.
 
-use crate::support::{TINY, World, copy_libevent, edit, git, scratch};
+use crate::desk::Desk;
+use crate::support::{TINY, World, edit};
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// A repository with the pinned files in which patches are made.
-struct Desk {
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    /// The shared state has to be prepared.
-    fn new(_: &World) -> Desk {
-        let desk = Desk { folder: scratch() };
-        copy_libevent(&desk.tree());
-        git(&desk.tree(), &["init", "--quiet"]);
-        git(&desk.tree(), &["add", "--all", "--force", "."]);
-        git(&desk.tree(), &["commit", "--quiet", "-m", "pinned"]);
-        desk
-    }
-
-    fn tree(&self) -> PathBuf {
-        self.folder.path().join("libevent")
-    }
-
-    /// A patch that adds a line to the end of a file.
-    fn patch(&self, file: &str, line: &str) -> PathBuf {
-        let path = self.tree().join(file);
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, format!("{text}{line}\n")).unwrap();
-        let patch = self.folder.path().join(format!("{}.patch", file.replace('/', "-")));
-        fs::write(&patch, git(&self.tree(), &["diff"]) + "\n").unwrap();
-        fs::write(&path, text).unwrap();
-        patch
-    }
-}
+use std::path::Path;
 
 fn run(world: &World, patch: &Path, more: &[&str]) -> crate::support::Outcome {
     world.run(&[&["bench", "--quick", "--workload", TINY, "--variant", patch.to_str().unwrap()], more].concat())

@@ -73,7 +73,7 @@ fn every_figure_is_in_its_table() {
         "workload relink load",
         "a 2 of 300 -",
         // Ten of ten: the lower bound is 0.025^(1/10).
-        "a +1.0% 30.0 s 10 of 10 100% [69%, 100%] 12.3 s +0.98% 9 of 10",
+        "a relink +1.0% 30.0 s 10 of 10 100% [69%, 100%] 12.3 s +0.98% 9 of 10",
         "a 0.38% 30.0 s about 0.90% 20.0 s 1.2% -0.02",
         "1.50 hours of comparisons, from 2025-01-01T00:00:00Z to 2025-01-01T02:00:00Z",
         "build bbbbbbbbbbbb with gcc 12; harness mmmmmmmmmmmm, commit unknown; seed 7",

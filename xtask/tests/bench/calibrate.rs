@@ -1,0 +1,144 @@
+//! `calibrate`: a soak that can be ended and resumed, and what comparisons say about it.
+
+use crate::support::{TINY, World, edit};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+/// Some seconds of calibration.
+const SMALL: &[&str] =
+    &["calibrate", "--workload", TINY, "--form", "relink", "--budget", "3s", "--inject", "100@3s", "--json"];
+const COMPARE: &[&str] = &["compare", "pristine", "--workload", TINY, "--budget", "5s", "--no-confirm"];
+
+fn small(world: &World, more: &[&str]) -> crate::support::Outcome {
+    world.run(&[SMALL, more].concat())
+}
+
+fn kept(world: &World) -> PathBuf {
+    let [file] = fs::read_dir(world.calibrations()).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>()
+        .try_into().expect("one host, one file");
+    file
+}
+
+/// The journal of the only calibration with these comparisons.
+fn journal(world: &World) -> String {
+    let folders = fs::read_dir(world.work.join("calibration")).into_iter().flatten().flatten();
+    let files = folders.map(|folder| folder.path().join("trials.jsonl"));
+    files.filter_map(|file| fs::read_to_string(file).ok()).max_by_key(String::len).unwrap_or_default()
+}
+
+/// The state without earlier calibrations.
+fn prepared() -> World {
+    let world = World::prepared();
+    let old = world.work.join("calibration");
+    fs::remove_dir_all(&old).unwrap_or_else(|error| assert!(!old.exists(), "{error}"));
+    world
+}
+
+#[test]
+fn equal_things_and_a_slowdown_are_compared_and_the_result_stands_under_verdicts() {
+    let world = prepared();
+    let document = small(&world, &["--comparisons", "2", "--detections", "1"]).expect_code(0).document();
+    assert_eq!((&document["schema"], &document["partial"]), (&"calibrate/1".into(), &false.into()));
+    let forms = document["forms"].as_array().unwrap();
+    let relink = forms.iter().find(|form| form["form"] == "relink").unwrap();
+    let answered = relink["comparisons"].as_u64().unwrap() + relink["without_answer"].as_u64().unwrap();
+    assert_eq!(answered, 2);
+    let copies = forms.iter().find(|form| form["form"] == "byte-copy").unwrap();
+    assert_eq!((&copies["comparisons"], &copies["upper_bound_pct"]), (&0.into(), &Value::Null), "not run, not passed");
+    let [found] = document["detection"].as_array().unwrap().as_slice() else { panic!("one slowdown") };
+    assert_eq!((&found["injected_pct"], &found["runs"]), (&100.0.into(), &1.into()));
+    assert_eq!(found["detected"], 1, "twice as slow cannot be missed: {found}");
+    let estimate = found["estimate_pct_median"].as_f64().unwrap();
+    assert!((60.0..140.0).contains(&estimate), "{estimate}");
+    assert_eq!(document["workloads"][0]["workload"], TINY);
+
+    // Everything is known already: nothing is compared again.
+    let before = journal(&world);
+    small(&world, &["--comparisons", "2", "--detections", "1"]).expect_code(0);
+    assert_eq!(journal(&world), before);
+
+    let record: Value = serde_json::from_slice(&fs::read(kept(&world)).unwrap()).unwrap();
+    assert_eq!(record["host"]["id"], document["host"]["id"]);
+    let compared = world.run(&[COMPARE, &["--json"]].concat()).document();
+    let standing = &compared["calibration"];
+    assert_eq!(standing["comparisons"], relink["comparisons"], "{standing}");
+    assert_eq!(standing["differs"], serde_json::json!([]));
+}
+
+#[test]
+fn a_calibration_of_another_kernel_or_compiler_is_said_with_every_verdict() {
+    let world = prepared();
+    small(&world, &["--comparisons", "1", "--detections", "1"]).expect_code(0);
+    let file = kept(&world);
+    let text = fs::read_to_string(&file).unwrap();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    let kernel = record["host"]["kernel_release"].as_str().unwrap();
+    let host = record["host"]["id"].as_str().unwrap();
+    edit(&file, &format!("\"kernel_release\": \"{kernel}\""), "\"kernel_release\": \"1.2.3-other\"");
+    edit(&file, &format!("\"id\": \"{host}\""), "\"id\": \"0123456789abcdef\"");
+    let compiler = record["compiler"].as_str().unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    // The build's compiler, not the host's.
+    let place = text.rfind(&format!("\"compiler\": \"{compiler}\"")).unwrap();
+    let changed = text[place..].replacen(compiler, "other compiler 1.0", 1);
+    fs::write(&file, format!("{}{changed}", &text[..place])).unwrap();
+
+    let outcome = world.run(COMPARE);
+    assert!(matches!(outcome.code, Some(0 | 3)), "{outcome:?}");
+    for word in ["1.2.3-other", kernel, "other compiler 1.0"] {
+        assert!(outcome.stdout.contains(word), "no `{word}` in {}", outcome.stdout);
+    }
+}
+
+#[test]
+fn a_calibration_that_cannot_be_read_is_an_error_not_an_absence() {
+    let world = prepared();
+    fs::create_dir_all(world.calibrations()).unwrap();
+    fs::write(world.calibrations().join("damaged.json"), "{").unwrap();
+    world.run(COMPARE).expect_refusal(4, &["damaged.json", "no calibration of this version"]);
+}
+
+#[test]
+fn a_soak_that_was_killed_goes_on_where_it_was() {
+    let world = prepared();
+    let args = [SMALL, &["--comparisons", "4", "--detections", "1"]].concat();
+    let mut run = world.start(&args);
+    assert!(
+        crate::support::eventually_within(std::time::Duration::from_secs(300), || journal(&world).lines().count() >= 2 || !run.goes_on()),
+        "no comparison was done"
+    );
+    run.signal(libc::SIGKILL);
+    run.wait();
+    world.assert_no_worker_is_left();
+    let before = journal(&world);
+    let document = world.run(&args).expect_code(0).document();
+    assert_eq!(document["partial"], false);
+    assert!(journal(&world).starts_with(&before), "what was done stays");
+    assert_eq!(journal(&world).lines().count(), 5, "four comparisons of equal things and one slowdown");
+}
+
+#[test]
+fn a_soak_that_is_out_of_time_says_what_it_has_done() {
+    let world = prepared();
+    let args = ["--comparisons", "500", "--detections", "1", "--time", "1s"];
+    let outcome = small(&world, &args).expect_code(0);
+    let document = outcome.document();
+    assert_eq!(document["partial"], true);
+    assert!(outcome.stderr.contains(" of 501 comparisons done"), "{}", outcome.stderr);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let world = World::prepared();
+    for (args, word) in [
+        (["--form", "nothing"], "byte-copy"),
+        (["--inject", "1"], "PCT@TIME"),
+        (["--inject", "0@3s"], "no slowdown"),
+        (["--workload", "no.such"], "no.such"),
+    ] {
+        let outcome = world.run(&[&["calibrate"], &args[..]].concat()).expect_code(1);
+        assert!(outcome.stderr.contains(word), "{args:?}: {}", outcome.stderr);
+    }
+    world.run(&["calibrate", "--status", "--workload", "tls.*"]).expect_refusal(1, &["nothing has been compared yet"]);
+}
