@@ -3,6 +3,8 @@
 //! Every method answers about the same pairs of equal builds, with and without an injected slowdown. What
 //! it calls a change between equal builds is a false positive; a slowdown that it calls slower is found.
 
+mod criterion;
+mod hyperfine;
 mod journal;
 mod medians;
 mod method;
@@ -27,13 +29,14 @@ use crate::worker::Worker;
 use crate::{files, host, interrupt, progress, source, variant, worker};
 use anyhow::{Context as _, Result};
 use journal::{Done, Journal, Key};
-use method::Task;
+use method::{Task, Tools};
 use model::build_config::Profile;
 use model::thresholds::Thresholds;
 use model::verdict::Plan;
 use model::workload::WorkloadSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Sizes of the injected slowdown: none, and what every method is asked to find.
@@ -75,10 +78,10 @@ impl Pair {
 /// After an interrupt the table is partial.
 pub(crate) fn run(context: &Context, options: &Options) -> Result<Table> {
     let thresholds = Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
-    let tools = method::tools(context, options)?;
+    let tools = Tools::find(context, options)?;
     let prepared = prepare(context)?;
     let specs = select::select(&prepared.workloads, &options.workloads)?;
-    let race = Race { context, options, prepared: &prepared, thresholds: &thresholds, specs: &specs };
+    let race = Race { context, options, tools: &tools, prepared: &prepared, thresholds: &thresholds, specs: &specs };
     let mut journal = Journal::open(&race.journal_path()?)?;
     let stopped = race.run(&mut journal).err();
     if let Some(error) = stopped
@@ -88,7 +91,7 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<Table> {
     }
     prepared.check_unchanged()?;
     let build = &prepared.subjects[0].build;
-    Ok(table::table(options, build, &specs, tools, &journal.done))
+    Ok(table::table(options, build, &specs, tools.versions, &journal.done))
 }
 
 /// The pristine source, twice: a pair without a difference.
@@ -104,6 +107,7 @@ fn prepare(context: &Context) -> Result<Prepared> {
 struct Race<'a> {
     context: &'a Context,
     options: &'a Options,
+    tools: &'a Tools,
     prepared: &'a Prepared,
     thresholds: &'a Thresholds,
     specs: &'a [WorkloadSpec],
@@ -114,30 +118,76 @@ struct Programs {
     baseline: Worker,
     copy: Worker,
     rebuilt: Worker,
+    /// Criterion's benches, in the same order and the same layouts, if criterion takes part.
+    criterion: Option<[PathBuf; 3]>,
+}
+
+impl Programs {
+    fn workers(&self, pair: Pair) -> [&Worker; 2] {
+        [&self.baseline, if pair == Pair::ByteCopies { &self.copy } else { &self.rebuilt }]
+    }
+
+    fn criterion(&self, pair: Pair) -> Option<[&Path; 2]> {
+        let [baseline, copy, rebuilt] = self.criterion.as_ref()?;
+        Some([baseline, if pair == Pair::ByteCopies { copy } else { rebuilt }])
+    }
 }
 
 impl Drop for Programs {
     fn drop(&mut self) {
-        for worker in [&self.baseline, &self.copy, &self.rebuilt] {
+        let workers = [&self.baseline, &self.copy, &self.rebuilt].map(|worker| &worker.program);
+        for program in workers.into_iter().chain(self.criterion.iter().flatten()) {
             // Their folder goes at the end; a leftover costs only its space.
-            drop(std::fs::remove_file(&worker.program));
+            drop(std::fs::remove_file(program));
         }
     }
 }
 
+/// What a workload takes, measured before the first round.
+struct Costs {
+    trials: BTreeMap<String, Trial>,
+    /// Both links of `compare`.
+    links: Duration,
+    /// What criterion takes besides what it is given; by workload, if criterion takes part.
+    criterion: BTreeMap<String, criterion::Overheads>,
+}
+
 impl Race<'_> {
     fn run(&self, journal: &mut Journal) -> Result<()> {
+        let all: Vec<Key> = (0..self.options.runs).flat_map(|round| self.keys(round)).collect();
+        let missing = all.iter().filter(|key| !journal.has(key)).count();
+        if missing == 0 {
+            return Ok(());
+        }
+        let scratch = self.context.scratch("benches-")?;
+        let costs = self.costs(scratch.path())?;
+        let mut progress = Progress::new("rivals", missing as u64);
+        (0..self.options.runs).try_for_each(|round| self.round(round, &costs, scratch.path(), journal, &mut progress))
+    }
+
+    fn costs(&self, scratch: &Path) -> Result<Costs> {
         let contest = self.contest(Pair::Rebuilt)?;
         let linked = block::link(&contest, 0)?;
         let links = linked.took;
-        let trials = contest::trials(&contest, self.specs, &linked)?;
+        let trials = self.sound(contest::trials(&contest, self.specs, &linked)?)?;
         drop(linked);
-        let trials = self.sound(trials)?;
         self.mention_overtime(&trials, links)?;
-        let all: Vec<Key> = (0..self.options.runs).flat_map(|round| self.keys(round)).collect();
-        let missing = all.iter().filter(|key| !journal.has(key)).count();
-        let mut progress = Progress::new("rivals", missing as u64);
-        (0..self.options.runs).try_for_each(|round| self.round(round, &trials, links, journal, &mut progress))
+        let mut criterion = BTreeMap::new();
+        if self.options.methods().contains(&Method::Criterion) {
+            progress::note("compiling criterion's benches (the first time, some minutes)");
+            let program = scratch.join("benches-trial");
+            criterion::link(self.context, &self.prepared.subjects[0].build, 0, &program)?;
+            for spec in self.specs {
+                let trial = &trials[&spec.name];
+                let overheads = criterion::overheads(self.context, &program, spec, trial, &self.surroundings(trial));
+                criterion.insert(spec.name.clone(), overheads.with_context(|| spec.name.clone())?);
+            }
+        }
+        Ok(Costs { trials, links, criterion })
+    }
+
+    fn surroundings(&self, trial: &Trial) -> Surroundings<'_> {
+        Surroundings { pinning: &self.prepared.pinning, environment_bytes: 0, limit: trial.limit }
     }
 
     /// The comparisons of a round: one of each method for each workload, kind of pair and size. The method
@@ -160,8 +210,8 @@ impl Race<'_> {
     fn round(
         &self,
         round: u32,
-        trials: &BTreeMap<String, Trial>,
-        links: Duration,
+        costs: &Costs,
+        scratch: &Path,
         journal: &mut Journal,
         progress: &mut Progress,
     ) -> Result<()> {
@@ -169,28 +219,24 @@ impl Race<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        let programs = self.programs(round)?;
+        let programs = self.programs(round, scratch)?;
         for key in missing {
             interrupt::check()?;
             let spec = self.specs.iter().find(|spec| spec.name == key.workload).context("keys are made of these")?;
-            let trial = &trials[&spec.name];
+            let trial = &costs.trials[&spec.name];
+            let overheads = costs.criterion.get(&spec.name).copied();
             let task = Task {
                 context: self.context,
+                tools: self.tools,
+                criterion: programs.criterion(key.pair).zip(overheads),
                 contest: &self.contest(key.pair)?,
-                workers: [
-                    &programs.baseline,
-                    if key.pair == Pair::ByteCopies { &programs.copy } else { &programs.rebuilt },
-                ],
+                workers: programs.workers(key.pair),
                 spec,
                 trial,
-                links,
+                links: costs.links,
                 slow_down: iterations(trial, key.injected_pct()),
                 budget: self.options.budget,
-                surroundings: Surroundings {
-                    pinning: &self.prepared.pinning,
-                    environment_bytes: 0,
-                    limit: trial.limit,
-                },
+                surroundings: self.surroundings(trial),
                 seed: draw(self.options.seed, &format!("{key:?}"), 0),
             };
             let next = format!("{}, {}", key.workload, key.method.name());
@@ -201,13 +247,23 @@ impl Race<'_> {
     }
 
     /// Links the round's programs: two orders of functions, and a copy of the first.
-    fn programs(&self, round: u32) -> Result<Programs> {
+    fn programs(&self, round: u32, scratch: &Path) -> Result<Programs> {
         let [baseline, candidate] = self.subjects()?;
         let seeds =
             ["rivals-baseline", "rivals-candidate"].map(|purpose| draw(self.options.seed, purpose, u64::from(round)));
+        let criterion = if self.options.methods().contains(&Method::Criterion) {
+            let paths = ["a/benches", "b/benches", "c/benches"].map(|name| scratch.join(name));
+            criterion::link(self.context, &baseline.build, seeds[0], &paths[0])?;
+            criterion::link(self.context, &candidate.build, seeds[1], &paths[2])?;
+            std::fs::create_dir_all(scratch.join("b"))?;
+            std::fs::copy(&paths[0], &paths[1]).with_context(|| format!("cannot write {}", paths[1].display()))?;
+            Some(paths)
+        } else {
+            None
+        };
         let original = baseline.link(seeds[0])?;
         let copy = candidate.copy(&original)?;
-        Ok(Programs { baseline: original, copy, rebuilt: candidate.link(seeds[1])? })
+        Ok(Programs { baseline: original, copy, rebuilt: candidate.link(seeds[1])?, criterion })
     }
 
     fn subjects(&self) -> Result<[&crate::bench::subject::Subject; 2]> {
@@ -258,7 +314,7 @@ impl Race<'_> {
     }
 
     /// One journal for everything that its comparisons depend on, however many of them are asked for.
-    fn journal_path(&self) -> Result<std::path::PathBuf> {
+    fn journal_path(&self) -> Result<PathBuf> {
         let here = self.context.root.join("xtask/src/calibrate");
         let subject = &self.prepared.subjects[0];
         let parts = [
@@ -274,7 +330,7 @@ impl Race<'_> {
         ];
         let parts: Vec<Vec<u8>> = parts.iter().map(|part| [part.as_bytes(), b"\n"].concat()).collect();
         let key = files::sha256_hex(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        Ok(self.context.work.join("calibrate").join(format!("rivals-{}.jsonl", &key[..12])))
+        Ok(self.context.work.join("calibration").join(format!("rivals-{}.jsonl", &key[..12])))
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Table {
     pub(crate) tools: BTreeMap<String, String>,
     /// In the order of methods, their rules, workloads, pairs and sizes.
     pub(crate) rivals: Vec<Row>,
-    /// Causes of comparisons without an answer, each once.
+    /// Comparisons without an answer: by method and workload, how many, and why the first.
     pub(crate) errors: Vec<String>,
 }
 
@@ -89,13 +89,8 @@ pub(super) fn table(
     let asked = |done: &&Done| done.key.round < options.runs;
     let done: Vec<&Done> = done.iter().filter(asked).collect();
     let rivals = rows(&options.methods(), &names, &done);
-    let mut errors: Vec<String> = done
-        .iter()
-        .filter(|done| names.contains(&done.key.workload.as_str()))
-        .filter_map(|done| Some(format!("{}, {}: {}", done.key.method.name(), done.key.workload, done.error.as_ref()?)))
-        .collect();
-    errors.sort();
-    errors.dedup();
+    let named: Vec<&Done> = done.iter().filter(|done| names.contains(&done.key.workload.as_str())).copied().collect();
+    let errors = errors(&named);
     Table {
         schema: RIVALS_SCHEMA.to_owned(),
         host: host::fingerprint(),
@@ -110,6 +105,20 @@ pub(super) fn table(
         rivals,
         errors,
     }
+}
+
+/// How often each method failed on each workload, and why the first time.
+fn errors(done: &[&Done]) -> Vec<String> {
+    let mut causes: BTreeMap<(Method, &str), (u32, &str)> = BTreeMap::new();
+    for done in done {
+        if let Some(error) = &done.error {
+            causes.entry((done.key.method, &done.key.workload)).or_insert((0, error)).0 += 1;
+        }
+    }
+    let line = |((method, workload), (count, first)): ((Method, &str), (u32, &str))| {
+        format!("{}, {workload}, {count} times; the first: {first}", method.name())
+    };
+    causes.into_iter().map(line).collect()
 }
 
 fn rows(methods: &[Method], workloads: &[&str], done: &[&Done]) -> Vec<Row> {
