@@ -5,12 +5,20 @@
 //! A filter selects workloads: `cargo bench -p bench-harness -- evbuffer`.
 
 use anyhow::{Context, Result, ensure};
+use bench_harness::worker::busy::Iterations;
 use bench_harness::{Workload, registry};
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use model::workload::WorkloadSpec;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+
+/// Multiplications that make every batch slower: `calibrate --rivals` asks whether criterion sees it.
+static BUSY: LazyLock<Iterations> = LazyLock::new(|| {
+    let given = std::env::var("BENCH_BUSY_ITERATIONS").unwrap_or_default();
+    Iterations(if given.is_empty() { 0 } else { given.parse().expect("BENCH_BUSY_ITERATIONS is a number") })
+});
 
 fn main() -> ExitCode {
     eprintln!(
@@ -95,11 +103,13 @@ fn timed_batches(workload: &mut Option<Box<dyn Workload>>, spec: &WorkloadSpec, 
         workload.insert(registry::build(spec)?).verify()?;
     }
     let workload = workload.as_mut().context("set up above")?;
+    let busy = *BUSY;
     let mut elapsed = Duration::ZERO;
     for _ in 0..batches {
         workload.prepare()?;
         let start = Instant::now();
         let events = workload.run();
+        busy.run();
         elapsed += start.elapsed();
         let (events, checksum) = (events?, workload.finish()?);
         ensure!(events == spec.batch_events, "expected {} events, got {events}", spec.batch_events);

@@ -5,7 +5,7 @@
 //! `bench_variant_id`, which each link defines anew.
 
 mod batch;
-mod busy;
+pub mod busy;
 mod clock;
 mod commands;
 mod library;
@@ -71,7 +71,7 @@ fn execute(options: &Options) -> c_int {
         Command::List => commands::list(&mut output),
         Command::Verify { workloads, batches } => commands::verify(&mut output, workloads, *batches),
         Command::Run { workload } => commands::run(&mut output, workload),
-        Command::Profile { workload, bound } => commands::profile(&mut output, workload, *bound),
+        Command::Profile { workload, bound, busy } => commands::profile(&mut output, workload, *bound, *busy),
     }
 }
 

@@ -48,6 +48,8 @@ enum Verb {
     Bench(cmd::bench::Args),
     Compare(cmd::compare::Args),
     Calibrate(cmd::calibrate::Args),
+    #[command(hide = true)]
+    Rivals(cmd::rivals::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -60,6 +62,7 @@ impl Verb {
             Verb::Bench(_) => "bench",
             Verb::Compare(_) => "compare",
             Verb::Calibrate(_) => "calibrate",
+            Verb::Rivals(_) => "rivals",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -80,6 +83,7 @@ fn main() -> std::process::ExitCode {
         Verb::Bench(args) => cmd::bench::run(args, &context),
         Verb::Compare(args) => cmd::compare::run(args, &context),
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
+        Verb::Rivals(args) => cmd::rivals::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

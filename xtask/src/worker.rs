@@ -171,9 +171,18 @@ fn join(context: &Context, library: &Path, log: &Path) -> Result<Vec<u8>> {
 /// The cargo that compiles the worker, and compiles it the same whatever the caller's environment and
 /// configuration files say. They still decide where crates come from.
 fn cargo(context: &Context) -> Result<Command> {
+    let mut command = plain_cargo(context);
+    command.args(["build", "--locked", "--profile", "worker", "--package", "bench-harness", "--lib"]);
+    for setting in profile_settings(&context.root.join("Cargo.toml"))? {
+        command.arg("--config").arg(setting);
+    }
+    Ok(command)
+}
+
+/// Cargo in the workspace, without what the caller's environment says of compilers and of libevent.
+pub(crate) fn plain_cargo(context: &Context) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--locked", "--profile", "worker", "--package", "bench-harness", "--lib"]);
     command.current_dir(&context.root).env_remove("LIBEVENT_SOURCE_DIR").env_remove("LIBEVENT_BUILD_DIR");
     // What this very cargo set for its child is not for the other one, either.
     for (name, _) in std::env::vars_os() {
@@ -188,10 +197,7 @@ fn cargo(context: &Context) -> Result<Command> {
     }
     // The one whose version is recorded, not that of a configuration file.
     command.env("RUSTC", "rustc");
-    for setting in profile_settings(&context.root.join("Cargo.toml"))? {
-        command.arg("--config").arg(setting);
-    }
-    Ok(command)
+    command
 }
 
 /// The worker's profile as arguments of `--config`, which nothing overrules.

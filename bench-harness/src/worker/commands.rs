@@ -2,7 +2,7 @@
 
 use super::batch::{Checked, Sign};
 use super::busy::Iterations;
-use super::options::{Bound, MOST_BATCHES};
+use super::options::{Bound, MOST_BATCHES, MOST_ITERATIONS};
 use super::{EXIT_FAILED, EXIT_OK, clock, library};
 use crate::{cpus, registry};
 use anyhow::{Context, Error, Result, bail};
@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// Longest command line that a session reads; real ones have a dozen characters.
 const MOST_COMMAND_BYTES: u64 = 256;
-/// Most multiplications that slow a batch down: some tens of milliseconds.
-const MOST_ITERATIONS: u64 = 50_000_000;
 
 /// `list`: what this worker can run.
 pub(super) fn list(output: &mut impl Write) -> c_int {
@@ -169,11 +167,14 @@ fn timed_batches(checked: &mut Checked, count: u64) -> Result<Batches> {
 }
 
 /// `profile`: batches without end other than the bound; every one is checked nevertheless.
-pub(super) fn profile(output: &mut impl Write, workload: &str, bound: Bound) -> c_int {
+pub(super) fn profile(output: &mut impl Write, workload: &str, bound: Bound, busy: u64) -> c_int {
     let done = registry::all()
         .and_then(|specs| find(&specs, workload))
         .and_then(Checked::set_up)
-        .and_then(|checked| profiled_batches(checked, bound));
+        .and_then(|mut checked| {
+            checked.slow_down(Iterations(busy));
+            profiled_batches(checked, bound)
+        });
     match done.and_then(|done| Ok(writeln!(output, "{done} batches")?)) {
         Ok(()) => EXIT_OK,
         Err(error) => report_failure(output, Some(workload), &error),

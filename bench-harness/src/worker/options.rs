@@ -11,6 +11,7 @@ usage: worker [--cpu N] COMMAND
   run --workload NAME                       timed batches; commands on standard input: batches N, quit
   profile --workload NAME --seconds S       untimed batches for a profiler, for S seconds (at most 600)
   profile --workload NAME --batches N       the same, for exactly N batches
+    --busy N                                with N multiplications more in every batch, for calibrations
   client ARGUMENTS                          the peer process of http and similar workloads
   --version                                 variant id and version of libevent
   --help
@@ -20,6 +21,8 @@ example: echo 'batches 5' | worker --cpu 0 run --workload evbuffer.add_drain.64"
 
 /// Batches that one command may ask for; bounds the memory that samples take.
 pub(super) const MOST_BATCHES: u64 = 1_000_000;
+/// Most multiplications that slow a batch down: some tens of milliseconds.
+pub(super) const MOST_ITERATIONS: u64 = 50_000_000;
 const MOST_SECONDS: u64 = 600;
 const VERIFY_BATCHES: u64 = 2;
 
@@ -48,6 +51,8 @@ pub(super) enum Command {
     Profile {
         workload: String,
         bound: Bound,
+        /// Multiplications that make every batch slower; none but calibrations ask for any.
+        busy: u64,
     },
 }
 
@@ -81,6 +86,7 @@ pub(super) fn parse(arguments: &[String]) -> Result<Options, UsageError> {
             "--workload" => given.workloads.push(value(argument, rest.next())?.to_owned()),
             "--batches" => once(&mut given.batches, argument, number(argument, rest.next(), 1, MOST_BATCHES)?)?,
             "--seconds" => once(&mut given.seconds, argument, number(argument, rest.next(), 1, MOST_SECONDS)?)?,
+            "--busy" => once(&mut given.busy, argument, number(argument, rest.next(), 1, MOST_ITERATIONS)?)?,
             _ if argument.starts_with('-') => return Err(UsageError(format!("unknown option `{argument}`"))),
             _ if command.is_none() => command = Some(argument),
             _ => return Err(UsageError(format!("unexpected argument `{argument}`"))),
@@ -98,6 +104,7 @@ struct Given {
     workloads: Vec<String>,
     batches: Option<u64>,
     seconds: Option<u64>,
+    busy: Option<u64>,
 }
 
 impl Given {
@@ -105,6 +112,9 @@ impl Given {
         let refuse = |what: &str| Err(UsageError(format!("`{name}` {what}")));
         if self.seconds.is_some() && name != "profile" {
             return refuse("does not take --seconds");
+        }
+        if self.busy.is_some() && name != "profile" {
+            return refuse("does not take --busy");
         }
         if self.batches.is_some() && !matches!(name, "profile" | "verify") {
             return refuse("does not take --batches");
@@ -122,7 +132,7 @@ impl Given {
                     (None, Some(batches)) => Bound::Batches(batches),
                     _ => return refuse("needs either --seconds S or --batches N"),
                 };
-                Ok(Command::Profile { workload: single(name, self.workloads)?, bound })
+                Ok(Command::Profile { workload: single(name, self.workloads)?, bound, busy: self.busy.unwrap_or(0) })
             }
             _ => Err(UsageError(format!("unknown command `{name}`"))),
         }
@@ -174,10 +184,11 @@ mod tests {
         let two = Command::Verify { workloads: vec!["a".into(), "b".into()], batches: 7 };
         assert_eq!(command("verify --workload a --batches 7 --workload b"), two);
         assert_eq!(command("run --workload a"), Command::Run { workload: "a".into() });
-        let seconds = Command::Profile { workload: "a".into(), bound: Bound::Seconds(5) };
+        let seconds = Command::Profile { workload: "a".into(), bound: Bound::Seconds(5), busy: 0 };
         assert_eq!(command("profile --workload a --seconds 5"), seconds);
-        let batches = Command::Profile { workload: "a".into(), bound: Bound::Batches(5) };
-        assert_eq!(command("profile --batches 5 --workload a"), batches);
+        let batches = |busy| Command::Profile { workload: "a".into(), bound: Bound::Batches(5), busy };
+        assert_eq!(command("profile --batches 5 --workload a"), batches(0));
+        assert_eq!(command("profile --batches 5 --workload a --busy 700"), batches(700));
         assert_eq!(command("--version"), Command::Version);
     }
 
@@ -191,6 +202,7 @@ mod tests {
             ("run --workload", "needs a value"),
             ("run --workload a --batches 3", "--batches"),
             ("list --seconds 3", "--seconds"),
+            ("verify --busy 3", "--busy"),
             ("list extra", "extra"),
             ("profile --workload a", "--seconds S or --batches N"),
             ("profile --workload a --seconds 1 --batches 1", "--seconds S or --batches N"),

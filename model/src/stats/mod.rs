@@ -6,6 +6,7 @@ pub mod multiple;
 pub mod random;
 pub mod sign_flip;
 pub mod trimmed;
+pub mod welch;
 
 mod flips;
 

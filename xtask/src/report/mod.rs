@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod format;
 pub(crate) mod picture;
 pub(crate) mod readme;
+pub(crate) mod rivals;
 pub(crate) mod table;
 
 #[cfg(test)]
