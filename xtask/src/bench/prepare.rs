@@ -126,7 +126,10 @@ fn offered(subjects: &[Subject], pinning: &Pinning, notes: &mut Vec<String>) -> 
 impl Prepared {
     /// There are two sides, and they are one build.
     pub(crate) fn is_identical(&self) -> bool {
-        self.subjects.len() > 1 && self.subjects.iter().all(|side| side.build.id == self.subjects[0].build.id)
+        // By what was compiled: a patch that changes a comment makes the same libraries.
+        let first = &self.subjects[0].build;
+        let same = |build: &Build| build.id == first.id || build.libraries == first.libraries;
+        self.subjects.len() > 1 && self.subjects.iter().all(|side| same(&side.build))
     }
 
     /// Fails if what was measured is no longer what was built: something wrote into the builds.

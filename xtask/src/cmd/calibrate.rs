@@ -95,8 +95,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let baseline = build::build(context, &pristine(context, &source)?, Purpose::Measure)?;
     let mut journal = Journal::open(&folder(context, args, &baseline, &names)?)?;
     progress::note(&format!("journal: {} ({} answers in it)", journal.path().display(), journal.trials().len()));
-    let items = items(args, names.len() as u64);
-    let started_at = records::now();
+    let one_cpu = host::pinning()?.shared;
+    if one_cpu {
+        progress::note("this host lends one CPU: the forms `load` and `neighbour`, which keep another one busy, are left out");
+    }
+    let items = items(args, names.len() as u64, one_cpu);
     let mut stopped = None;
     if !args.status {
         let until = args.time.map(|time| Instant::now() + time);
@@ -108,16 +111,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         return Err(stopped.unwrap_or_else(|| failure(Exit::Usage, "nothing has been compared yet")));
     }
     let done = items.iter().filter(|item| journal.has(item)).count();
-    let calibration = calibration(context, args, &baseline, journal.trials(), done < items.len(), started_at)?;
+    let calibration = calibration(context, args, &baseline, journal.trials(), done < items.len(), journal.started_at())?;
     // Kept before it is printed: hours are in it.
-    let path = store::save(context, &calibration)?;
+    let kept = match store::save(context, &calibration)? {
+        Ok(path) => format!("kept as {}; commit it", path.display()),
+        Err(why) => why,
+    };
     if context.json {
         report::print(&(serde_json::to_string(&calibration)? + "\n"))?;
     } else {
         let style = if args.markdown { Style::Markdown } else { Style::Terminal };
         report::print(&report::calibrate::full(&calibration, style))?;
     }
-    progress::note(&format!("{done} of {} comparisons done; kept as {}; commit it", items.len(), path.display()));
+    progress::note(&format!("{done} of {} comparisons done; {kept}", items.len()));
     let wrong: Vec<&str> =
         calibration.forms.iter().filter(|f| f.errs_more_than(thresholds.alpha)).map(|f| f.form.name()).collect();
     if !wrong.is_empty() && stopped.is_none() {
@@ -137,8 +143,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
 }
 
 /// The comparisons that were asked for.
-fn items(args: &Args, workloads: u64) -> Vec<Item> {
-    let chosen = if args.forms.is_empty() { Form::ALL.to_vec() } else { args.forms.clone() };
+fn items(args: &Args, workloads: u64, one_cpu: bool) -> Vec<Item> {
+    let mut chosen = if args.forms.is_empty() { Form::ALL.to_vec() } else { args.forms.clone() };
+    if one_cpu {
+        chosen.retain(|form| !matches!(form, Form::Load | Form::Neighbour));
+    }
     let equal = chosen.iter().map(|form| {
         let kind = Kind { form: *form, injected_pct: 0.0, budget: args.budget };
         (kind, args.comparisons.div_ceil(workloads.max(1)))
@@ -170,6 +179,7 @@ fn calibration(
     partial: bool,
     started_at: String,
 ) -> Result<Calibration> {
+    let checkout = git::describe_checkout(&context.root);
     Ok(Calibration {
         schema: CALIBRATE_SCHEMA.to_owned(),
         host: host::fingerprint(),
@@ -178,7 +188,8 @@ fn calibration(
         finished_at: records::now(),
         hours: trials.iter().map(|trial| trial.seconds).sum::<f64>() / 3600.0,
         method_sha256: worker::method_sha256(context)?,
-        commit: git::describe_checkout(&context.root).map(|(commit, _)| commit),
+        commit: checkout.as_ref().map(|(commit, _)| commit.clone()),
+        dirty: checkout.map(|(_, dirty)| dirty),
         build: baseline.id.clone(),
         compiler: baseline.compiler.clone(),
         seed: args.seed,
