@@ -1,7 +1,7 @@
 //! What is known of the harness's errors on one host: the result of `calibrate`.
 
 use crate::host::HostFingerprint;
-use crate::stats::binomial::clopper_pearson_upper;
+use crate::stats::binomial::{clopper_pearson_lower, clopper_pearson_upper};
 use crate::stats::detection::{Detections, SmallestFound, noise_floor, smallest_found};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,6 +11,9 @@ pub const CALIBRATE_SCHEMA: &str = "calibrate/1";
 
 /// Confidence of the upper bound of the share of false positives.
 const CONFIDENCE: f64 = 0.95;
+/// Confidence with which a form is said to err more often than it should: six of them are looked at, in every
+/// soak on every host.
+const SURE: f64 = 0.999;
 /// Detection rate that counts as "found".
 const POWER: f64 = 0.8;
 
@@ -229,6 +232,13 @@ pub fn forms(trials: &[Trial]) -> Vec<FormResult> {
             }
         })
         .collect()
+}
+
+impl FormResult {
+    /// There are more false positives than a share of `alpha` can explain.
+    pub fn errs_more_than(&self, alpha: f64) -> bool {
+        clopper_pearson_lower(self.false_positives, self.comparisons, SURE).is_ok_and(|share| share > alpha)
+    }
 }
 
 /// The true share of false positives is below this, in per cent, with 95% confidence.

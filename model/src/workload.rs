@@ -27,7 +27,8 @@ pub struct WorkloadSpec {
     /// What one event is, in words, so that "ns per event" means something.
     pub event: String,
     /// Events in one batch, the smallest thing that is timed. Fixed, so that both sides of a
-    /// comparison do the same work; a batch should last from one to twenty milliseconds.
+    /// comparison do the same work. A batch should last about a third of a millisecond where the work
+    /// allows: longer than its clocks and probes, shorter than most disturbances of a shared host.
     pub batch_events: u64,
     /// Checksum of the work that one batch does, in hexadecimal (`0x...`).
     pub checksum: Checksum,

@@ -34,6 +34,10 @@ fn false_positives_are_counted_by_form_with_their_bound() {
     // qbeta(0.95, 3, 298)
     assert!((relink.upper_bound_pct.unwrap() - 2.0849).abs() < 0.01, "{relink:?}");
     assert_eq!(relink.by_workload["a"], [100, 1]);
+    assert!(!relink.errs_more_than(0.01));
+    let often = |false_positives| FormResult { false_positives, ..relink.clone() }.errs_more_than(0.01);
+    // 1 - pbinom(9, 300, 0.01) is 0.0011, 1 - pbinom(10, 300, 0.01) is 0.0003.
+    assert!(!often(10) && often(11));
     let none = results.iter().find(|result| result.form == Form::Load).unwrap();
     assert_eq!((none.comparisons, none.upper_bound_pct), (0, None), "not run is not passed");
 }

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
   cargo xtask calibrate                    everything; some hours, may be interrupted and resumed at any time
   cargo xtask calibrate --status           what is known until now
 
-The result is kept in docs/calibration/, one file a host: commit it. Every comparison shows it.")]
+The result is kept in docs/calibration/, one file a host: commit it. Every comparison shows it. Exit code 2: equal things
+are called different more often than the error probability allows.")]
 pub(crate) struct Args {
     /// Workloads to calibrate, by name; repeatable [default: config/thresholds.toml]
     #[arg(long = "workload", value_name = "GLOB")]
@@ -117,6 +118,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         report::print(&report::calibrate::full(&calibration, style))?;
     }
     progress::note(&format!("{done} of {} comparisons done; kept as {}; commit it", items.len(), path.display()));
+    let wrong: Vec<&str> =
+        calibration.forms.iter().filter(|f| f.errs_more_than(thresholds.alpha)).map(|f| f.form.name()).collect();
+    if !wrong.is_empty() && stopped.is_none() {
+        let message = format!(
+            "on this host, verdicts about equal things are wrong more often than {} in 100 ({}); do not trust them \
+             before the cause is known",
+            100.0 * thresholds.alpha,
+            wrong.join(", ")
+        );
+        return Err(failure(Exit::Failed, message));
+    }
     match stopped {
         Some(error) if exit_of(&error) == Exit::Interrupted => Ok(Exit::Interrupted),
         Some(error) => Err(error),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
   cargo xtask test --soak      the long runs, too
   cargo xtask test --only docs,readme")]
 pub(crate) struct Args {
-    /// The long runs, too: tests marked as ignored, and the whole benchmark
+    /// The long runs, too: tests marked as ignored, the whole benchmark, two hours of calibration
     #[arg(long)]
     pub(crate) soak: bool,
     /// Only these steps
@@ -48,7 +48,7 @@ const fn step(name: &'static str, minutes: u64, action: Action) -> Step {
     Step { name, action, limit: Duration::from_secs(60 * minutes), soak: false }
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     step("format", 2, Action::Cargo(&["fmt", "--all", "--check"])),
     step("clippy", 15, Action::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     step("docs", 15, Action::Cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])),
@@ -64,6 +64,8 @@ const STEPS: [Step; 8] = [
         )
     },
     Step { soak: true, ..step("whole-bench", 60, Action::Own(&["bench", "--instructions", "--json"])) },
+    // Fails if equal things are called different too often.
+    Step { soak: true, ..step("calibration", 150, Action::Own(&["calibrate", "--time", "2h", "--json"])) },
 ];
 
 /// How a step ended.
@@ -119,6 +121,8 @@ fn perform(step: &Step, context: &Context) -> Result<()> {
         Action::Own(words) => {
             let mut own = Command::new(std::env::current_exe().context("this program has a path")?);
             own.args(*words).stdout(Stdio::null());
+            // A test leaves the checkout as it is; the journal is shared, so `calibrate` then knows what it found.
+            own.env("LIBEVENT_PERF_CALIBRATIONS", context.work.join("calibration"));
             own
         }
     };

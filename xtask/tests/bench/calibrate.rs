@@ -8,15 +8,20 @@ use std::path::PathBuf;
 /// Some seconds of calibration.
 const SMALL: &[&str] =
     &["calibrate", "--workload", TINY, "--form", "relink", "--budget", "3s", "--inject", "100@3s", "--json"];
-const COMPARE: &[&str] = &["compare", "pristine", "--workload", TINY, "--budget", "5s", "--no-confirm"];
+const COMPARE: &[&str] =
+    &["compare", "pristine", "--workload", TINY, "--budget", "40s", "--margin", "40", "--no-confirm"];
 
 fn small(world: &World, more: &[&str]) -> crate::support::Outcome {
     world.run(&[SMALL, more].concat())
 }
 
 fn kept(world: &World) -> PathBuf {
-    let [file] = fs::read_dir(world.calibrations()).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>()
-        .try_into().expect("one host, one file");
+    let [file] = fs::read_dir(world.calibrations())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("one host, one file");
     file
 }
 
@@ -105,7 +110,8 @@ fn a_soak_that_was_killed_goes_on_where_it_was() {
     let args = [SMALL, &["--comparisons", "4", "--detections", "1"]].concat();
     let mut run = world.start(&args);
     assert!(
-        crate::support::eventually_within(std::time::Duration::from_secs(300), || journal(&world).lines().count() >= 2 || !run.goes_on()),
+        crate::support::eventually_within(std::time::Duration::from_secs(300), || journal(&world).lines().count() >= 2
+            || !run.goes_on()),
         "no comparison was done"
     );
     run.signal(libc::SIGKILL);
