@@ -104,3 +104,80 @@ fn distinct<'a>(rows: &[&'a Row], of: impl Fn(&'a Row) -> &'a String) -> Vec<&'a
     }
     values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::host::HostFingerprint;
+
+    fn row(rule: &str, workload: &str, pair: Pair, injected_pct: f64, called: u32) -> Row {
+        Row {
+            method: "medians".to_owned(),
+            rule: rule.to_owned(),
+            workload: workload.to_owned(),
+            pair,
+            injected_pct,
+            comparisons: 20,
+            slower: called,
+            faster: 0,
+            called,
+            called_interval_pct: interval_pct(called, 20),
+            seconds_median: Some(2.04),
+            without_answer: 0,
+        }
+    }
+
+    fn table(rivals: Vec<Row>) -> Table {
+        Table {
+            schema: "rivals/1".to_owned(),
+            host: HostFingerprint::default(),
+            finished_at: "2026-01-01T00:00:00Z".to_owned(),
+            partial: false,
+            budget_s: 10.0,
+            runs: 20,
+            seed: 1,
+            build: "0123456789ab".to_owned(),
+            compiler: "cc 1".to_owned(),
+            tools: [("hyperfine".to_owned(), "1.2.3".to_owned())].into(),
+            rivals,
+            errors: vec![],
+        }
+    }
+
+    fn line<'a>(text: &'a str, begins: &str) -> Vec<&'a str> {
+        let line = text.lines().find(|line| line.trim_start_matches(['|', ' ']).starts_with(begins)).unwrap();
+        line.trim_matches('|').split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn workloads_are_added_up_and_every_share_has_its_interval() {
+        let rows = ["a", "b"].into_iter().flat_map(|workload| {
+            let cell = move |pair, pct, called| row("t-test", workload, pair, pct, called);
+            [cell(Pair::ByteCopies, 0.0, 1), cell(Pair::Rebuilt, 0.0, 18), cell(Pair::ByteCopies, 1.0, 5)]
+        });
+        let text = full(&table(rows.collect()), Style::Markdown);
+        let cells = line(&text, "medians");
+        assert_eq!(cells[..2], ["medians", "t-test"]);
+        assert_eq!(cells[2..], ["2 of 40 [1, 17]%", "36 of 40 [76, 97]%", "10 of 40 [13, 41]%", "-", "2.0"]);
+        assert!(text.contains("\na:\n") && text.contains("\nb:\n") && text.contains("hyperfine 1.2.3"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_answer_is_no_zero() {
+        let mut failed = row("t-test", "a", Pair::Rebuilt, 0.0, 0);
+        (failed.comparisons, failed.without_answer, failed.seconds_median) = (0, 3, None);
+        let mut table = table(vec![failed]);
+        table.errors = vec!["medians, a, 3 times; the first: crash".to_owned()];
+        table.partial = true;
+        let text = full(&table, Style::Markdown);
+        assert_eq!(line(&text, "medians")[2..4], ["-", "- and 3 without answer"]);
+        assert!(text.starts_with("PARTIAL") && text.contains("- medians, a, 3 times"), "{text}");
+    }
+
+    #[test]
+    fn names_of_rules_do_not_break_tables() {
+        for method in crate::calibrate::rivals::Method::ALL {
+            assert!(method.rules().iter().all(|rule| !rule.contains('|')), "{}", method.name());
+        }
+    }
+}

@@ -19,7 +19,7 @@ const FENCE: f64 = 1.5;
 /// A sample takes about so long.
 const SAMPLE_NS: f64 = 1e6;
 
-pub(super) const RULES: &[&str] = &["|z| >= 2.6", "|z| >= 2.6 and beyond 0.5%"];
+pub(super) const RULES: &[&str] = &["z beyond 2.6", "z beyond 2.6, change beyond 0.5%"];
 
 pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
     let deadline = Instant::now() + task.budget;
