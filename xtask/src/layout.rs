@@ -133,7 +133,9 @@ fn rank(name: &str, number: usize, seed: u64) -> [u8; 32] {
 /// code by whole pages only.
 pub(crate) fn linker_script(ordered: &[Function]) -> String {
     let lines: String = ordered.iter().map(|f| format!("    *{}:{}({})\n", f.library, f.member, f.section)).collect();
-    format!("SECTIONS\n{{\n  .text.libevent : ALIGN({ALIGN_BYTES})\n  {{\n{lines}    . = ALIGN({PAGE_BYTES});\n  }}\n}}\nINSERT BEFORE .text;\n")
+    format!(
+        "SECTIONS\n{{\n  .text.libevent : ALIGN({ALIGN_BYTES})\n  {{\n{lines}    . = ALIGN({PAGE_BYTES});\n  }}\n}}\nINSERT BEFORE .text;\n"
+    )
 }
 
 /// Fails unless the linked program has libevent's functions in the order that was asked for: a

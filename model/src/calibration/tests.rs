@@ -91,7 +91,10 @@ fn another_kernel_compiler_or_harness_is_said() {
     };
     let same = calibration.standing(&host("6.1"), "gcc 12", "m", &["a", "unknown"]);
     assert_eq!((same.differs.len(), same.noise_floor_pct.len(), same.comparisons), (1, 1, 1));
-    assert_eq!((same.differs[0].as_str(), same.budgets_s), ("1 of the 2 workloads compared here are not in it", vec![30.0]));
+    assert_eq!(
+        (same.differs[0].as_str(), same.budgets_s),
+        ("1 of the 2 workloads compared here are not in it", vec![30.0])
+    );
     let other = calibration.standing(&host("6.2"), "clang 14", "n", &["a"]);
     assert!(other.noise_floor_pct.is_empty(), "another host's floor widens no margin here");
     let other = other.differs;

@@ -54,7 +54,13 @@ impl Journal {
             trials.extend(line.trials);
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(Journal { file: file.with_context(|| format!("cannot write {}", path.display()))?, path, done, trials, started_at })
+        Ok(Journal {
+            file: file.with_context(|| format!("cannot write {}", path.display()))?,
+            path,
+            done,
+            trials,
+            started_at,
+        })
     }
 
     /// Whether a comparison is in it.

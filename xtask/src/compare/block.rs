@@ -78,13 +78,6 @@ impl std::fmt::Display for HostFailure {
 
 impl std::error::Error for HostFailure {}
 
-impl HostFailure {
-    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-    fn new(error: anyhow::Error) -> anyhow::Error {
-        anyhow::Error::new(HostFailure(format!("{error:#}")))
-    }
-}
-
 /// What a block draws from.
 pub(crate) struct Draws {
     pub(crate) number: u64,
@@ -120,7 +113,8 @@ fn undisturbed(
         match pair::pair(&request)? {
             Attempt::Done(record, batches) => {
                 if let Some(folder) = contest.folder {
-                    samples::write(folder, &entry.spec.name, draws, number, &batches).map_err(HostFailure::new)?;
+                    samples::write(folder, &entry.spec.name, draws, number, &batches)
+                        .map_err(|error| anyhow::Error::new(HostFailure(format!("{error:#}"))))?;
                 }
                 return Ok(*record);
             }
