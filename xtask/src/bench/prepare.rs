@@ -70,8 +70,9 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
 /// Builds the sides and their workers.
 pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<Prepared> {
     let mut notes = Vec::new();
-    if request.sides.iter().any(|side| !side.variant.patches.is_empty()) {
-        notes.push("the candidate's code ran without a sandbox: measure only patches that you have read".to_owned());
+    let foreign = |side: &Side| !side.variant.patches.is_empty() || !side.variant.source.pinned;
+    if request.sides.iter().any(foreign) {
+        notes.push("the code ran without a sandbox: measure only what you have read".to_owned());
     }
     let scratch = context.scratch("links-")?;
     let pinning = host::pinning()?;
