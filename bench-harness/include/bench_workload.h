@@ -38,7 +38,7 @@ struct bench_workload {
     uint32_t flags;        /* BENCH_THREADS, BENCH_EXACT_COUNTS */
     const char *name;      /* unique; a-z, 0-9, `_` and `.`; NULL ends the array */
     const char *event;     /* what one event is, in words */
-    uint64_t batch_events; /* events of one batch; a batch should last 1 to 20 ms */
+    uint64_t batch_events; /* events of one batch; a batch should last about 0.3 ms */
     uint64_t checksum;     /* what finish must report, known without calling libevent */
 
     const char *(*setup)(void **state);                    /* not timed; may be NULL */

@@ -112,7 +112,9 @@ pub struct Calibration {
     pub method_sha256: String,
     /// Commit of this workspace, where it is a checkout.
     pub commit: Option<String>,
-    /// Build ids of the baseline.
+    /// The checkout had changes.
+    pub dirty: Option<bool>,
+    /// Build id of the baseline.
     pub build: String,
     /// Compiler of the baseline.
     pub compiler: String,
@@ -202,7 +204,9 @@ pub struct Standing {
     pub false_positives: u32,
     /// The true share is below this with 95% confidence.
     pub upper_bound_pct: Option<f64>,
-    /// Noise floors of the workloads that were compared.
+    /// Time that each workload of these comparisons had.
+    pub budgets_s: Vec<f64>,
+    /// Noise floors of the workloads that were compared; none of another host.
     pub noise_floor_pct: BTreeMap<String, f64>,
     /// How this host, harness or compiler differs from the calibrated one; empty if it does not.
     pub differs: Vec<String>,
@@ -342,16 +346,7 @@ fn pooled_spread(groups: &[&[f64]]) -> Option<f64> {
 fn autocorrelation(groups: &[&[f64]]) -> Option<f64> {
     let (mut products, mut pairs) = (0.0, 0_usize);
     for group in groups.iter().filter(|group| group.len() > 2) {
-        let middle = crate::stats::median(group)?;
-        let sign = |x: f64| {
-            if x > middle {
-                1.0
-            } else if x < middle {
-                -1.0
-            } else {
-                0.0
-            }
-        };
+        let sign = |x: f64| if x == 0.0 { 0.0 } else { x.signum() };
         products += group.windows(2).map(|two| sign(two[0]) * sign(two[1])).sum::<f64>();
         pairs += group.len() - 1;
     }
@@ -368,7 +363,8 @@ impl Calibration {
             Some(((**name).to_owned(), found.noise_floor_pct?))
         };
         let mut differs = Vec::new();
-        if self.host.id != host.id {
+        let is_here = self.host.id == host.id;
+        if !is_here {
             differs.extend(host_differences(&self.host, host));
         }
         if self.compiler != compiler {
@@ -377,13 +373,22 @@ impl Calibration {
         if self.method_sha256 != method_sha256 {
             differs.push("the harness has changed since".to_owned());
         }
+        let known = |name: &&&str| self.workloads.iter().any(|result| result.workload == ***name);
+        let unknown = names.iter().filter(|name| !known(name)).count();
+        if unknown > 0 {
+            differs.push(format!("{unknown} of the {} workloads compared here are not in it", names.len()));
+        }
+        let mut budgets_s: Vec<f64> = self.workloads.iter().filter_map(|result| result.noise_floor_budget_s).collect();
+        budgets_s.sort_by(f64::total_cmp);
+        budgets_s.dedup();
         Standing {
             host: self.host.id.clone(),
             finished_at: self.finished_at.clone(),
             comparisons,
             false_positives,
             upper_bound_pct: upper_bound_pct(false_positives, comparisons),
-            noise_floor_pct: names.iter().filter_map(floor).collect(),
+            budgets_s,
+            noise_floor_pct: names.iter().filter(|_| is_here).filter_map(floor).collect(),
             differs,
         }
     }

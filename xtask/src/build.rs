@@ -356,6 +356,7 @@ pub(super) mod tests {
             root: Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
             work: folder.path().to_owned(),
             runs: folder.path().to_owned(),
+            calibrations: folder.path().to_owned(),
             install: false,
             json: false,
         };

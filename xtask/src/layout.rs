@@ -7,10 +7,13 @@
 
 use anyhow::{Context as _, Result, bail};
 use object::read::archive::ArchiveFile;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// A page, or a part of a larger one.
+const PAGE_BYTES: u32 = 4096;
 
 /// Alignment of the ordered section; functions within it keep the alignment of their own section.
 const ALIGN_BYTES: u32 = 64;
@@ -67,7 +70,15 @@ fn functions_of(object: &object::File<'_>, library: &str, member: &str) -> Resul
     let mut found = Vec::new();
     for section in object.sections().filter(|section| section.size() > 0) {
         let section_name = section.name()?.to_owned();
-        let Some(rest) = section_name.strip_prefix(PREFIX) else { continue };
+        let Some(rest) = section_name.strip_prefix(PREFIX) else {
+            if section.kind() == SectionKind::Text && section_name != ".text" {
+                bail!(
+                    "{library}: {member} has code in a section of its own, {section_name}, which no order of functions \
+                     reaches: it would be measured in one layout only. Leave section attributes out"
+                );
+            }
+            continue;
+        };
         let symbol = symbols.get(&section.index().0).map(|(_, _, name)| (*name).to_owned());
         found.push(Function {
             name: name_in_source(symbol.as_deref().unwrap_or(rest)),
@@ -117,10 +128,14 @@ fn rank(name: &str, number: usize, seed: u64) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// A linker script that places the functions in this order, before the rest of the code.
+/// A linker script that places the functions in this order, before the rest of the code: behind it, the default
+/// script would have taken them. The rest begins on a page of its own, so that a larger candidate moves the worker's
+/// code by whole pages only.
 pub(crate) fn linker_script(ordered: &[Function]) -> String {
     let lines: String = ordered.iter().map(|f| format!("    *{}:{}({})\n", f.library, f.member, f.section)).collect();
-    format!("SECTIONS\n{{\n  .text.libevent : ALIGN({ALIGN_BYTES})\n  {{\n{lines}  }}\n}}\nINSERT BEFORE .text;\n")
+    format!(
+        "SECTIONS\n{{\n  .text.libevent : ALIGN({ALIGN_BYTES})\n  {{\n{lines}    . = ALIGN({PAGE_BYTES});\n  }}\n}}\nINSERT BEFORE .text;\n"
+    )
 }
 
 /// Fails unless the linked program has libevent's functions in the order that was asked for: a

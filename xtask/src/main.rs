@@ -48,8 +48,6 @@ enum Verb {
     Bench(cmd::bench::Args),
     Compare(cmd::compare::Args),
     Calibrate(cmd::calibrate::Args),
-    #[command(hide = true)]
-    Rivals(cmd::rivals::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -62,7 +60,6 @@ impl Verb {
             Verb::Bench(_) => "bench",
             Verb::Compare(_) => "compare",
             Verb::Calibrate(_) => "calibrate",
-            Verb::Rivals(_) => "rivals",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -83,7 +80,6 @@ fn main() -> std::process::ExitCode {
         Verb::Bench(args) => cmd::bench::run(args, &context),
         Verb::Compare(args) => cmd::compare::run(args, &context),
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
-        Verb::Rivals(args) => cmd::rivals::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

@@ -163,7 +163,14 @@ mod tests {
     fn a_variant_has_a_worktree_in_each_place_and_is_known_by_its_id() {
         let folder = tempfile::tempdir().unwrap();
         let (work, files) = (folder.path().join("work"), folder.path().join("files"));
-        let context = Context { root: files.clone(), work, runs: files.clone(), install: false, json: false };
+        let context = Context {
+            root: files.clone(),
+            work,
+            runs: files.clone(),
+            calibrations: files.clone(),
+            install: false,
+            json: false,
+        };
         std::fs::create_dir_all(&files).unwrap();
         std::fs::write(files.join("event.c"), "int x;\n").unwrap();
         let store = Store::open(&context.work).unwrap();

@@ -48,14 +48,22 @@ const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.tom
 
 /// What measures a comparison and decides it: a calibration holds for this.
 const METHOD: &[&str] = &[
+    "bench-harness/csrc",
     "bench-harness/src/worker/batch.rs",
+    "bench-harness/src/worker/busy.rs",
     "bench-harness/src/worker/clock.rs",
     "bench-harness/src/worker/probe.rs",
+    "bench-harness/src/workloads",
+    "config/build.toml",
     "config/thresholds.toml",
+    "config/workloads.toml",
     "model/src/stats",
     "model/src/verdict",
     "xtask/src/compare",
+    "xtask/src/host/external.rs",
+    "xtask/src/host/pinning.rs",
     "xtask/src/layout.rs",
+    "xtask/src/session.rs",
 ];
 
 /// What Rust's standard library needs from the system (`--print native-static-libs`).
@@ -280,6 +288,10 @@ pub(crate) fn link_with(code: &WorkerCode, build: &Build, seed: u64, folder: &Pa
         return Err(failure(Exit::Failed, message));
     }
     layout::verify(&program, &ordered)?;
+    for made in [&script, &identity] {
+        // A soak links many thousand times.
+        std::fs::remove_file(made).with_context(|| format!("cannot remove {}", made.display()))?;
+    }
     Ok(Worker { program, variant_id: build.variant.id.clone() })
 }
 

@@ -74,9 +74,12 @@ pub(super) fn usage_between(earlier: &Usage, later: &Usage) -> Usage {
     }
 }
 
-/// Largest resident set of this process so far.
+/// Largest resident set of this program so far. Not getrusage(2)'s: that one remembers the program that
+/// forked this one, whatever was executed since.
 pub(super) fn peak_rss_kib() -> u64 {
-    u64::try_from(rusage().ru_maxrss).unwrap_or(0)
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 fn rusage() -> libc::rusage {

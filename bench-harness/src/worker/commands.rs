@@ -168,10 +168,8 @@ fn timed_batches(checked: &mut Checked, count: u64) -> Result<Batches> {
 
 /// `profile`: batches without end other than the bound; every one is checked nevertheless.
 pub(super) fn profile(output: &mut impl Write, workload: &str, bound: Bound, busy: u64) -> c_int {
-    let done = registry::all()
-        .and_then(|specs| find(&specs, workload))
-        .and_then(Checked::set_up)
-        .and_then(|mut checked| {
+    let done =
+        registry::all().and_then(|specs| find(&specs, workload)).and_then(Checked::set_up).and_then(|mut checked| {
             checked.slow_down(Iterations(busy));
             profiled_batches(checked, bound)
         });

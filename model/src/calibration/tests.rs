@@ -81,6 +81,7 @@ fn another_kernel_compiler_or_harness_is_said() {
         hours: 1.0,
         method_sha256: "m".to_owned(),
         commit: None,
+        dirty: None,
         build: String::new(),
         compiler: "gcc 12".to_owned(),
         seed: 1,
@@ -89,8 +90,14 @@ fn another_kernel_compiler_or_harness_is_said() {
         workloads: workloads(&[trial(Form::Relink, 0.0, "a", Some("no-change"), 0.1)]),
     };
     let same = calibration.standing(&host("6.1"), "gcc 12", "m", &["a", "unknown"]);
-    assert_eq!((same.differs.len(), same.noise_floor_pct.len(), same.comparisons), (0, 1, 1));
-    let other = calibration.standing(&host("6.2"), "clang 14", "n", &["a"]).differs;
+    assert_eq!((same.differs.len(), same.noise_floor_pct.len(), same.comparisons), (1, 1, 1));
+    assert_eq!(
+        (same.differs[0].as_str(), same.budgets_s),
+        ("1 of the 2 workloads compared here are not in it", vec![30.0])
+    );
+    let other = calibration.standing(&host("6.2"), "clang 14", "n", &["a"]);
+    assert!(other.noise_floor_pct.is_empty(), "another host's floor widens no margin here");
+    let other = other.differs;
     assert_eq!(other.len(), 3, "{other:?}");
     assert!(other[0].contains("kernel: 6.1 then, 6.2 now"), "{other:?}");
 }

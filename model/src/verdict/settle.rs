@@ -76,21 +76,34 @@ pub fn guard_results(
         (baseline > 0 && candidate > 0).then(|| (candidate as f64 / baseline as f64).ln())
     };
     type Figure<'a> = &'a dyn Fn(&PairRecord) -> Option<f64>;
+    // The floor is one of times; memory has none.
+    let timed = |margin_pct: f64| margin_pct.max(floor_pct.unwrap_or(0.0));
     let guards: [(&str, f64, Figure<'_>); 4] = [
-        (ALL_BATCHES, margins.all_batches_pct, &|pair| Some(pair.figures.all_batches_log_ratio)),
-        (other, margins.other_time_pct, &|pair| Some(pair.figures.other_time_log_ratio)),
+        (ALL_BATCHES, timed(margins.all_batches_pct), &|pair| Some(pair.figures.all_batches_log_ratio)),
+        (other, timed(margins.other_time_pct), &|pair| Some(pair.figures.other_time_log_ratio)),
         ("peak memory", margins.peak_memory_pct, &|pair| ratio(pair.peak_rss_kib)),
-        ("latency p99", margins.latency_p99_pct, &|pair| ratio(pair.latency_p99_ns?)),
+        ("latency p99", timed(margins.latency_p99_pct), &|pair| ratio(pair.latency_p99_ns?)),
     ];
     guards
         .into_iter()
         .filter_map(|(name, margin_pct, figure)| {
-            let figures: Vec<f64> = blocks.iter().map(|block| block.mean(figure)).collect::<Option<_>>()?;
-            let test = SignFlip::new(&figures).ok()?;
-            let margin_pct = margin_pct.max(floor_pct.unwrap_or(0.0));
+            let known: Vec<f64> = blocks.iter().filter_map(|block| block.mean(figure)).collect();
+            if known.is_empty() {
+                // The workload has no such figure.
+                return None;
+            }
+            let Some(test) = SignFlip::new(&known).ok().filter(|_| known.len() == blocks.len()) else {
+                return Some(GuardResult {
+                    guard: name.to_owned(),
+                    relative_change_pct: None,
+                    interval_pct: None,
+                    margin_pct,
+                    state: Guard::Undecided,
+                });
+            };
             // Figures that never differ, such as a peak that is a whole number of pages, are their own interval.
-            let constant = figures.iter().all(|figure| figure.to_bits() == figures[0].to_bits());
-            let point = Interval { low: figures[0], high: figures[0] };
+            let constant = known.iter().all(|figure| figure.to_bits() == known[0].to_bits());
+            let point = Interval { low: known[0], high: known[0] };
             let interval = if constant { Some(point) } else { test.interval(alpha) };
             Some(GuardResult {
                 guard: name.to_owned(),

@@ -70,8 +70,9 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
 /// Builds the sides and their workers.
 pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<Prepared> {
     let mut notes = Vec::new();
-    if request.sides.iter().any(|side| !side.variant.patches.is_empty()) {
-        notes.push("the candidate's code ran without a sandbox: measure only patches that you have read".to_owned());
+    let foreign = |side: &Side| !side.variant.patches.is_empty() || !side.variant.source.pinned;
+    if request.sides.iter().any(foreign) {
+        notes.push("the code ran without a sandbox: measure only what you have read".to_owned());
     }
     let scratch = context.scratch("links-")?;
     let pinning = host::pinning()?;
@@ -126,7 +127,10 @@ fn offered(subjects: &[Subject], pinning: &Pinning, notes: &mut Vec<String>) -> 
 impl Prepared {
     /// There are two sides, and they are one build.
     pub(crate) fn is_identical(&self) -> bool {
-        self.subjects.len() > 1 && self.subjects.iter().all(|side| side.build.id == self.subjects[0].build.id)
+        // By what was compiled: a patch that changes a comment makes the same libraries.
+        let first = &self.subjects[0].build;
+        let same = |build: &Build| build.id == first.id || build.libraries == first.libraries;
+        self.subjects.len() > 1 && self.subjects.iter().all(|side| same(&side.build))
     }
 
     /// Fails if what was measured is no longer what was built: something wrote into the builds.

@@ -1,7 +1,7 @@
 //! What a soak has done, line by line, so that it can be ended at any instant and resumed.
 
 use super::schedule::Item;
-use crate::files;
+use crate::{files, records};
 use anyhow::{Context as _, Result};
 use model::calibration::Trial;
 use std::fs::{File, OpenOptions};
@@ -14,11 +14,14 @@ pub(crate) struct Journal {
     file: File,
     done: Vec<(String, u64)>,
     trials: Vec<Trial>,
+    started_at: Option<String>,
 }
 
 /// One line.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Line {
+    /// When the comparison ended: RFC 3339, UTC.
+    at: String,
     kind: String,
     number: u64,
     trials: Vec<Trial>,
@@ -39,18 +42,25 @@ impl Journal {
         if whole < text.len() {
             files::write_atomic(&path, &text[..whole])?;
         }
-        let (mut done, mut trials) = (Vec::new(), Vec::new());
+        let (mut done, mut trials, mut started_at) = (Vec::new(), Vec::new(), None);
         for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
             if line.is_empty() {
                 continue;
             }
             let line: Line = serde_json::from_slice(line)
                 .with_context(|| format!("{}, line {}, is damaged; remove the file", path.display(), number + 1))?;
+            started_at.get_or_insert(line.at);
             done.push((line.kind, line.number));
             trials.extend(line.trials);
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(Journal { file: file.with_context(|| format!("cannot write {}", path.display()))?, path, done, trials })
+        Ok(Journal {
+            file: file.with_context(|| format!("cannot write {}", path.display()))?,
+            path,
+            done,
+            trials,
+            started_at,
+        })
     }
 
     /// Whether a comparison is in it.
@@ -61,7 +71,7 @@ impl Journal {
 
     /// Adds a comparison, whole or not at all.
     pub(crate) fn add(&mut self, item: &Item, trials: Vec<Trial>) -> Result<()> {
-        let line = Line { kind: item.kind.name(), number: item.number, trials };
+        let line = Line { at: records::now(), kind: item.kind.name(), number: item.number, trials };
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         let unwritable = || format!("cannot write {}; free space there and run the same command", self.path.display());
@@ -72,6 +82,7 @@ impl Journal {
             drop(self.file.set_len(complete));
         }
         written?;
+        self.started_at.get_or_insert(line.at);
         self.done.push((line.kind, line.number));
         self.trials.extend(line.trials);
         Ok(())
@@ -80,6 +91,11 @@ impl Journal {
     /// Everything that is in it.
     pub(crate) fn trials(&self) -> &[Trial] {
         &self.trials
+    }
+
+    /// When its first comparison had ended; now, if there is none.
+    pub(crate) fn started_at(&self) -> String {
+        self.started_at.clone().unwrap_or_else(records::now)
     }
 
     /// Where it is.

@@ -9,6 +9,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// What a busy process runs; the comment tells it from others.
+const BUSY: &str = "while :; do :; done # busy neighbour";
 /// Mean time for which a load that comes and goes is there, and for which it is not.
 const MEAN: Duration = Duration::from_millis(1500);
 
@@ -75,7 +77,7 @@ impl Drop for Load {
 /// A process that computes on the CPUs of the worker's peers.
 fn busy(pinning: &Pinning) -> Result<Group> {
     let mut command = Command::new("sh");
-    command.args(["-c", "while :; do :; done"]);
+    command.args(["-c", BUSY]);
     Group::spawn(restrict(&mut command, &pinning.peers))
 }
 
@@ -90,7 +92,7 @@ mod tests {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             status.lines().any(|line| line.strip_prefix("PPid:\t").is_some_and(|parent| parent == own.trim()))
-                && command.contains("while :; do :; done")
+                && command.contains(BUSY)
         };
         let processes = std::fs::read_dir("/proc").unwrap().flatten();
         processes.filter(|entry| is_ours(&entry.file_name().to_string_lossy())).count()

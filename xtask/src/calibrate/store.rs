@@ -45,11 +45,28 @@ pub(crate) fn standing(
     Ok(Some(found.standing(host, compiler, &worker::method_sha256(context)?, workloads)))
 }
 
-/// Keeps a calibration as this host's; returns its file.
-pub(crate) fn save(context: &Context, calibration: &Calibration) -> Result<PathBuf> {
+/// Keeps a calibration as this host's; returns its file, or why a larger one of the same method and build
+/// stays in its place.
+pub(crate) fn save(context: &Context, calibration: &Calibration) -> Result<std::result::Result<PathBuf, String>> {
+    let count = |of: &Calibration| of.forms.iter().map(|form| form.comparisons).sum::<u32>();
+    let is_rival = |old: &&Calibration| {
+        old.host.id == calibration.host.id
+            && old.method_sha256 == calibration.method_sha256
+            && old.build == calibration.build
+    };
+    if let Some(old) = load(context)?.iter().find(is_rival)
+        && count(old) > count(calibration)
+    {
+        return Ok(Err(format!(
+            "not kept: this host has a calibration of {} comparisons, this one has {}; remove the old file first if it \
+             is to go",
+            count(old),
+            count(calibration)
+        )));
+    }
     let path = context.calibrations.join(format!("{}.json", calibration.host.id));
     let mut text = serde_json::to_vec_pretty(calibration)?;
     text.push(b'\n');
     files::write_atomic(&path, &text)?;
-    Ok(path)
+    Ok(Ok(path))
 }

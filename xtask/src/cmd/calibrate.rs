@@ -1,6 +1,7 @@
 //! `cargo xtask calibrate`: how often does this harness err on this host, and what can it see?
 
 use crate::calibrate::journal::Journal;
+use crate::calibrate::rivals::{self, Method};
 use crate::calibrate::schedule::{self, Item, Kind};
 use crate::calibrate::soak::Soak;
 use crate::calibrate::store;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
   cargo xtask calibrate --time 1h          what fits into an hour; the same command goes on later
   cargo xtask calibrate                    everything; some hours, may be interrupted and resumed at any time
   cargo xtask calibrate --status           what is known until now
+  cargo xtask calibrate --rivals           the usual methods beside this one, at equal time
 
 The result is kept in docs/calibration/, one file a host: commit it. Every comparison shows it. Exit code 2: equal things
 are called different more often than the error probability allows.")]
@@ -60,6 +62,15 @@ pub(crate) struct Args {
     /// Draws everything; another seed is another calibration
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Instead, compare this method with four others at equal time: false positives and detection
+    #[arg(long)]
+    pub(crate) rivals: bool,
+    /// Comparisons of each method, workload and kind of pair
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "rivals")]
+    pub(crate) rival_runs: u32,
+    /// Methods to compare; repeatable [default: all]
+    #[arg(long = "method", value_enum, requires = "rivals")]
+    pub(crate) methods: Vec<Method>,
     /// Compare nothing; print what the comparisons until now say, and keep it
     #[arg(long)]
     pub(crate) status: bool,
@@ -91,12 +102,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     setup::ensure(Verb::Bench, context)?;
     let _lock = lock::take(context, "calibrate")?;
     interrupt::install()?;
+    if args.rivals {
+        return compare_methods(args, context, names);
+    }
     let source = source::resolve(context, args.source.as_deref())?;
     let baseline = build::build(context, &pristine(context, &source)?, Purpose::Measure)?;
     let mut journal = Journal::open(&folder(context, args, &baseline, &names)?)?;
     progress::note(&format!("journal: {} ({} answers in it)", journal.path().display(), journal.trials().len()));
-    let items = items(args, names.len() as u64);
-    let started_at = records::now();
+    let one_cpu = host::pinning()?.shared;
+    if one_cpu {
+        progress::note(
+            "this host lends one CPU: the forms `load` and `neighbour`, which keep another one busy, are left out",
+        );
+    }
+    let items = items(args, names.len() as u64, one_cpu);
     let mut stopped = None;
     if !args.status {
         let until = args.time.map(|time| Instant::now() + time);
@@ -108,16 +127,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         return Err(stopped.unwrap_or_else(|| failure(Exit::Usage, "nothing has been compared yet")));
     }
     let done = items.iter().filter(|item| journal.has(item)).count();
-    let calibration = calibration(context, args, &baseline, journal.trials(), done < items.len(), started_at)?;
+    let calibration =
+        calibration(context, args, &baseline, journal.trials(), done < items.len(), journal.started_at())?;
     // Kept before it is printed: hours are in it.
-    let path = store::save(context, &calibration)?;
+    let kept = match store::save(context, &calibration)? {
+        Ok(path) => format!("kept as {}; commit it", path.display()),
+        Err(why) => why,
+    };
     if context.json {
         report::print(&(serde_json::to_string(&calibration)? + "\n"))?;
     } else {
         let style = if args.markdown { Style::Markdown } else { Style::Terminal };
         report::print(&report::calibrate::full(&calibration, style))?;
     }
-    progress::note(&format!("{done} of {} comparisons done; kept as {}; commit it", items.len(), path.display()));
+    progress::note(&format!("{done} of {} comparisons done; {kept}", items.len()));
     let wrong: Vec<&str> =
         calibration.forms.iter().filter(|f| f.errs_more_than(thresholds.alpha)).map(|f| f.form.name()).collect();
     if !wrong.is_empty() && stopped.is_none() {
@@ -136,9 +159,32 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     }
 }
 
+/// This method and its rivals, on the same pair of builds in one run.
+fn compare_methods(args: &Args, context: &Context, workloads: Vec<String>) -> Result<Exit> {
+    let options = rivals::Options {
+        workloads,
+        methods: args.methods.clone(),
+        budget: args.budget,
+        runs: args.rival_runs,
+        seed: args.seed,
+        limit: Duration::from_secs(20),
+    };
+    let table = rivals::run(context, &options)?;
+    if context.json {
+        report::print(&(serde_json::to_string(&table)? + "\n"))?;
+    } else {
+        let style = if args.markdown { Style::Markdown } else { Style::Terminal };
+        report::print(&report::rivals::full(&table, style))?;
+    }
+    Ok(if interrupt::asked() { Exit::Interrupted } else { Exit::Ok })
+}
+
 /// The comparisons that were asked for.
-fn items(args: &Args, workloads: u64) -> Vec<Item> {
-    let chosen = if args.forms.is_empty() { Form::ALL.to_vec() } else { args.forms.clone() };
+fn items(args: &Args, workloads: u64, one_cpu: bool) -> Vec<Item> {
+    let mut chosen = if args.forms.is_empty() { Form::ALL.to_vec() } else { args.forms.clone() };
+    if one_cpu {
+        chosen.retain(|form| !matches!(form, Form::Load | Form::Neighbour));
+    }
     let equal = chosen.iter().map(|form| {
         let kind = Kind { form: *form, injected_pct: 0.0, budget: args.budget };
         (kind, args.comparisons.div_ceil(workloads.max(1)))
@@ -170,6 +216,7 @@ fn calibration(
     partial: bool,
     started_at: String,
 ) -> Result<Calibration> {
+    let checkout = git::describe_checkout(&context.root);
     Ok(Calibration {
         schema: CALIBRATE_SCHEMA.to_owned(),
         host: host::fingerprint(),
@@ -178,7 +225,8 @@ fn calibration(
         finished_at: records::now(),
         hours: trials.iter().map(|trial| trial.seconds).sum::<f64>() / 3600.0,
         method_sha256: worker::method_sha256(context)?,
-        commit: git::describe_checkout(&context.root).map(|(commit, _)| commit),
+        commit: checkout.as_ref().map(|(commit, _)| commit.clone()),
+        dirty: checkout.map(|(_, dirty)| dirty),
         build: baseline.id.clone(),
         compiler: baseline.compiler.clone(),
         seed: args.seed,

@@ -15,7 +15,7 @@ use crate::report::table::Style;
 use crate::report::{self};
 use crate::setup::{self, Verb};
 use crate::side::{self, Side};
-use crate::{host, interrupt, lock, progress, source};
+use crate::{files, host, interrupt, lock, progress, source};
 use anyhow::{Context as _, Result};
 use model::compare::CompareRecord;
 use model::thresholds::Thresholds;
@@ -298,11 +298,14 @@ fn deliver(
     let title = format!("{} against {}", record.sides[1].build.variant.name, record.sides[0].build.variant.name);
     let provenance = report::compare::caption(record);
     let picture_file = folder.path.join("picture.svg");
-    std::fs::write(&picture_file, picture::svg(&pictures, &title, &provenance))
-        .with_context(|| format!("cannot write {}", picture_file.display()))?;
+    // Results that cannot be printed are kept, and results that cannot be kept were printed.
     let path = folder.finish_beside_journal(record, &terminal, "samples.jsonl")?;
     printed.with_context(|| format!("the record is {}", path.display()))?;
-    progress::note(&format!("record: {}; picture: {}", path.display(), picture_file.display()));
+    progress::note(&format!("record: {}", path.display()));
+    match files::write_atomic(&picture_file, picture::svg(&pictures, &title, &provenance).as_bytes()) {
+        Ok(()) => progress::note(&format!("picture: {}", picture_file.display())),
+        Err(error) => progress::note(&format!("no picture: {error:#}")),
+    }
     if let Some(error) = stopped {
         return if exit_of(&error) == Exit::Interrupted { Ok(Exit::Interrupted) } else { Err(error) };
     }

@@ -4,6 +4,5 @@ pub(crate) mod bench;
 pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod doctor;
-pub(crate) mod rivals;
 pub(crate) mod setup;
 pub(crate) mod test;

@@ -7,12 +7,16 @@ use crate::bench::prepare::Prepared;
 use crate::context::Context;
 use crate::{host, records};
 use model::calibration::Standing;
-use model::compare::{COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared};
-use model::stats::median;
-use model::stats::multiple::holm;
+use model::compare::{BlockRecord, COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared};
+use model::stats::sign_flip::{Interval, SignFlip};
+use model::stats::{log_ratio_to_pct, median};
 use model::thresholds::Thresholds;
-use model::verdict::Answer;
-use model::verdict::settle::{guard_results, settle};
+use model::verdict::block::PairFigures;
+use model::verdict::gains::gains;
+use model::verdict::guards::Guard;
+use model::verdict::sequential::POWER;
+use model::verdict::settle::{guard_results, settle, worst};
+use model::verdict::{Answer, Report};
 use model::workload::WorkloadSpec;
 use std::collections::BTreeMap;
 
@@ -75,12 +79,13 @@ pub(crate) fn record(
 
 fn workloads(finished: &Finished<'_>) -> Vec<Compared> {
     let mut all: Vec<Compared> = finished.specs.iter().map(|spec| workload(finished, spec)).collect();
-    // All that were to be compared are the family; one without an answer stays in it with p = 1.
-    let p_values: Vec<f64> = all.iter().map(|w| w.first.map_or(1.0, |first| first.p_value_sequential)).collect();
-    for (workload, adjusted) in all.iter_mut().zip(holm(&p_values, finished.thresholds.alpha)) {
+    // All that were to be compared are the family; one without an answer stays in it.
+    let reports: Vec<_> = all.iter().map(|workload| workload.first).collect();
+    for (workload, gain) in all.iter_mut().zip(gains(&reports, finished.thresholds.alpha)) {
         if workload.first.is_some() {
-            workload.p_adjusted = Some(adjusted.p_adjusted);
-            workload.gained = adjusted.rejected && workload.verdict.as_deref() == Some("faster");
+            workload.p_adjusted = Some(gain.adjusted.p_adjusted);
+            let confirmed = workload.confirmation.is_some() && workload.verdict.as_deref() == Some("faster");
+            workload.gained = gain.gained && confirmed && worst(&workload.guards) != Guard::Violated;
         }
     }
     all
@@ -100,24 +105,25 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     compared.blocks = u32::try_from(entry.blocks.len()).unwrap_or(u32::MAX);
     compared.blocks_repeated = blocks().map(|block| u32::try_from(block.repeated.len()).unwrap_or(u32::MAX)).sum();
     compared.seconds = entry.spent.as_secs_f64() + confirmation.map_or(0.0, |again| again.spent.as_secs_f64());
-    let figure = |of: fn(&model::verdict::block::PairFigures) -> f64| {
-        median(&blocks().flat_map(|block| &block.pairs).map(|pair| of(&pair.figures)).collect::<Vec<_>>())
+    compared.error = compared.error.or_else(|| entry.error.clone());
+    compared.error = compared.error.or_else(|| confirmation.and_then(|again| again.error.clone()));
+    let Some(first) = entry.report.filter(|_| compared.error.is_none()) else {
+        // Wrong work, a crash, a hang: what was timed until then is no result.
+        let too_early = || format!("ended after {} blocks, before any look was possible", compared.blocks);
+        compared.error = Some(compared.error.clone().unwrap_or_else(too_early));
+        return compared;
+    };
+    compared.first = Some(first);
+    compared.confirmation = confirmation.and_then(|again| again.report);
+    // The first blocks stopped when they were lucky; where there are fresh ones, figures are of these alone.
+    let shown = &confirmation.filter(|again| again.report.is_some()).unwrap_or(entry).blocks;
+    let figure = |of: fn(&PairFigures) -> f64| {
+        median(&shown.iter().flat_map(|block| &block.pairs).map(|pair| of(&pair.figures)).collect::<Vec<_>>())
     };
     compared.baseline_ns = figure(|figures| figures.baseline_ns);
     compared.candidate_ns = figure(|figures| figures.candidate_ns);
-    compared.first = entry.report;
-    compared.confirmation = confirmation.and_then(|again| again.report);
-    compared.error = compared.error.or_else(|| entry.error.clone());
-    compared.error = compared.error.or_else(|| confirmation.and_then(|again| again.error.clone()));
     let floor = finished.calibration.as_ref().and_then(|standing| standing.noise_floor_pct.get(&spec.name).copied());
-    compared.guards = guard_results(&compared.block_records, spec.metric, &thresholds.guards, floor, thresholds.alpha);
-    let Some(first) = compared.first.filter(|_| compared.error.is_none()) else {
-        if compared.error.is_none() {
-            compared.error = Some(format!("ended after {} blocks, before any look was possible", compared.blocks));
-        }
-        compared.first = None;
-        return compared;
-    };
+    compared.guards = guard_results(shown, spec.metric, &thresholds.guards, floor, thresholds.alpha);
     compared.checksum = Some(spec.checksum);
     let settled = settle(&first, compared.confirmation.as_ref(), &compared.guards);
     compared.verdict = Some(settled.verdict.to_owned());
@@ -130,22 +136,16 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     }
     compared.relative_change_pct = Some(settled.shown.relative_change_pct);
     compared.interval_pct = settled.shown.interval_pct;
-    compared.smallest_detectable_pct = match first.answer {
-        Answer::Inconclusive { smallest_detectable_pct } => smallest_detectable_pct,
-        _ => smallest_detectable(&compared),
-    };
+    compared.smallest_detectable_pct = smallest_detectable(&settled.shown, shown);
     compared
 }
 
-/// What the blocks of the answer would have found in most cases.
-fn smallest_detectable(compared: &Compared) -> Option<f64> {
-    use model::stats::log_ratio_to_pct;
-    use model::stats::sign_flip::{Interval, SignFlip};
-    let first = compared.first?;
-    let [low, high] = first.interval_log_ratio?;
-    let figures: Vec<f64> = compared.block_records.iter().take(first.blocks).map(|block| block.log_ratio).collect();
+/// What the blocks of the answer that is shown would have found in most cases.
+fn smallest_detectable(report: &Report, blocks: &[BlockRecord]) -> Option<f64> {
+    let [low, high] = report.interval_log_ratio?;
+    let figures: Vec<f64> = blocks.iter().map(|block| block.log_ratio).collect();
     let test = SignFlip::new(&figures).ok()?;
-    Some(log_ratio_to_pct(test.smallest_detectable(Interval { low, high }, model::verdict::sequential::POWER)))
+    Some(log_ratio_to_pct(test.smallest_detectable(Interval { low, high }, POWER)))
 }
 
 fn empty(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {

@@ -66,6 +66,18 @@ pub(crate) fn block(contest: &Contest<'_>, entry: &Entry<'_>, linked: &Linked, d
     Ok(record)
 }
 
+/// An error that is no workload's: it ends the run.
+#[derive(Debug)]
+pub(crate) struct HostFailure(String);
+
+impl std::fmt::Display for HostFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HostFailure {}
+
 /// What a block draws from.
 pub(crate) struct Draws {
     pub(crate) number: u64,
@@ -101,7 +113,8 @@ fn undisturbed(
         match pair::pair(&request)? {
             Attempt::Done(record, batches) => {
                 if let Some(folder) = contest.folder {
-                    samples::write(folder, &entry.spec.name, draws.number, number, &batches)?;
+                    samples::write(folder, &entry.spec.name, draws, number, &batches)
+                        .map_err(|error| anyhow::Error::new(HostFailure(format!("{error:#}"))))?;
                 }
                 return Ok(*record);
             }

@@ -1,6 +1,6 @@
 //! The contest of two builds: blocks are added until every workload has its answer.
 
-use super::block::{self, Draws, Linked};
+use super::block::{self, Draws, HostFailure, Linked};
 use super::pair::{self, Attempt, Request};
 use super::shape::{self, Division, Shape};
 use crate::bench::plan::{Cost, draw};
@@ -202,7 +202,14 @@ fn trial(contest: &Contest<'_>, spec: &WorkloadSpec, linked: &Linked) -> Result<
         Ok((started.elapsed(), attempt))
     };
     let (first, second) = (timed()?, timed()?);
-    let (pair, attempt) = if first.0 < second.0 { first } else { second };
+    // An attempt that was broken off tells no length.
+    let whole = |trial: &(Duration, Attempt)| matches!(trial.1, Attempt::Done(..));
+    let first_counts = match (whole(&first), whole(&second)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => first.0 < second.0,
+    };
+    let (pair, attempt) = if first_counts { first } else { second };
     let batch_ns = match attempt {
         Attempt::Done(record, _) => record.figures.baseline_ns * spec.batch_events as f64,
         // Only its length was wanted; nothing of it is a result.
@@ -255,7 +262,7 @@ fn round(
         let started = Instant::now();
         match block::block(contest, entry, &linked, &draws) {
             Ok(record) => entry.blocks.push(record),
-            Err(error) if exit_of(&error) == Exit::Interrupted => return Err(error),
+            Err(error) if exit_of(&error) == Exit::Interrupted || error.is::<HostFailure>() => return Err(error),
             Err(error) => {
                 progress.note(&format!("{}: {error:#}", entry.spec.name));
                 entry.error = Some(format!("{error:#}"));

@@ -117,8 +117,9 @@ fn start(request: &Request<'_>, candidate_first: bool, surroundings: &Surroundin
     if let Some(iterations) = request.slow_down {
         sessions[1].slow_down(iterations)?;
     }
-    for (session, role) in sessions.iter_mut().zip(ROLES) {
-        session.batches(request.shape.warm_up).context(role)?;
+    // In the order of their starts, which is drawn: whoever is last finds the caches warmer.
+    for side in if candidate_first { [1, 0] } else { [0, 1] } {
+        sessions[side].batches(request.shape.warm_up).context(ROLES[side])?;
     }
     Ok(sessions)
 }

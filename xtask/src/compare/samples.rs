@@ -1,5 +1,6 @@
 //! Every batch of every pair of launches, written down as it is made.
 
+use super::block::Draws;
 use crate::records::RunFolder;
 use anyhow::Result;
 use model::protocol::Sample;
@@ -10,6 +11,7 @@ use serde::Serialize;
 struct Line<'a> {
     workload: &'a str,
     block: u64,
+    confirms: bool,
     pair: u32,
     baseline: Columns,
     candidate: Columns,
@@ -27,7 +29,7 @@ struct Columns {
 pub(crate) fn write(
     folder: &RunFolder,
     workload: &str,
-    block: u64,
+    draws: &Draws,
     pair: u32,
     samples: &[Vec<Sample>; 2],
 ) -> Result<()> {
@@ -36,5 +38,6 @@ pub(crate) fn write(
         wall_time_ns: side.iter().map(|sample| sample.wall_time_ns).collect(),
         probe_ns: side.iter().map(|sample| sample.probe_ns).collect(),
     });
-    folder.append(&Line { workload, block, pair, baseline, candidate })
+    let (block, confirms) = (draws.number, draws.confirms);
+    folder.append(&Line { workload, block, confirms, pair, baseline, candidate })
 }

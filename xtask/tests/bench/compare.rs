@@ -64,7 +64,7 @@ fn a_slower_patch_is_found_confirmed_and_shown_with_everything_it_stands_on() {
     let record: Value = serde_json::from_slice(&fs::read(folder.join("record.json")).unwrap()).unwrap();
     assert_eq!(record, document);
     let picture = fs::read_to_string(folder.join("picture.svg")).unwrap();
-    assert!(picture.starts_with("<svg") && picture.contains(TINY), "{picture}");
+    assert!(picture.contains("<svg") && picture.contains(TINY), "{picture}");
     let samples = fs::read_to_string(folder.join("samples.jsonl")).unwrap();
     let pairs: usize = blocks.iter().map(|block| block["pairs"].as_array().unwrap().len()).sum();
     assert_eq!(samples.lines().count(), pairs, "every batch of every pair is kept");

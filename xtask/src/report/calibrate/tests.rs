@@ -28,6 +28,7 @@ fn calibration() -> Calibration {
         hours: 1.5,
         method_sha256: "m".repeat(64),
         commit: None,
+        dirty: None,
         build: "b".repeat(12),
         compiler: "gcc 12".to_owned(),
         seed: 7,

@@ -30,7 +30,9 @@ fn errors(standing: &Standing) -> String {
         .upper_bound_pct
         .map_or("true share unknown".to_owned(), |pct| format!("true share below {} with 95% confidence", bound(pct)));
     let plural = if found == 1 { "" } else { "s" };
-    format!("{found} false positive{plural} in {all} comparisons of equal things ({bound})")
+    let times: Vec<String> = standing.budgets_s.iter().map(|budget| format!("{budget:.0} s")).collect();
+    let time = if times.is_empty() { String::new() } else { format!(", {} a workload", times.join(" and ")) };
+    format!("{found} false positive{plural} in {all} comparisons of equal things{time} ({bound})")
 }
 
 fn floors(record: &CompareRecord, standing: &Standing) -> String {

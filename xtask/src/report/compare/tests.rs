@@ -136,11 +136,12 @@ fn the_calibration_is_shown_or_its_absence() {
         comparisons: 300,
         false_positives: 2,
         upper_bound_pct: Some(2.085),
+        budgets_s: vec![3.0],
         noise_floor_pct: BTreeMap::from([("a.b".to_owned(), 0.381)]),
         differs: vec![],
     });
     let text = full(&record, Style::Terminal, None);
-    let expected = "calibration of this host (2025-01-01): 2 false positives in 300 comparisons of equal things (true share \
+    let expected = "calibration of this host (2025-01-01): 2 false positives in 300 comparisons of equal things, 3 s a workload (true share \
                     below 2.1% with 95% confidence); noise floor: a.b 0.38%, c.d unknown\n";
     assert!(text.contains(expected), "{text}");
     let standing = record.calibration.as_mut().unwrap();
