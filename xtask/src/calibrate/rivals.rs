@@ -356,7 +356,7 @@ fn one(task: &Task<'_>, key: Key, progress: &Progress) -> Result<Done> {
             (vec![], Some(error))
         }
     };
-    Ok(Done { key, seconds, calls, error })
+    Ok(Done { key, seconds, busy_iterations: task.slow_down, calls, error })
 }
 
 /// Multiplications that make a batch slower by so much.

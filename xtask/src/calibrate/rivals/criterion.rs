@@ -20,16 +20,21 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(1800);
 const SAMPLES: &str = "100";
 /// criterion's defaults are 3 s of warm-up and 5 s of measurement; here they share what time there is.
 const WARM_UP_SHARE: f64 = 3.0 / 8.0;
+/// Measurement with which its own time is found out; three times that, too.
+const TRIAL: Duration = Duration::from_millis(500);
 /// It refuses no time at all.
 const LEAST: Duration = Duration::from_millis(50);
 
 pub(super) const RULES: &[&str] = &["its own word"];
 
-/// What criterion spends besides warm-up and measurement: starting, setting up, resampling.
+/// What criterion spends besides warm-up and measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Overheads {
-    baseline: Duration,
-    candidate: Duration,
+    /// Starting, setting up and resampling, of both runs.
+    fixed: Duration,
+    /// Its measurement counts the work alone, not what prepares and checks each batch: so many times as long
+    /// as it was asked for does it take.
+    stretch: f64,
 }
 
 /// Compiles the benches against a build, with libevent's functions in the order of `seed`, into `program`.
@@ -87,15 +92,26 @@ pub(super) fn overheads(
     surroundings: &Surroundings<'_>,
 ) -> Result<Overheads> {
     let home = context.scratch("criterion-")?;
-    // As many batches as samples: no less can be measured.
+    // As many batches as samples, at least: no less can be measured.
     let samples: f64 = SAMPLES.parse().context("a number")?;
-    let measurement = Duration::from_nanos((trial.batch_ns * samples) as u64).max(LEAST);
-    let time = |side: Side| -> Result<Duration> {
+    let short = Duration::from_nanos((trial.batch_ns * samples) as u64).max(TRIAL);
+    let time = |side: Side, measurement: Duration| -> Result<f64> {
         let started = Instant::now();
         run(program, spec, side, None, [LEAST, measurement], home.path(), surroundings)?;
-        Ok(started.elapsed().saturating_sub(LEAST + measurement))
+        Ok(started.elapsed().saturating_sub(LEAST).as_secs_f64())
     };
-    Ok(Overheads { baseline: time(Side::Baseline)?, candidate: time(Side::Candidate)? })
+    let (baseline, longer) = (time(Side::Baseline, short)?, time(Side::Baseline, 3 * short)?);
+    let candidate = time(Side::Candidate, short)?;
+    Ok(fit(short.as_secs_f64(), baseline, longer, candidate))
+}
+
+/// From what a baseline took with a measurement of `short` and of three times that, and a candidate with
+/// `short`, all in seconds.
+fn fit(short: f64, baseline: f64, longer: f64, candidate: f64) -> Overheads {
+    // One undisturbed trial is no statistics; what cannot be is left out.
+    let stretch = ((longer - baseline) / (2.0 * short)).clamp(1.0, 20.0);
+    let fixed = (baseline + candidate - 2.0 * stretch * short).max(0.0);
+    Overheads { fixed: Duration::from_secs_f64(fixed), stretch }
 }
 
 pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
@@ -112,8 +128,10 @@ pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
 
 /// Warm-up and measurement of each side.
 fn times(budget: Duration, overheads: Overheads) -> [Duration; 2] {
-    let each = budget.saturating_sub(overheads.baseline + overheads.candidate) / 2;
-    [WARM_UP_SHARE, 1.0 - WARM_UP_SHARE].map(|share| each.mul_f64(share).max(LEAST))
+    let measurement_share = 1.0 - WARM_UP_SHARE;
+    let each = budget.saturating_sub(overheads.fixed) / 2;
+    let asked = each.div_f64(WARM_UP_SHARE + measurement_share * overheads.stretch);
+    [WARM_UP_SHARE, measurement_share].map(|share| asked.mul_f64(share).max(LEAST))
 }
 
 #[derive(Clone, Copy)]
@@ -229,8 +247,14 @@ mod tests {
 
     #[test]
     fn the_time_is_shared_after_what_criterion_takes_itself() {
-        let overheads = Overheads { baseline: Duration::from_secs(1), candidate: Duration::from_secs(1) };
-        assert_eq!(times(Duration::from_secs(18), overheads), [3, 5].map(Duration::from_secs));
-        assert_eq!(times(Duration::from_secs(1), overheads), [LEAST; 2]);
+        let second = Duration::from_secs(1);
+        let plain = Overheads { fixed: 2 * second, stretch: 1.0 };
+        assert_eq!(times(18 * second, plain), [3, 5].map(Duration::from_secs));
+        assert_eq!(times(second, plain), [LEAST; 2]);
+        // Checking takes as long as the work: 3 s of warm-up, 5 s of measurement in 10 s.
+        assert_eq!(times(28 * second, Overheads { stretch: 2.0, ..plain }), [3, 5].map(Duration::from_secs));
+        let fitted = fit(0.5, 1.5, 3.5, 2.0);
+        assert_eq!((fitted.stretch, fitted.fixed), (2.0, Duration::from_millis(1500)));
+        assert_eq!(fit(0.5, 3.0, 2.0, 0.1).stretch, 1.0, "a disturbed trial");
     }
 }

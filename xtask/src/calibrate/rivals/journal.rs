@@ -26,6 +26,8 @@ pub(super) struct Done {
     #[serde(flatten)]
     pub(super) key: Key,
     pub(super) seconds: f64,
+    /// Multiplications that made each batch of the candidate slower: what was injected, as it was done.
+    pub(super) busy_iterations: Option<u64>,
     /// Answers, one for each rule; none with an error.
     pub(super) calls: Vec<Called>,
     pub(super) error: Option<String>,
@@ -94,6 +96,7 @@ mod tests {
         let done = |round| Done {
             key: Key::new(round, "a.b", Pair::Rebuilt, 1.0, Method::Tango),
             seconds: 2.5,
+            busy_iterations: Some(7),
             calls: vec![Called::new("rule", super::super::method::Call::Slower, Some(1.5))],
             error: None,
         };

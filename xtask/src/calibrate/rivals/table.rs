@@ -178,6 +178,7 @@ mod tests {
         Done {
             key: Key::new(round, "a", Pair::Rebuilt, injected_pct, Method::Medians),
             seconds: f64::from(round),
+            busy_iterations: None,
             calls: calls.map(called).to_vec(),
             error: None,
         }
