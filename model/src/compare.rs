@@ -153,7 +153,7 @@ pub struct CountedPair {
 /// One block: one order of functions, one pair of launches or several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BlockRecord {
-    /// Number of the block, from 0; the confirmation's go on counting.
+    /// Number of the block, from 0; those of a confirmation are counted by themselves.
     pub number: u64,
     /// It belongs to the confirmation.
     pub confirms: bool,
