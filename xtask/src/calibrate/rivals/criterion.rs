@@ -50,6 +50,8 @@ pub(super) fn link(context: &Context, build: &Build, seed: u64, program: &Path) 
     command.args(["rustc", "--locked", "--profile", "bench", "--package", "bench-harness", "--bench", "workloads"]);
     // For the benches alone: what they are made of stays compiled.
     command.args(["--message-format", "json", "--", "-C"]).arg(format!("link-arg=-Wl,-T,{}", script.display()));
+    // The linker of all other programs here: Rust's own does not keep every order that it is given.
+    command.args(["-C", "link-arg=-fuse-ld=bfd"]);
     command
         .env_remove("LIBEVENT_INCLUDE_DIR")
         .env("CARGO_TARGET_DIR", context.work.join("target"))
