@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Local git commands; they take milliseconds.
@@ -231,7 +232,13 @@ pub(crate) fn local_commit(repository: &Path, revision: &str) -> Result<String> 
 }
 
 /// Commit and cleanliness of the checkout that contains `folder`, where it is one.
+/// Asked once a process: what measures is what was there when it began, and after Ctrl-C nothing can be asked.
 pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
+    static KNOWN: OnceLock<Option<(String, bool)>> = OnceLock::new();
+    KNOWN.get_or_init(|| described(folder)).clone()
+}
+
+fn described(folder: &Path) -> Option<(String, bool)> {
     let git = |args: &[&str]| {
         let mut command = Command::new("git");
         hermetic(&mut command).args(PLAIN).arg("-C").arg(folder).args(args);

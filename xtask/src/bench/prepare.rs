@@ -8,7 +8,7 @@ use crate::exit::{Exit, failure};
 use crate::host::{self, Pinning};
 use crate::session::Surroundings;
 use crate::side::{self, Side};
-use crate::{build, progress, source, variant, worker};
+use crate::{build, git, progress, source, variant, worker};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile;
 use model::record::Role;
@@ -69,6 +69,8 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
 
 /// Builds the sides and their workers.
 pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<Prepared> {
+    // For the record, now: at its end a run may have been interrupted.
+    drop(git::describe_checkout(&context.root));
     let mut notes = Vec::new();
     let foreign = |side: &Side| !side.variant.patches.is_empty() || !side.variant.source.pinned;
     if request.sides.iter().any(foreign) {

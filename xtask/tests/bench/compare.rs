@@ -125,6 +125,9 @@ fn ctrl_c_keeps_what_was_measured_and_says_that_it_is_partial() {
     let record: Value = serde_json::from_slice(&fs::read(folder.join("record.json")).unwrap()).unwrap();
     let result = &record["workloads"][0];
     assert_eq!(record["partial"], true);
+    if world.root.join(".git").exists() {
+        assert!(record["harness"]["commit"].is_string(), "an interrupt costs no provenance: {}", record["harness"]);
+    }
     assert!(result["verdict"].is_string() && result["blocks"].as_u64().unwrap() >= 8, "{result}");
     world.assert_no_worker_is_left();
 }
