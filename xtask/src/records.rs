@@ -64,17 +64,17 @@ impl RunFolder {
     ) -> Result<PathBuf> {
         let path = self.path.join("record.json");
         let (from, to) = (self.path.join("launches.jsonl"), self.path.join(journal));
+        files::write_atomic(&path, &serde_json::to_vec(record)?)?;
         std::fs::rename(&from, &to).with_context(|| unwritable(&to))?;
         files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
-        files::write_atomic(&path, &serde_json::to_vec(record)?)?;
         Ok(path)
     }
 
     /// Writes the record and its summary; the journal, which the record holds in full, goes.
     pub(crate) fn finish(self, record: &impl Serialize, summary: &str) -> Result<PathBuf> {
         let path = self.path.join("record.json");
-        files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
         files::write_atomic(&path, &serde_json::to_vec(record)?)?;
+        files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
         let journal = self.path.join("launches.jsonl");
         std::fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))?;
         Ok(path)
