@@ -1,0 +1,10 @@
+//! All families; one file, or one folder, a family.
+
+mod evbuffer;
+
+use crate::family::{Entry, entry};
+
+/// In the order of `list`.
+pub(crate) fn all() -> Vec<Entry> {
+    vec![entry::<evbuffer::Buffers>()]
+}
