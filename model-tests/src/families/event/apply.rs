@@ -1,12 +1,12 @@
 //! What each operation of family `event` does.
 
 use super::callbacks::{active, add, del, finalize, free, new, once, remove_timer};
-use super::model::{ALL, CHANNELS, SLOTS, base, event, fd, is_idle, with};
+use super::model::{ALL, CHANNELS, SLOTS, base, event, fd, with};
 use super::{Kind, Op};
 use crate::base::{Backend, Plan};
 use crate::family::Verdict;
 use crate::{clock, observe, process, sockets};
-use libevent_sys::{READ, SIGNAL, TIMEOUT, ffi};
+use libevent_sys::{READ, TIMEOUT, ffi};
 use std::ffi::{c_int, c_short, c_void};
 use std::os::fd::{AsRawFd as _, IntoRawFd as _, RawFd};
 use std::ptr::{null, null_mut};
@@ -97,7 +97,7 @@ fn flush() {
     }
 }
 
-/// Every event is pending for what the model says.
+/// What every event is pending for: nothing if it was deleted.
 fn pending() -> Verdict {
     for slot in 0..SLOTS {
         let event = event(slot);
@@ -107,23 +107,9 @@ fn pending() -> Verdict {
         // SAFETY: alive.
         let pending = unsafe { ffi::event_pending(event, ALL, null_mut()) } as i16;
         observe!("event {slot} pending for {pending:#x}");
-        with(|state| {
-            let entry = &state.slots[slot];
-            let what = match entry.kind {
-                Kind::Io(_, _, what) => what & ALL,
-                Kind::Signal(_) => SIGNAL,
-                Kind::Timer => 0,
-            };
-            // One whose time has come may have left its queues already.
-            let overdue = entry.not_before.is_some_and(|at| at <= clock::now_ms());
-            if entry.added && !overdue && pending & what != what {
-                Err(format!("event {slot} was added for {what:#x} and is pending for {pending:#x}"))
-            } else if entry.gone && pending != 0 {
-                Err(format!("event {slot} was deleted and is pending for {pending:#x}"))
-            } else {
-                Ok(())
-            }
-        })?;
+        if pending != 0 && with(|state| state.slots[slot].gone) {
+            return Err(format!("event {slot} was deleted and is pending for {pending:#x}"));
+        }
     }
     Ok(())
 }
@@ -133,10 +119,9 @@ fn add_common(slot: usize, ms: u64) {
         return;
     }
     let tv = clock::timeval(ms);
-    let was_idle = is_idle(event(slot));
     // SAFETY: base and event are alive; the common timeout lives as long as the base.
     let returned = unsafe { ffi::event_add(event(slot), ffi::event_base_init_common_timeout(base(), &raw const tv)) };
-    with(|state| state.added(slot, was_idle, Some(ms)));
+    with(|state| state.added(slot, Some(ms)));
     observe!("add common {slot}: {returned}");
 }
 

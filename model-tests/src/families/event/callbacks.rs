@@ -1,9 +1,9 @@
 //! What libevent calls in family `event`: each call is checked against the model and observed.
 
-use super::model::{MOST_CALLS, SLOTS, Slot, base, event, fd, is_idle, with};
+use super::model::{ALL, MOST_CALLS, SLOTS, Slot, base, event, fd, is_idle, with};
 use super::{Act, Kind};
 use crate::{clock, sockets, violate};
-use libevent_sys::{PERSIST, TIMEOUT, ffi};
+use libevent_sys::{PERSIST, SIGNAL, TIMEOUT, ffi};
 use std::ffi::{c_int, c_short, c_void};
 use std::ptr::{null, null_mut, without_provenance_mut};
 
@@ -24,28 +24,12 @@ pub(crate) unsafe extern "C" fn called(_fd: c_int, what: c_short, arg: *mut c_vo
             violate!("event {slot} is called ({what:#x}), but is neither pending nor active");
         }
         if what & TIMEOUT != 0 && !entry.activated {
-            match entry.not_before {
-                Some(at) if now < at => violate!("event {slot} is called {} ms before its timeout", at - now),
-                None => violate!("event {slot} is called for a timeout that it does not have"),
-                Some(_) => {}
+            if let Some(at) = entry.not_before.filter(|at| now < *at) {
+                violate!("event {slot} is called {} ms before its timeout", at - now);
             }
         }
-        let by_hand = std::mem::take(&mut entry.activated);
-        let signal = matches!(entry.kind, Kind::Signal(_));
-        if signal && entry.persist {
-            // Its timeout is not renewed, and deletes it.
-            if what & TIMEOUT != 0 && !by_hand {
-                (entry.added, entry.not_before) = (false, None);
-            }
-        } else if entry.persist {
-            // The next one is at least an interval after the last one was due, but not in the past.
-            // A deleted timeout keeps its interval, and comes back with the next call for another reason.
-            let now = clock::waited_ms();
-            let last = entry.not_before.filter(|_| what & TIMEOUT != 0).unwrap_or(now);
-            entry.not_before = entry.interval.map(|interval| last.min(now) + interval);
-        } else {
-            (entry.added, entry.not_before) = (false, None);
-        }
+        (entry.activated, entry.not_before) = (false, None);
+        entry.added &= entry.persist;
         let line = format!("event {slot} called for {what:#x} at {now}");
         let io = matches!(entry.kind, Kind::Io(..));
         if state.crowd && io { state.unordered.push(line) } else { state.log.push(line) }
@@ -109,8 +93,19 @@ pub(crate) fn add(slot: usize, ms: Option<u64>) {
     let returned = unsafe { ffi::event_add(event, tv.as_ref().map_or(null(), std::ptr::from_ref)) };
     with(|state| {
         state.log.push(format!("add {slot}: {returned}"));
+        let what = match state.slots[slot % SLOTS].kind {
+            Kind::Io(_, _, what) => what & ALL,
+            Kind::Signal(_) => SIGNAL,
+            Kind::Timer => 0,
+        };
+        // SAFETY: alive.
+        let pending = unsafe { ffi::event_pending(event, ALL, null_mut()) } as i16;
+        // One that is active already is not told to the backend.
+        if was_idle && returned == 0 && pending & what != what {
+            violate!("event {slot} was added for {what:#x} and is pending for {pending:#x}");
+        }
         if returned == 0 {
-            state.added(slot, was_idle, ms);
+            state.added(slot, ms);
         }
     });
 }

@@ -22,17 +22,15 @@ pub(crate) struct Slot {
     pub(crate) kind: Kind,
     pub(crate) persist: bool,
     pub(crate) acts: Vec<Act>,
-    /// Added while it was neither pending nor active, and neither deleted nor, if it is not persistent,
-    /// called since. (An active event that is added is not told to the backend.)
+    /// Added, and neither deleted nor, if it is not persistent, called since.
     pub(crate) added: bool,
     /// Deleted, and neither added nor activated since: it must not be called. An event that is no
     /// longer added for another reason may still be active, such as after `event_base_loopbreak`.
     pub(crate) gone: bool,
     /// Activated by hand and not called since.
     pub(crate) activated: bool,
-    /// It is not called for its timeout before this time, in ms.
+    /// It is not called for its timeout before this time, in ms; not known after its first call.
     pub(crate) not_before: Option<u64>,
-    pub(crate) interval: Option<u64>,
 }
 
 impl Slot {
@@ -46,7 +44,6 @@ impl Slot {
             gone: true,
             activated: false,
             not_before: None,
-            interval: None,
         }
     }
 }
@@ -120,14 +117,12 @@ impl State {
     }
 
     /// The model of `event_add`.
-    pub(crate) fn added(&mut self, slot: usize, was_idle: bool, timeout: Option<u64>) {
+    pub(crate) fn added(&mut self, slot: usize, timeout: Option<u64>) {
         let slot = &mut self.slots[slot % SLOTS];
-        slot.added |= was_idle;
-        slot.gone = false;
+        (slot.added, slot.gone) = (true, false);
         if let Some(ms) = timeout {
             // The loop's cached time may be older than now, never younger.
             slot.not_before = Some(clock::waited_ms() + ms);
-            slot.interval = Some(ms);
         }
     }
 
