@@ -2,10 +2,11 @@
 
 mod evbuffer;
 mod event;
+mod timers;
 
 use crate::family::{Entry, entry};
 
 /// In the order of `list`.
 pub(crate) fn all() -> Vec<Entry> {
-    vec![entry::<evbuffer::Buffers>(), entry::<event::Events>()]
+    vec![entry::<evbuffer::Buffers>(), entry::<event::Events>(), entry::<timers::Timers>()]
 }
