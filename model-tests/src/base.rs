@@ -4,7 +4,7 @@ use crate::{Rng, clock, note};
 use libevent_sys::ffi;
 use libevent_sys::ffi::event_base_config_flag as flag;
 use serde::{Deserialize, Serialize};
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 
 /// Names of the ways to wait.
 const METHODS: [&CStr; 3] = [c"epoll", c"poll", c"select"];
@@ -132,10 +132,4 @@ unsafe extern "C" fn log(severity: c_int, text: *const c_char) {
     // SAFETY: libevent passes a string.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
     note!("log {severity}: {text}");
-}
-
-/// Text for C; a NUL ends it.
-pub(crate) fn c_string(text: &[u8]) -> CString {
-    let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-    CString::new(&text[..end]).unwrap_or_default()
 }

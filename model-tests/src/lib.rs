@@ -16,6 +16,7 @@ pub mod observe;
 mod process;
 mod program;
 mod sockets;
+mod text;
 
 pub use case::Case;
 pub use family::{Family, Verdict};

@@ -2,11 +2,13 @@
 
 mod evbuffer;
 mod event;
+mod http;
 mod timers;
 
 use crate::family::{Entry, entry};
 
 /// In the order of `list`.
 pub(crate) fn all() -> Vec<Entry> {
-    vec![entry::<evbuffer::Buffers>(), entry::<event::Events>(), entry::<timers::Timers>()]
+    vec![entry::<evbuffer::Buffers>(), entry::<event::Events>(), entry::<timers::Timers>(),
+        entry::<http::Server>(), entry::<http::Client>(), entry::<http::Uris>()]
 }
