@@ -57,3 +57,12 @@ pub(crate) fn read(fd: RawFd, most: usize) -> (Vec<u8>, bool) {
     }
     (bytes, false)
 }
+
+/// Acknowledges at once what arrived over TCP: otherwise the other side may hold its next segment back,
+/// for a real time that no case can foresee.
+pub(crate) fn acknowledge(fd: RawFd) {
+    let on: i32 = 1;
+    let (level, name, len) = (libc::IPPROTO_TCP, libc::TCP_QUICKACK, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: an option with a number.
+    unsafe { libc::setsockopt(fd, level, name, (&raw const on).cast(), len) };
+}

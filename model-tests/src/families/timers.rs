@@ -93,7 +93,7 @@ impl Family for Timers {
     }
 
     fn start() -> Result<Self, String> {
-        clock::start(0)?;
+        clock::start(clock::Waits::Local)?;
         Ok(Timers)
     }
 

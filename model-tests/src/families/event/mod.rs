@@ -124,7 +124,7 @@ impl Family for Events {
             libc::signal(libc::SIGUSR1, libc::SIG_IGN);
             libc::signal(libc::SIGUSR2, libc::SIG_IGN);
         }
-        clock::start(0)?;
+        clock::start(clock::Waits::Local)?;
         Ok(Events)
     }
 

@@ -13,9 +13,6 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::ptr::{null_mut, without_provenance_mut};
 
-/// See `server.rs`.
-const LATE_MS: i32 = 1;
-
 /// One step.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Op {
@@ -84,7 +81,7 @@ impl Family for Client {
     }
 
     fn start() -> Result<Self, String> {
-        clock::start(LATE_MS)?;
+        clock::start(clock::Waits::Network)?;
         Ok(Client { base: null_mut(), connection: null_mut(), listener: None, peers: Vec::new() })
     }
 
@@ -121,9 +118,12 @@ impl Family for Client {
         }
         // A new connection brings a request, so that both go on.
         for _ in 0..3 {
-            clock::settle(self.base, LATE_MS);
+            clock::settle(self.base);
+            self.peers.iter().for_each(|peer| sockets::acknowledge(peer.as_raw_fd()));
+            clock::settle(self.base);
             while let Some(Ok((peer, _))) = self.listener.as_ref().map(TcpListener::accept) {
-                peer.set_nonblocking(true).map_err(|error| error.to_string())?;
+                let ready = peer.set_nonblocking(true).and_then(|()| peer.set_nodelay(true));
+                ready.map_err(|error| error.to_string())?;
                 observe!("the server has a connection");
                 self.peers.push(peer);
             }
@@ -140,7 +140,7 @@ impl Family for Client {
     fn finish(mut self) -> Verdict {
         self.free();
         if !self.base.is_null() {
-            clock::settle(self.base, 0);
+            clock::settle(self.base);
             // SAFETY: nothing uses it any more.
             unsafe { ffi::event_base_free(self.base) };
         }

@@ -14,8 +14,6 @@ use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::ptr::null_mut;
 
 const CLIENTS: usize = 3;
-/// Real time in which the kernel delivers what was sent over loopback.
-const LATE_MS: i32 = 1;
 
 /// One step.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,7 +76,7 @@ impl Family for Server {
     }
 
     fn start() -> Result<Self, String> {
-        clock::start(LATE_MS)?;
+        clock::start(clock::Waits::Network)?;
         Ok(Server { base: null_mut(), http: null_mut(), address: None, clients: Default::default() })
     }
 
@@ -113,7 +111,7 @@ impl Family for Server {
             }
             Op::Pass(ms) => clock::pass(self.base, *ms),
         }
-        clock::settle(self.base, LATE_MS);
+        self.settle();
         for (number, client) in self.clients.iter_mut().enumerate() {
             let Some(socket) = client else { continue };
             let (bytes, over) = sockets::read(socket.as_raw_fd(), usize::MAX);
@@ -134,7 +132,7 @@ impl Family for Server {
             // SAFETY: both are alive, and freed in this order.
             unsafe {
                 ffi::evhttp_free(self.http);
-                clock::settle(self.base, 0);
+                clock::settle(self.base);
                 ffi::event_base_free(self.base);
             }
         }
@@ -174,6 +172,17 @@ impl Server {
         Ok(())
     }
 
+    fn settle(&self) {
+        loop {
+            let before = clock::ready();
+            clock::settle(self.base);
+            self.clients.iter().flatten().for_each(|client| sockets::acknowledge(client.as_raw_fd()));
+            if clock::ready() == before {
+                return;
+            }
+        }
+    }
+
     fn connect(&mut self, client: usize) -> Verdict {
         let Some(address) = self.address else { return Ok(()) };
         let made = TcpStream::connect(address).and_then(|socket| {
@@ -182,7 +191,7 @@ impl Server {
             Ok(socket)
         });
         self.clients[client] = Some(made.map_err(|error| format!("cannot connect to evhttp: {error}"))?);
-        clock::settle(self.base, LATE_MS);
+        clock::settle(self.base);
         Ok(())
     }
 }
