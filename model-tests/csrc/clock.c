@@ -278,10 +278,46 @@ int pselect(int fds, fd_set *restrict r, fd_set *restrict w, fd_set *restrict e,
 	return on ? select_ns(fds, r, w, e, from_spec(timeout)) : real(fds, r, w, e, timeout, mask);
 }
 
+/* Random numbers, which evdns draws for its questions, are the same in every run, too. */
+static void draw(unsigned char *to, size_t len) {
+	static unsigned long long state;
+	size_t at;
+	for (at = 0; at < len; at++) {
+		unsigned long long z = state += 0x9e3779b97f4a7c15ULL;
+		z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+		z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+		to[at] = (unsigned char)(z >> 56);
+	}
+}
+
+ssize_t getrandom(void *to, size_t len, unsigned int flags) {
+	if (!on)
+		return syscall(SYS_getrandom, to, len, flags);
+	draw(to, len);
+	return (ssize_t)len;
+}
+
+int getentropy(void *to, size_t len) { return getrandom(to, len, 0) == (ssize_t)len ? 0 : -1; }
+
+/* Those of the C library, where libevent uses them in place of its own. */
+void arc4random_buf(void *to, size_t len) {
+	if (getentropy(to, len))
+		abort();
+}
+
+unsigned int arc4random(void) {
+	unsigned int got;
+	arc4random_buf(&got, sizeof(got));
+	return got;
+}
+
+unsigned int arc4random_uniform(unsigned int bound) { return bound ? arc4random() % bound : 0; }
+
 /* Names that a linker must not leave out, although only libevent calls them. */
 static void *const kept[] = {
     (void *)clock_gettime, (void *)gettimeofday, (void *)time, (void *)timerfd_settime, (void *)epoll_wait,
     (void *)epoll_pwait, (void *)epoll_pwait2, (void *)poll, (void *)ppoll, (void *)select, (void *)pselect,
+    (void *)getrandom, (void *)getentropy, (void *)arc4random_buf, (void *)arc4random, (void *)arc4random_uniform,
 };
 
 /*

@@ -8,6 +8,7 @@ use crate::{Rng, clock, observe, violate};
 use libevent_sys::ffi;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int, c_void};
 use std::net::{SocketAddr, UdpSocket};
 use std::ptr::{null, null_mut, without_provenance_mut};
@@ -54,6 +55,7 @@ enum Handle {
 
 thread_local! {
     static HANDLES: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
+    static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The family.
@@ -62,6 +64,10 @@ pub(crate) struct Resolver {
     dns: *mut ffi::evdns_base,
     servers: Vec<UdpSocket>,
     open: Vec<(usize, SocketAddr, Vec<u8>)>,
+    /// Every number that a question had.
+    ids: BTreeSet<u16>,
+    /// A server has answered badly or not at all, so that evdns may be probing it.
+    doubtful: bool,
 }
 
 impl Family for Resolver {
@@ -96,7 +102,7 @@ impl Family for Resolver {
 
     fn start() -> Result<Self, String> {
         clock::start(clock::Waits::Network)?;
-        Ok(Resolver { base: null_mut(), dns: null_mut(), servers: Vec::new(), open: Vec::new() })
+        Ok(Resolver { base: null_mut(), dns: null_mut(), servers: Vec::new(), open: Vec::new(), ids: BTreeSet::new(), doubtful: false })
     }
 
     fn apply(&mut self, op: &Op) -> Verdict {
@@ -110,14 +116,19 @@ impl Family for Resolver {
                 if !self.open.is_empty() {
                     let at = if *newest { self.open.len() - 1 } else { 0 };
                     let (server, to, packet) = self.open.remove(at);
-                    for answer in reply.packets(&packet) {
+                    self.doubtful |= !reply.is_good();
+                    let other_id = (1..u16::MAX).find(|id| !self.ids.contains(id)).unwrap_or(0);
+                    for answer in reply.packets(&packet, other_id) {
                         // A port that evdns has closed: no matter.
                         let _ = self.servers[server].send_to(&answer, to);
                     }
                 }
             }
             Op::Forget => self.open.clear(),
-            Op::Pass(ms) => clock::pass(self.base, *ms),
+            Op::Pass(ms) => {
+                self.doubtful = true;
+                clock::pass(self.base, *ms);
+            }
             Op::Cancel(number) => self.cancel(*number),
             Op::Renew => {
                 // SAFETY: alive.
@@ -130,18 +141,25 @@ impl Family for Resolver {
         }
         clock::settle(self.base);
         self.listen();
+        flush();
         Ok(())
     }
 
     fn finish(self) -> Verdict {
         if !self.base.is_null() {
-            // SAFETY: alive, in this order; what is under way ends with an error.
+            if self.doubtful {
+                (0..HANDLES.with_borrow(Vec::len)).for_each(|number| self.cancel(number));
+                clock::settle(self.base);
+            }
+            // SAFETY: alive, in this order. What is under way ends with an error, but not while evdns
+            // may be probing a server: 2.1.12 uses it after it is freed (docs/gate/models-events.md).
             unsafe {
-                ffi::evdns_base_free(self.dns, 1);
+                ffi::evdns_base_free(self.dns, c_int::from(!self.doubtful));
                 clock::settle(self.base);
                 ffi::event_base_free(self.base);
             }
         }
+        flush();
         Ok(())
     }
 }
@@ -195,12 +213,12 @@ impl Resolver {
     }
 
     fn ask(&self, kind: u8, name: &str, no_search: bool) {
-        let name = c_string(name.as_bytes());
+        // Questions differ, so that an answer belongs to one of them.
+        let number = HANDLES.with_borrow(Vec::len);
+        let whole = if name.starts_with(|c: char| c.is_ascii_lowercase()) { format!("q{number}.{name}") } else { name.to_owned() };
+        let name = c_string(whole.as_bytes());
         let flags = if no_search { ffi::DNS_QUERY_NO_SEARCH as c_int } else { 0 };
-        let number = HANDLES.with_borrow_mut(|handles| {
-            handles.push(Handle::Over);
-            handles.len() - 1
-        });
+        HANDLES.with_borrow_mut(|handles| handles.push(Handle::Over));
         let arg = without_provenance_mut(number + 1);
         // SAFETY: alive; libevent copies names, addresses and hints.
         let handle = unsafe {
@@ -208,11 +226,11 @@ impl Resolver {
                 0 => Handle::Query(ffi::evdns_base_resolve_ipv4(self.dns, name.as_ptr(), flags, Some(answered), arg)),
                 1 => Handle::Query(ffi::evdns_base_resolve_ipv6(self.dns, name.as_ptr(), flags, Some(answered), arg)),
                 2 => {
-                    let address = libc::in_addr { s_addr: 0x0102_0304 };
+                    let address = libc::in_addr { s_addr: 0x0102_0304 + number as u32 };
                     Handle::Query(ffi::evdns_base_resolve_reverse(self.dns, &raw const address, flags, Some(answered), arg))
                 }
                 3 => {
-                    let address = libc::in6_addr { s6_addr: [0x1f; 16] };
+                    let address = libc::in6_addr { s6_addr: [0x1f + number as u8; 16] };
                     Handle::Query(ffi::evdns_base_resolve_reverse_ipv6(self.dns, &raw const address, flags, Some(answered), arg))
                 }
                 _ => {
@@ -251,17 +269,36 @@ impl Resolver {
     /// left out.
     fn listen(&mut self) {
         let mut packet = [0; 2048];
+        let mut heard = Vec::new();
         for (number, server) in self.servers.iter().enumerate() {
             while let Ok((len, from)) = server.recv_from(&mut packet) {
                 let packet = packet[..len].to_vec();
                 match question(&packet) {
-                    Some((name, kind)) => observe!("server {number} is asked for {kind} of {name}"),
+                    Some((name, kind)) => heard.push((name, kind, number, from, packet)),
                     None => violate!("evdns sends what is no question: {} bytes", packet.len()),
                 }
-                self.open.push((number, from, packet));
             }
         }
+        // Questions that are sent again come in the order of their numbers, which are drawn.
+        heard.sort();
+        for (name, kind, number, from, packet) in heard {
+            say(format!("server {number} is asked for {kind} of {name}"));
+            self.ids.insert(u16::from_be_bytes([packet[0], packet[1]]));
+            self.open.push((number, from, packet));
+        }
     }
+}
+
+/// Something that is observed at the end of the step, sorted: evdns goes through its questions in the
+/// order of their drawn numbers.
+fn say(line: String) {
+    SAID.with_borrow_mut(|said| said.push(line));
+}
+
+fn flush() {
+    let mut said = SAID.take();
+    said.sort();
+    said.iter().for_each(|line| observe!("{line}"));
 }
 
 /// The handle is over; a second call would be one too many.
@@ -270,7 +307,7 @@ fn over(number: usize) {
         handles.get_mut(number).map(|handle| std::mem::replace(handle, Handle::Over))
     });
     if matches!(old, None | Some(Handle::Over)) {
-        observe!("query {number} ends at once, or again");
+        say(format!("query {number} ends at once, or again"));
     }
 }
 
@@ -284,17 +321,17 @@ unsafe extern "C" fn answered(
 ) {
     let number = arg.addr() - 1;
     over(number);
-    observe!("query {number}: result {result}, kind {kind}, {count} of ttl {ttl}");
+    let line = format!("query {number}: result {result}, kind {kind}, {count} of ttl {ttl}");
     if result != 0 || addresses.is_null() {
-        return;
+        return say(line);
     }
     let bytes = usize::try_from(count).unwrap_or(0) * if kind == 3 { 16 } else { 4 };
     // SAFETY: libevent passes that many addresses, or one name.
     unsafe {
         if kind == 2 {
-            observe!("  {}", from_c(*addresses.cast::<*const c_char>()));
+            say(format!("{line}: {}", from_c(*addresses.cast::<*const c_char>())));
         } else {
-            observe!("  {:?}", std::slice::from_raw_parts(addresses.cast::<u8>(), bytes));
+            say(format!("{line}: {:?}", std::slice::from_raw_parts(addresses.cast::<u8>(), bytes)));
         }
     }
 }
@@ -302,18 +339,19 @@ unsafe extern "C" fn answered(
 unsafe extern "C" fn resolved(result: c_int, list: *mut libc::addrinfo, arg: *mut c_void) {
     let number = arg.addr() - 1;
     over(number);
-    observe!("addresses {number}: result {result}");
+    let mut line = format!("addresses {number}: result {result}");
     let mut entry = list;
     // SAFETY: a list of libevent's, given to this callback.
     unsafe {
         while let Some(address) = entry.as_ref() {
             let len = address.ai_addrlen as usize;
             let bytes = std::slice::from_raw_parts(address.ai_addr.cast::<u8>(), len);
-            observe!("  {} {} {bytes:?}", address.ai_socktype, from_c(address.ai_canonname));
+            line += &format!(", {} {} {bytes:?}", address.ai_socktype, from_c(address.ai_canonname));
             entry = address.ai_next;
         }
         if !list.is_null() {
             ffi::evutil_freeaddrinfo(list);
         }
     }
+    say(line);
 }

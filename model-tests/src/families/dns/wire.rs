@@ -50,8 +50,13 @@ impl Reply {
         }
     }
 
-    /// The packets for a question.
-    pub(crate) fn packets(&self, question: &[u8]) -> Vec<Vec<u8>> {
+    /// Whether a server that answers so stays a good one.
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self, Reply::Good(..) | Reply::Alias(..) | Reply::Twice)
+    }
+
+    /// The packets for a question; `other_id` is the number of no question.
+    pub(crate) fn packets(&self, question: &[u8], other_id: u16) -> Vec<Vec<u8>> {
         let good = || message(question, 0x8180, &records(question, 1, 60));
         match self {
             Reply::Good(count, ttl) => vec![message(question, 0x8180, &records(question, *count, *ttl))],
@@ -68,7 +73,7 @@ impl Reply {
             }
             Reply::WrongId => {
                 let mut packet = good();
-                packet[0] ^= 0x55;
+                packet[..2].copy_from_slice(&other_id.to_be_bytes());
                 vec![packet]
             }
             Reply::WrongName => {
@@ -192,7 +197,8 @@ pub(crate) fn hostile(rng: &mut Rng) -> Vec<u8> {
         packet.extend([1_u16, 1, 3][rng.usize(..3)].to_be_bytes());
     }
     if rng.u8(..6) == 0 {
-        packet.truncate(rng.usize(..=packet.len()));
+        // Not within the header: 2.1.12 crashes there (docs/gate/models-events.md).
+        packet.truncate(rng.usize(12..=packet.len().max(12)));
     }
     packet
 }

@@ -205,7 +205,9 @@ unsafe extern "C" fn requested(request: *mut ffi::evhttp_request, _arg: *mut c_v
         headers(ffi::evhttp_request_get_input_headers(request));
         observe!("  body {}", contents(ffi::evhttp_request_get_input_buffer(request)));
         let body = ffi::evhttp_request_get_output_buffer(request);
-        let add = |bytes: &[u8]| drop(ffi::evbuffer_add(body, bytes.as_ptr().cast(), bytes.len()));
+        let add = |bytes: &[u8]| {
+            ffi::evbuffer_add(body, bytes.as_ptr().cast(), bytes.len());
+        };
         let output = ffi::evhttp_request_get_output_headers(request);
         if uri.starts_with("/later") {
             KEPT.with_borrow_mut(|kept| kept.push(request));
