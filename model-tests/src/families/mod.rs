@@ -1,5 +1,6 @@
 //! All families; one file, or one folder, a family.
 
+mod bufferevent;
 mod dns;
 mod evbuffer;
 mod event;
@@ -11,5 +12,5 @@ use crate::family::{Entry, entry};
 /// In the order of `list`.
 pub(crate) fn all() -> Vec<Entry> {
     vec![entry::<evbuffer::Buffers>(), entry::<event::Events>(), entry::<timers::Timers>(),
-        entry::<http::Server>(), entry::<http::Client>(), entry::<http::Uris>(), entry::<dns::Resolver>(), entry::<dns::Server>()]
+        entry::<http::Server>(), entry::<http::Client>(), entry::<http::Uris>(), entry::<dns::Resolver>(), entry::<dns::Server>(), entry::<bufferevent::Bufferevents>()]
 }
