@@ -5,5 +5,11 @@ fn main() {
         println!("cargo:rerun-if-changed={path}");
     }
     let mut build = cc::Build::new();
-    build.opt_level(1).warnings(true).extra_warnings(true).file("csrc/weak.c").file("csrc/clock.c").compile("model_tests_weak");
+    build
+        .opt_level(1)
+        .warnings(true)
+        .extra_warnings(true)
+        .file("csrc/weak.c")
+        .file("csrc/clock.c")
+        .compile("model_tests_weak");
 }

@@ -5,12 +5,25 @@ mod dns;
 mod evbuffer;
 mod event;
 mod http;
+mod life;
+mod threads;
 mod timers;
 
 use crate::family::{Entry, entry};
 
 /// In the order of `list`.
 pub(crate) fn all() -> Vec<Entry> {
-    vec![entry::<evbuffer::Buffers>(), entry::<event::Events>(), entry::<timers::Timers>(),
-        entry::<http::Server>(), entry::<http::Client>(), entry::<http::Uris>(), entry::<dns::Resolver>(), entry::<dns::Server>(), entry::<bufferevent::Bufferevents>()]
+    vec![
+        entry::<evbuffer::Buffers>(),
+        entry::<event::Events>(),
+        entry::<timers::Timers>(),
+        entry::<http::Server>(),
+        entry::<http::Client>(),
+        entry::<http::Uris>(),
+        entry::<dns::Resolver>(),
+        entry::<dns::Server>(),
+        entry::<bufferevent::Bufferevents>(),
+        entry::<threads::Threads>(),
+        entry::<life::Life>(),
+    ]
 }

@@ -163,7 +163,8 @@ fn add(slot: usize, steps: u64, again: bool, common: bool) {
         }
         let due = clock::now_ms() + ms;
         with(|state| {
-            state.timers[slot] = Timer { event, due_ms: Some(due), interval_ms: again.then_some(ms), common: !common.is_null() };
+            state.timers[slot] =
+                Timer { event, due_ms: Some(due), interval_ms: again.then_some(ms), common: !common.is_null() };
         });
     }
 }

@@ -1,6 +1,6 @@
 //! What each operation of family `bufferevent` does.
 
-use super::callbacks::{argument, event, filter, free, read, take, wrote, write};
+use super::callbacks::{argument, event, filter, free, read, take, write, wrote};
 use super::link::{End, Link, bev, with, with_link};
 use super::{Kind, Op, Reader};
 use crate::base::{Backend, Plan};
@@ -157,9 +157,7 @@ fn open(link: usize, kind: Kind, defer: bool, unlock: bool, readers: [Reader; 2]
             *peer = Some(far);
             Ok::<_, String>(ffi::bufferevent_socket_new(base, near.into_raw_fd(), flags))
         };
-        let over = |below| {
-            ffi::bufferevent_filter_new(below, Some(filter), Some(filter), flags, None, null_mut())
-        };
+        let over = |below| ffi::bufferevent_filter_new(below, Some(filter), Some(filter), flags, None, null_mut());
         match kind {
             Kind::Socket => ends[0].bev = socket(&mut peer)?,
             Kind::FilterSocket => ends[0].bev = over(socket(&mut peer)?),
@@ -199,9 +197,8 @@ unsafe fn connect(bev: *mut ffi::bufferevent, address: SocketAddr) {
         sin_zero: [0; 8],
     };
     // SAFETY: alive; libevent copies the address.
-    let returned = unsafe {
-        ffi::bufferevent_socket_connect(bev, (&raw const address).cast(), size_of_val(&address) as c_int)
-    };
+    let returned =
+        unsafe { ffi::bufferevent_socket_connect(bev, (&raw const address).cast(), size_of_val(&address) as c_int) };
     observe!("connect {returned}");
 }
 

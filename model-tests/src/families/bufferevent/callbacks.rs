@@ -1,7 +1,7 @@
 //! What libevent calls in family `bufferevent`.
 
-use super::link::{CHANGE, bev, with_link};
 use super::Reader;
+use super::link::{CHANGE, bev, with_link};
 use crate::{clock, violate};
 use libevent_sys::{READ, ffi};
 use std::ffi::{c_short, c_void};

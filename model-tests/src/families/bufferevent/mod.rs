@@ -151,7 +151,11 @@ fn op(rng: &mut Rng) -> Op {
         }
         25 | 26 => {
             let rate = rng.usize(1..3000);
-            Op::Rate(link, end, (rng.u8(..4) > 0).then_some((rate, rate + rng.usize(..2000), [10, 100, 1000][rng.usize(..3)])))
+            Op::Rate(
+                link,
+                end,
+                (rng.u8(..4) > 0).then_some((rate, rate + rng.usize(..2000), [10, 100, 1000][rng.usize(..3)])),
+            )
         }
         27 => Op::Group(link, end, rng.usize(64..2000), rng.usize(2000..5000)),
         28 => Op::MaxSingle(link, end, [0, 1, 100, 1 << 20][rng.usize(..4)], [0, 1, 100, 1 << 20][rng.usize(..4)]),

@@ -13,8 +13,16 @@ use std::ffi::{c_char, c_int, c_void};
 use std::net::{SocketAddr, UdpSocket};
 use std::ptr::{null, null_mut, without_provenance_mut};
 
-const NAMES: [&str; 8] =
-    ["a.example", "b.example.", "short", "x.y.z", "", "..", "1.2.3.4", "toolonglabel-toolonglabel-toolonglabel-toolonglabel-toolonglabel-toolong.example"];
+const NAMES: [&str; 8] = [
+    "a.example",
+    "b.example.",
+    "short",
+    "x.y.z",
+    "",
+    "..",
+    "1.2.3.4",
+    "toolonglabel-toolonglabel-toolonglabel-toolonglabel-toolonglabel-toolong.example",
+];
 
 /// How the resolver is made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,7 +110,14 @@ impl Family for Resolver {
 
     fn start() -> Result<Self, String> {
         clock::start(clock::Waits::Network)?;
-        Ok(Resolver { base: null_mut(), dns: null_mut(), servers: Vec::new(), open: Vec::new(), ids: BTreeSet::new(), doubtful: false })
+        Ok(Resolver {
+            base: null_mut(),
+            dns: null_mut(),
+            servers: Vec::new(),
+            open: Vec::new(),
+            ids: BTreeSet::new(),
+            doubtful: false,
+        })
     }
 
     fn apply(&mut self, op: &Op) -> Verdict {
@@ -215,7 +230,11 @@ impl Resolver {
     fn ask(&self, kind: u8, name: &str, no_search: bool) {
         // Questions differ, so that an answer belongs to one of them.
         let number = HANDLES.with_borrow(Vec::len);
-        let whole = if name.starts_with(|c: char| c.is_ascii_lowercase()) { format!("q{number}.{name}") } else { name.to_owned() };
+        let whole = if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+            format!("q{number}.{name}")
+        } else {
+            name.to_owned()
+        };
         let name = c_string(whole.as_bytes());
         let flags = if no_search { ffi::DNS_QUERY_NO_SEARCH as c_int } else { 0 };
         HANDLES.with_borrow_mut(|handles| handles.push(Handle::Over));
@@ -227,18 +246,37 @@ impl Resolver {
                 1 => Handle::Query(ffi::evdns_base_resolve_ipv6(self.dns, name.as_ptr(), flags, Some(answered), arg)),
                 2 => {
                     let address = libc::in_addr { s_addr: 0x0102_0304 + number as u32 };
-                    Handle::Query(ffi::evdns_base_resolve_reverse(self.dns, &raw const address, flags, Some(answered), arg))
+                    Handle::Query(ffi::evdns_base_resolve_reverse(
+                        self.dns,
+                        &raw const address,
+                        flags,
+                        Some(answered),
+                        arg,
+                    ))
                 }
                 3 => {
                     let address = libc::in6_addr { s6_addr: [0x1f + number as u8; 16] };
-                    Handle::Query(ffi::evdns_base_resolve_reverse_ipv6(self.dns, &raw const address, flags, Some(answered), arg))
+                    Handle::Query(ffi::evdns_base_resolve_reverse_ipv6(
+                        self.dns,
+                        &raw const address,
+                        flags,
+                        Some(answered),
+                        arg,
+                    ))
                 }
                 _ => {
                     let mut hints: libc::addrinfo = std::mem::zeroed();
                     hints.ai_family = if kind == 5 { libc::AF_INET } else { libc::AF_UNSPEC };
                     hints.ai_socktype = libc::SOCK_STREAM;
                     let service = if no_search { null() } else { c"80".as_ptr() };
-                    Handle::Info(ffi::evdns_getaddrinfo(self.dns, name.as_ptr(), service, &raw const hints, Some(resolved), arg))
+                    Handle::Info(ffi::evdns_getaddrinfo(
+                        self.dns,
+                        name.as_ptr(),
+                        service,
+                        &raw const hints,
+                        Some(resolved),
+                        arg,
+                    ))
                 }
             }
         };
@@ -303,9 +341,8 @@ fn flush() {
 
 /// The handle is over; a second call would be one too many.
 fn over(number: usize) {
-    let old = HANDLES.with_borrow_mut(|handles| {
-        handles.get_mut(number).map(|handle| std::mem::replace(handle, Handle::Over))
-    });
+    let old = HANDLES
+        .with_borrow_mut(|handles| handles.get_mut(number).map(|handle| std::mem::replace(handle, Handle::Over)));
     if matches!(old, None | Some(Handle::Over)) {
         say(format!("query {number} ends at once, or again"));
     }

@@ -61,7 +61,8 @@ impl Reply {
         match self {
             Reply::Good(count, ttl) => vec![message(question, 0x8180, &records(question, *count, *ttl))],
             Reply::Alias(links, count) => {
-                let mut all: Vec<Vec<u8>> = (0..*links).map(|link| record(5, 1, 9, &[4, b'a', b'l', b'i', b'0' + link, 0xc0, 12])).collect();
+                let mut all: Vec<Vec<u8>> =
+                    (0..*links).map(|link| record(5, 1, 9, &[4, b'a', b'l', b'i', b'0' + link, 0xc0, 12])).collect();
                 all.extend(records(question, *count, 30));
                 vec![message(question, 0x8180, &all)]
             }
@@ -102,7 +103,8 @@ impl Reply {
             }
             Reply::Odd(which) => {
                 let data: &[u8] = &[1, 2, 3, 4, 5, 6, 7];
-                let (kind, class, len) = [(1, 1, 3), (1, 1, 7), (1, 3, 4), (28, 1, 4), (16, 1, 7), (99, 1, 0)][usize::from(which % 6)];
+                let (kind, class, len) =
+                    [(1, 1, 3), (1, 1, 7), (1, 3, 4), (28, 1, 4), (16, 1, 7), (99, 1, 0)][usize::from(which % 6)];
                 let mut all = vec![record(kind, class, 60, &data[..len])];
                 all.extend(records(question, 1, 60));
                 vec![message(question, 0x8180, &all)]
@@ -168,7 +170,10 @@ fn message(packet: &[u8], flags: u16, records: &[Vec<u8>]) -> Vec<u8> {
 fn negative(packet: &[u8], flags: u16, authority: bool) -> Vec<u8> {
     let mut all = message(packet, flags, &[]);
     if authority {
-        let soa: Vec<u8> = [0xc0, 12, 0xc0, 12].into_iter().chain([1_u32, 2, 3, 4, 77].into_iter().flat_map(u32::to_be_bytes)).collect();
+        let soa: Vec<u8> = [0xc0, 12, 0xc0, 12]
+            .into_iter()
+            .chain([1_u32, 2, 3, 4, 77].into_iter().flat_map(u32::to_be_bytes))
+            .collect();
         all[8..10].copy_from_slice(&1_u16.to_be_bytes());
         all.extend(record(6, 1, 99, &soa));
     }

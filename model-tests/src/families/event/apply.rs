@@ -128,7 +128,9 @@ fn add_common(slot: usize, ms: u64) {
 /// Events on a channel's end, which closes.
 fn forget(channel: usize, end: usize) {
     for slot in 0..SLOTS {
-        let on_it = with(|state| matches!(state.slots[slot].kind, Kind::Io(c, e, _) if c % CHANNELS == channel && e % 2 == end));
+        let on_it = with(
+            |state| matches!(state.slots[slot].kind, Kind::Io(c, e, _) if c % CHANNELS == channel && e % 2 == end),
+        );
         if on_it {
             free(slot);
         }

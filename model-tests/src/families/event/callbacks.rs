@@ -32,7 +32,11 @@ pub(crate) unsafe extern "C" fn called(_fd: c_int, what: c_short, arg: *mut c_vo
         entry.added &= entry.persist;
         let line = format!("event {slot} called for {what:#x} at {now}");
         let io = matches!(entry.kind, Kind::Io(..));
-        if state.crowd && io { state.unordered.push(line) } else { state.log.push(line) }
+        if state.crowd && io {
+            state.unordered.push(line)
+        } else {
+            state.log.push(line)
+        }
         state.calls += 1;
         (state.slots[slot].acts.clone(), state.calls >= MOST_CALLS)
     });

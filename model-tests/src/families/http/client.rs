@@ -106,7 +106,8 @@ impl Family for Client {
             }
             Op::Close => drop(self.peers.pop()),
             Op::Cancel(number) => {
-                let request = REQUESTS.with_borrow_mut(|all| all.get_mut(*number).map(|it| std::mem::replace(it, null_mut())));
+                let request =
+                    REQUESTS.with_borrow_mut(|all| all.get_mut(*number).map(|it| std::mem::replace(it, null_mut())));
                 if let Some(request) = request.filter(|request| !request.is_null()) {
                     // SAFETY: under way; the slot has forgotten it.
                     unsafe { ffi::evhttp_cancel_request(request) };

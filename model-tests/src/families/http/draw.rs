@@ -78,9 +78,18 @@ pub(crate) fn header_lines(rng: &mut Rng, text: &mut Vec<u8>, odd: bool) {
             pick(
                 rng,
                 &[
-                    "Host: example.org", "Host: other.example:8080", "Connection: close", "Connection: keep-alive",
-                    "Proxy-Connection: keep-alive", "Accept: */*", "X-Same: 1", "x-same: 2", "User-Agent: model",
-                    "Connection: Keep-Alive, Upgrade", "Content-Type: text/plain", "Cookie: a=b; c=d",
+                    "Host: example.org",
+                    "Host: other.example:8080",
+                    "Connection: close",
+                    "Connection: keep-alive",
+                    "Proxy-Connection: keep-alive",
+                    "Accept: */*",
+                    "X-Same: 1",
+                    "x-same: 2",
+                    "User-Agent: model",
+                    "Connection: Keep-Alive, Upgrade",
+                    "Content-Type: text/plain",
+                    "Cookie: a=b; c=d",
                 ],
             )
             .to_owned()
@@ -105,7 +114,10 @@ pub(crate) fn body(rng: &mut Rng, text: &mut Vec<u8>, wanted: bool, odd: bool) {
             chunks(rng, text, &bytes, odd);
         }
         (true, 3) if odd => {
-            let wrong = pick(rng, &["-1", "x", "1x", "", "99999999999999999999", "0x10", " 5 ", "+3", "5, 5", "5\r\nContent-Length: 6"]);
+            let wrong = pick(
+                rng,
+                &["-1", "x", "1x", "", "99999999999999999999", "0x10", " 5 ", "+3", "5, 5", "5\r\nContent-Length: 6"],
+            );
             text.extend(format!("Content-Length: {wrong}\r\n\r\n").bytes());
             text.extend(&bytes);
         }
@@ -134,7 +146,10 @@ fn chunks(rng: &mut Rng, text: &mut Vec<u8>, bytes: &[u8], odd: bool) {
         text.extend(now);
         text.extend(if odd && rng.u8(..12) == 0 { "" } else { line_end(rng) }.bytes());
         if odd && rng.u8(..10) == 0 {
-            text.extend(pick(rng, &["zz\r\n", "-1\r\n", "ffffffffffffffff\r\n", "\r\n", "7fffffff\r\n", "0x3\r\nabc\r\n"]).bytes());
+            text.extend(
+                pick(rng, &["zz\r\n", "-1\r\n", "ffffffffffffffff\r\n", "\r\n", "7fffffff\r\n", "0x3\r\nabc\r\n"])
+                    .bytes(),
+            );
         }
         rest = later;
     }
@@ -165,9 +180,33 @@ pub(crate) fn response(rng: &mut Rng) -> Vec<u8> {
     let odd = rng.u8(..3) == 0;
     let mut text = Vec::new();
     let status = if odd && rng.bool() {
-        pick(rng, &["HTTP/1.1 200", "HTTP/1.1", "HTTP/1.1 abc x", "HTTP/1.1 -1 x", "", "ICY 200 OK", "HTTP/1.1 99999 x", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"])
+        pick(
+            rng,
+            &[
+                "HTTP/1.1 200",
+                "HTTP/1.1",
+                "HTTP/1.1 abc x",
+                "HTTP/1.1 -1 x",
+                "",
+                "ICY 200 OK",
+                "HTTP/1.1 99999 x",
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK",
+            ],
+        )
     } else {
-        pick(rng, &["HTTP/1.1 200 OK", "HTTP/1.1 200 OK", "HTTP/1.0 200 OK", "HTTP/1.1 404 Not Found", "HTTP/1.1 204 No Content", "HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/", "HTTP/1.1 304 Not Modified", "HTTP/1.1 500 x y z"])
+        pick(
+            rng,
+            &[
+                "HTTP/1.1 200 OK",
+                "HTTP/1.1 200 OK",
+                "HTTP/1.0 200 OK",
+                "HTTP/1.1 404 Not Found",
+                "HTTP/1.1 204 No Content",
+                "HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/",
+                "HTTP/1.1 304 Not Modified",
+                "HTTP/1.1 500 x y z",
+            ],
+        )
     };
     text.extend(format!("{status}{}", line_end(rng)).bytes());
     header_lines(rng, &mut text, odd);

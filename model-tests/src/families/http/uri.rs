@@ -113,7 +113,11 @@ unsafe fn parse(text: &CStr, flags: u32, room: usize) {
         if uri.is_null() {
             return observe!("no address");
         }
-        observe!("scheme {} user {}", from_c(ffi::evhttp_uri_get_scheme(uri)), from_c(ffi::evhttp_uri_get_userinfo(uri)));
+        observe!(
+            "scheme {} user {}",
+            from_c(ffi::evhttp_uri_get_scheme(uri)),
+            from_c(ffi::evhttp_uri_get_userinfo(uri))
+        );
         observe!("host {} port {}", from_c(ffi::evhttp_uri_get_host(uri)), ffi::evhttp_uri_get_port(uri));
         observe!("path {} query {}", from_c(ffi::evhttp_uri_get_path(uri)), from_c(ffi::evhttp_uri_get_query(uri)));
         observe!("fragment {}", from_c(ffi::evhttp_uri_get_fragment(uri)));
