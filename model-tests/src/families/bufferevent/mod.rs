@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 pub(crate) enum Reader {
     Drain,
     Leave,
-    /// Drains, and writes so many bytes back.
+    /// Drains, and, the first time, writes so many bytes back.
     Answer(usize),
     /// Drains, and frees its bufferevent.
     Free,
