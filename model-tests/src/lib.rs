@@ -9,6 +9,7 @@ mod case;
 mod child;
 pub mod families;
 mod family;
+pub mod locks;
 pub mod memory;
 pub mod observe;
 mod program;

@@ -76,6 +76,15 @@ pub fn refusals() -> u64 {
     with(|memory| memory.refusals)
 }
 
+/// Frees what libevent hands out for its user to free, such as a line.
+///
+/// # Safety
+/// `block` was handed out and is freed once.
+pub unsafe fn free(block: *mut c_void) {
+    // SAFETY: as the caller says.
+    unsafe { release(block) }
+}
+
 /// Blocks that libevent holds.
 pub fn live_blocks() -> usize {
     with(|memory| memory.live.len())

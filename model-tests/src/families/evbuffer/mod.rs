@@ -1,0 +1,62 @@
+//! `evbuffer`: every operation over every chain layout, contents against a plain vector.
+
+mod calls;
+mod draw;
+mod files;
+mod layouts;
+mod model;
+mod op;
+mod sockets;
+mod world;
+
+use crate::Rng;
+use crate::family::{Family, Verdict};
+use op::Op;
+use world::{BUFFERS, World};
+
+/// The family.
+pub(crate) struct Buffers(World);
+
+impl Family for Buffers {
+    type Op = Op;
+    const NAME: &'static str = "evbuffer";
+    const ABOUT: &'static str = "every operation over every chain layout, contents against a plain vector";
+
+    fn systematic() -> u64 {
+        layouts::count()
+    }
+
+    fn generate(rng: &mut Rng, number: u64) -> Vec<Op> {
+        if number < layouts::count() { layouts::case(number) } else { draw::case(rng) }
+    }
+
+    fn start() -> Result<Self, String> {
+        World::new().map(Buffers)
+    }
+
+    fn apply(&mut self, op: &Op) -> Verdict {
+        let world = &mut self.0;
+        match op {
+            Op::Read { .. } | Op::ReadNothing { .. } | Op::ReadEof { .. } => sockets::read(world, op)?,
+            Op::Write { .. } | Op::WriteFull { .. } | Op::WriteBlocked { .. } => sockets::write(world, op)?,
+            Op::AddFile { .. }
+            | Op::NewSegment { .. }
+            | Op::AddSegment { .. }
+            | Op::FreeSegment
+            | Op::SendFile { .. } => {
+                files::apply(world, op)?;
+            }
+            _ => calls::apply(world, op)?,
+        }
+        world.check()
+    }
+
+    fn finish(self) -> Verdict {
+        self.0.finish()
+    }
+}
+
+/// The buffer that an operation names.
+fn at(b: u8) -> usize {
+    usize::from(b) % BUFFERS
+}
