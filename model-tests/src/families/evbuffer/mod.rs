@@ -48,11 +48,27 @@ impl Family for Buffers {
             }
             _ => calls::apply(world, op)?,
         }
+        touch(world, op);
         world.check()
     }
 
     fn finish(self) -> Verdict {
         self.0.finish()
+    }
+}
+
+/// Marks the buffers that an operation names: any call may leave chains without bytes behind, except
+/// those that never make one.
+fn touch(world: &mut World, op: &Op) {
+    if matches!(op, Op::AddCallback { .. } | Op::EnableLocking { .. } | Op::Free { .. }) {
+        return;
+    }
+    let written = serde_json::to_value(op).unwrap_or_default();
+    for name in ["b", "to", "from"] {
+        let fields = written.as_object().and_then(|variant| variant.values().next());
+        if let Some(b) = fields.and_then(|fields| fields.get(name)?.as_u64()) {
+            world.slots[b as usize % BUFFERS].touched = true;
+        }
     }
 }
 

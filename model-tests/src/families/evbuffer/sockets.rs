@@ -85,7 +85,7 @@ pub(crate) fn write(world: &mut World, op: &Op) -> Verdict {
 fn write_some(world: &mut World, b: usize, len: usize) -> Verdict {
     let (mut received, want) = (Vec::new(), len.min(world.slots[b].bytes.len()));
     while received.len() < want {
-        if write_exactly(world.slots[b].raw, &world.near, (want - received.len()).min(1500))? == 0 {
+        if write_at_most(world.slots[b].raw, &world.near, (want - received.len()).min(1500)) == 0 {
             break;
         }
         received.extend(receive(&world.far));
@@ -98,23 +98,22 @@ fn write_some(world: &mut World, b: usize, len: usize) -> Verdict {
     same("what was written", &received, &model)
 }
 
-/// Calls until that many bytes are written, or all; 0 if it is refused.
-pub(crate) fn write_exactly(raw: *mut ffi::evbuffer, socket: &UnixStream, len: usize) -> Result<usize, String> {
+/// Calls until that many bytes are written, or all; 0 if it is refused. A part of a file goes as a whole.
+pub(crate) fn write_at_most(raw: *mut ffi::evbuffer, socket: &UnixStream, len: usize) -> usize {
     let mut done = 0;
     for _ in 0..MOST_CALLS {
-        if done == len {
+        if done >= len {
             break;
         }
         // SAFETY: buffer and socket are alive.
         let result = unsafe { ffi::evbuffer_write_atmost(raw, socket.as_raw_fd(), (len - done) as isize) };
         soft!("bytes-per-write", "{result}");
         match usize::try_from(result) {
-            Ok(result) if result > len - done => return Err(format!("{result} bytes written of {}", len - done)),
             Ok(result) if result > 0 => done += result,
             _ => break,
         }
     }
-    Ok(done)
+    done
 }
 
 /// Writes without a limit, each time until the socket takes no more.

@@ -27,6 +27,8 @@ pub(crate) struct Slot {
     pub(crate) callbacks: Vec<(*const Callback, *mut ffi::evbuffer_cb_entry)>,
     pub(crate) deferred: bool,
     pub(crate) frozen_end: bool,
+    /// Something was done to it: it may have chains without bytes.
+    pub(crate) touched: bool,
 }
 
 /// What a registered callback has seen.
@@ -68,6 +70,8 @@ pub(crate) struct World {
     pub(crate) file: File,
     pub(crate) segment: Option<Segment>,
     pub(crate) pieces: Box<Cell<bool>>,
+    /// Chains of one buffer may keep another one alive, or the same: then nothing is freed by freeing buffers alone.
+    pub(crate) multicast: bool,
     graveyard: Vec<Box<Callback>>,
     lent: usize,
     returned: Box<Cell<usize>>,
@@ -97,6 +101,7 @@ impl World {
             file,
             segment: None,
             pieces: Box::default(),
+            multicast: false,
             graveyard: Vec::new(),
             lent: 0,
             returned: Box::default(),
@@ -160,6 +165,9 @@ impl World {
             if let Some(segment) = self.segment.take() {
                 ffi::evbuffer_file_segment_free(segment.raw);
             }
+            if self.multicast {
+                self.slots.iter().for_each(Slot::empty);
+            }
             for slot in &self.slots {
                 ffi::evbuffer_free(slot.raw);
             }
@@ -184,7 +192,16 @@ impl Slot {
         if raw.is_null() {
             return Err("evbuffer_new failed".to_owned());
         }
-        Ok(Slot { raw, bytes: Vec::new(), callbacks: Vec::new(), deferred: false, frozen_end: false })
+        Ok(Slot { raw, bytes: Vec::new(), callbacks: Vec::new(), deferred: false, frozen_end: false, touched: false })
+    }
+
+    /// Drains it, frozen or not.
+    pub(crate) fn empty(&self) {
+        // SAFETY: the buffer is alive.
+        unsafe {
+            ffi::evbuffer_unfreeze(self.raw, 1);
+            ffi::evbuffer_drain(self.raw, usize::MAX);
+        }
     }
 
     /// Looks at the buffer without changing it.
