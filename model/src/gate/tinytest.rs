@@ -67,14 +67,12 @@ pub fn judge(name: &str, ended: Ended, stdout: &str) -> Outcome {
         Ended::Signal(signal) => return Outcome::Failed(format!("ended by signal {signal}")),
         Ended::Exit(status) => status,
     };
-    let begins = format!("{name}: ");
-    // A program that forks with something in its buffers prints that twice; regress does not buffer.
-    if stdout.matches(&begins).count() != 1 || !stdout.starts_with(&begins) {
+    let Some(last) = last_attempt(name, stdout) else {
         return Outcome::Failed(format!("exit status {status} without exactly one report of this test"));
-    }
+    };
     let lines: Vec<&str> = stdout.lines().collect();
     let summaries = lines.iter().filter(|line| is_summary(line)).count();
-    let [.., result, summary] = lines.as_slice() else {
+    let [.., result, summary] = last.lines().collect::<Vec<_>>()[..] else {
         return Outcome::Failed(format!("exit status {status}, and the report is not whole"));
     };
     if status != 0 {
@@ -85,13 +83,35 @@ pub fn judge(name: &str, ended: Ended, stdout: &str) -> Outcome {
         return fail("exit status 0 without exactly one summary at the end");
     }
     let word = |line: &str, word: &str| line == word || line.ends_with(&format!(" {word}"));
-    match *summary {
+    match summary {
         "1 tests ok.  (0 skipped)" if word(result, "OK") => Outcome::Passed,
         "0 tests ok.  (1 skipped)" if word(result, "SKIPPED") => Outcome::Skipped,
         "0 tests ok.  (1 skipped)" if word(result, "DISABLED") => fail("the test is disabled"),
         other => Outcome::Failed(format!("exit status 0, but the report ends with `{result}` and `{other}`")),
     }
 }
+
+/// The report of a test's last attempt. Some tests are tried again by tinytest itself, which says so; every further
+/// attempt stands behind such a line, and behind a failure.
+fn last_attempt<'a>(name: &str, stdout: &'a str) -> Option<&'a str> {
+    let begins = format!("{name}: ");
+    let short = name.rsplit('/').next().unwrap_or(name);
+    let mut attempts = 0;
+    let mut rest = stdout.strip_prefix(&begins)?;
+    while let Some((attempt, next)) = rest.split_once(&begins) {
+        let (report, retrying) = attempt.trim_end_matches('\n').rsplit_once('\n')?;
+        let retried = retrying.starts_with(&format!("  [RETRYING {short} (")) && report.contains(&format!("[{short} FAILED]"));
+        attempts += 1;
+        if !retried || attempts > MOST_RETRIES {
+            return None;
+        }
+        rest = next;
+    }
+    Some(rest)
+}
+
+/// tinytest tries thrice more at most; other versions may have other counts.
+const MOST_RETRIES: usize = 10;
 
 fn is_summary(line: &str) -> bool {
     line.contains(" tests ok.  (") || line.contains(" TESTS FAILED. (")
@@ -127,6 +147,18 @@ mod tests {
             Outcome::Failed("exit status 1 FAIL regress.c:3: assert(x)".into())
         );
         assert_eq!(judge("main/a", Ended::Hung, ok), Outcome::Hung);
+    }
+
+    #[test]
+    fn tinytest_may_try_again() {
+        let failed = |left| format!("main/a: [forking] \n  FAIL x.c:1: y\n  [a FAILED]\n\n  [RETRYING a ({left})]\n");
+        let ok = "main/a: [forking] OK\n1 tests ok.  (0 skipped)\n";
+        assert_eq!(judge("main/a", Ended::Exit(0), &(failed(3) + &failed(2) + ok)), Outcome::Passed);
+        assert!(judge("main/a", Ended::Exit(0), &failed(3)).is_failure());
+        assert!(judge("main/a", Ended::Exit(0), &format!("main/a: OK\n{ok}")).is_failure(), "two reports");
+        let unfailed = format!("main/a: OK\n\n  [RETRYING a (3)]\n{ok}");
+        assert!(judge("main/a", Ended::Exit(0), &unfailed).is_failure());
+        assert!(judge("main/a", Ended::Exit(0), &(failed(3).repeat(11) + ok)).is_failure(), "without end");
     }
 
     #[test]
