@@ -3,11 +3,14 @@
 pub(crate) mod build;
 mod child;
 mod hang;
-mod launch;
+pub(crate) mod harness;
+pub(crate) mod identity;
 mod known;
+mod launch;
 mod matrix;
 mod probe;
 mod queue;
+pub(crate) mod sanitizer;
 mod suite;
 mod test_case;
 mod trial;
