@@ -1,6 +1,7 @@
 //! Stages beside libevent's own tests: model tests, the ABI, whatever comes. Each is a line of a list.
 
 use super::build::GateBuild;
+use super::models;
 use crate::context::Context;
 use anyhow::Result;
 use model::gate::{StageRecord, Tier};
@@ -32,4 +33,8 @@ pub(crate) struct Stage {
 }
 
 /// In the order of the report. They run while libevent's tests sleep.
-pub(crate) const STAGES: &[Stage] = &[];
+pub(crate) const STAGES: &[Stage] = &[
+    Stage { name: "models", tiers: &[Tier::Light, Tier::Full], run: models::plain },
+    Stage { name: "models-address", tiers: &[Tier::Full], run: models::address },
+    Stage { name: "models-undefined", tiers: &[Tier::Full], run: models::undefined },
+];
