@@ -6,7 +6,7 @@ use crate::compare::contest::Trial;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::session::{self, Surroundings};
-use crate::{build, host, layout, process, rust_object, variant, worker};
+use crate::{build, host, layout, process, rust_object, variant};
 use anyhow::{Context as _, Result, bail};
 use model::variant::Build;
 use model::workload::WorkloadSpec;

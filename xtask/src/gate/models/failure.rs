@@ -48,7 +48,7 @@ pub(super) fn confirm(pair: &Pair<'_>, range: &Range, case: u64, why: &str, logs
     let ops = operations(&drawn)?;
     let scratch = pair.context.scratch("case-")?;
     let attempt = scratch.path().join("case.json");
-    let mut fails = |ops: &[Value]| -> Result<Option<String>> {
+    let fails = |ops: &[Value]| -> Result<Option<String>> {
         write(&attempt, &drawn, ops)?;
         Ok(both(pair, &attempt)?.0)
     };
