@@ -158,9 +158,11 @@ mod tests {
         assert!(why.contains("cannot find -ltsan") && why.contains("libtsan"), "{why}");
     }
 
+    /// By another process: a file that this one has open for writing may be inherited by a child of another thread,
+    /// and then cannot be executed.
     fn write_program(path: &Path, text: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::write(path, text).unwrap();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"printf %s "$1" > "$0" && chmod 755 "$0""#]).arg(path).arg(text);
+        assert!(command.status().unwrap().success());
     }
 }
