@@ -3,7 +3,7 @@
 use super::Plan;
 use super::compiler::without_compiler_settings;
 use crate::exit::{Exit, failure};
-use crate::process;
+use crate::{process, sandbox};
 use anyhow::{Context as _, Result, bail};
 use model::build_config::LIBRARIES;
 use model::variant::Variant;
@@ -18,7 +18,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Compiles `source` as planned, with `more` flags behind the plan's.
 pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[String]) -> Result<()> {
     let (cmake, log) = (plan.cmake(), plan.log());
-    let mut configure = Command::new("cmake");
+    let profile = Some(super::pgo::folder(plan)).filter(|folder| folder.is_dir());
+    let readable: Vec<&Path> = std::iter::once(source).chain(profile.as_deref()).collect();
+    let tool = || sandbox::build_tool("cmake", &readable, &cmake);
+    let mut configure = tool()?;
     configure.args(["-G", "Ninja", "-Wno-dev", "-S"]).arg(source).arg("-B").arg(&cmake);
     configure.arg(format!("-DCMAKE_C_COMPILER={}", plan.cc)).arg(format!("-DCMAKE_BUILD_TYPE={}", plan.build_type));
     // Two worktrees have paths of different lengths; mapped away, they give the same code and data.
@@ -30,7 +33,7 @@ pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[Str
         configure.arg(format!("-D{name}={value}"));
     }
     step(variant, configure, &log, "configured")?;
-    let mut compile = Command::new("cmake");
+    let mut compile = tool()?;
     compile.arg("--build").arg(&cmake);
     if plan.libraries_only() {
         compile.arg("--target").args(library_targets(&cmake)?);
