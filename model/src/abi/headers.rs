@@ -105,6 +105,11 @@ fn is_function(words: &[String]) -> bool {
 /// The name under which a declaration is spoken of: the function, the type, or the last word.
 fn name_of(declaration: &str) -> String {
     let words: Vec<&str> = declaration.split(' ').collect();
+    // `typedef void ( * name ) ( int )`
+    let pointed = words.windows(4).find(|four| four[0] == "(" && four[1] == "*" && four[3] == ")").map(|four| four[2]);
+    if let (Some("typedef"), Some(name)) = (words.first().copied(), pointed) {
+        return name.to_owned();
+    }
     let first_bracket = words.iter().position(|word| matches!(*word, "(" | "{"));
     let name = match (words.first().copied(), first_bracket) {
         (Some("struct" | "union" | "enum"), Some(at)) if words[at] == "{" => return words[..at].join(" "),

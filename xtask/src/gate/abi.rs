@@ -9,12 +9,12 @@ use crate::build::without_compiler_settings;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::process::{self, Captured};
+use crate::sandbox;
 use anyhow::{Context as _, Result};
 use model::abi::{self, AbiReport, Headers, Interface, Layouts};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -32,7 +32,6 @@ fn interface(context: &Context, build: &GateBuild) -> Result<Interface> {
     let scratch = context.scratch("abi-")?;
     let probe = scratch.path().join("probe.c");
     let names = public_headers(&build.include)?;
-    // Of two headers, the one that comes first may be one that the second needs: each brings what it needs.
     let text = names.iter().fold(String::new(), |mut text, name| {
         drop(writeln!(text, "#include <{name}>"));
         text
@@ -77,7 +76,9 @@ fn headers(build: &GateBuild, probe: &Path) -> Result<Headers> {
 }
 
 fn layouts(build: &GateBuild, probe: &Path) -> Result<Layouts> {
-    let object = probe.with_extension("so");
+    let folder = made_in(probe);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let object = folder.join("probe.so");
     // Linked, so that the debug information has no relocations left; types are kept that nothing uses.
     let path = object.to_str().context("paths are UTF-8")?;
     compile(build, probe, &["-g", "-gdwarf-4", "-fno-eliminate-unused-debug-types", "-shared", "-fPIC", "-o", path])?;
@@ -85,8 +86,15 @@ fn layouts(build: &GateBuild, probe: &Path) -> Result<Layouts> {
     layouts::of(&bytes).with_context(|| format!("debug information of {}", object.display()))
 }
 
+/// Where compilers put what they make of the probe.
+fn made_in(probe: &Path) -> PathBuf {
+    probe.with_extension("made")
+}
+
 fn compile(build: &GateBuild, probe: &Path, arguments: &[&str]) -> Result<Captured> {
-    let mut command = Command::new(&build.cc);
+    // Headers are the variant's, and could ask the compiler to read anything.
+    let readable: Vec<&Path> = build.include.iter().map(PathBuf::as_path).chain([probe]).collect();
+    let mut command = sandbox::build_tool(&build.cc, &readable, &made_in(probe))?;
     without_compiler_settings(&mut command);
     command.args(build.include.iter().map(|path| format!("-I{}", path.display()))).args(arguments).arg(probe);
     let got = process::capture(&mut command, LIMIT)?;

@@ -3,6 +3,7 @@
 use crate::build::without_compiler_settings;
 use crate::context::Context;
 use crate::process;
+use crate::sandbox::{self, Policy};
 use anyhow::{Context as _, Result};
 use model::gate::Sanitizer;
 use std::os::unix::process::ExitStatusExt as _;
@@ -69,8 +70,9 @@ pub(crate) fn starts(context: &Context, cc: &str, sanitizer: Sanitizer) -> Resul
         return Ok(Err(format!("{cc} cannot link the {name} sanitizer: {}{}", last_line(&got.stderr), packages(sanitizer))));
     }
     let run = |argument: Option<&str>| {
-        let mut command = Command::new(&program);
-        process::capture(command.args(argument).current_dir(scratch.path()), LIMIT)
+        // Confined as tests are: what the sandbox forbids, a sanitizer may need.
+        let mut command = sandbox::command(&Policy::test(true), &program)?;
+        process::capture(command.args(argument), LIMIT)
     };
     let got = run(None)?;
     if !got.status.success() {
@@ -146,6 +148,7 @@ mod tests {
             calibrations: folder.path().to_owned(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         // A compiler that knows the flags and does not do what they say.
         let blind = folder.path().join("blind");

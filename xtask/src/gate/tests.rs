@@ -39,6 +39,7 @@ impl World {
             calibrations: scratch.path().to_owned(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         World { context, scratch, _one: one }
     }
