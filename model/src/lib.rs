@@ -13,6 +13,7 @@ pub mod host;
 pub mod patch;
 pub mod protocol;
 pub mod record;
+pub mod sandbox;
 pub mod stats;
 pub mod summary;
 pub mod thresholds;

@@ -9,6 +9,7 @@ pub(crate) use compiler::{compiler, compiler_version, without_compiler_settings}
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::sandbox::Sandbox;
 use crate::variant;
 use crate::{files, progress, worker};
 use anyhow::{Context as _, Result};
@@ -51,6 +52,7 @@ pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> R
 /// The variant's build by a recipe: an earlier one if its files are what they were, else a new one.
 pub(crate) fn build_recipe(context: &Context, variant: &Variant, recipe: &Recipe) -> Result<Build> {
     refuse_separators(context)?;
+    Sandbox::open()?.suffices(context, variant)?;
     let plan = Plan::new(context, variant, recipe)?;
     variant::remember(context, variant)?;
     if let Some(build) = finished(&plan.folder, &plan.id)? {
@@ -380,6 +382,7 @@ pub(super) mod tests {
             calibrations: folder.path().to_owned(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         let plan = |words: &str, place: Option<&str>| {
             let profile = Profile::parse_words(words).unwrap();

@@ -170,6 +170,7 @@ mod tests {
             calibrations: files.clone(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         std::fs::create_dir_all(&files).unwrap();
         std::fs::write(files.join("event.c"), "int x;\n").unwrap();

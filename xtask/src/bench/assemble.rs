@@ -39,7 +39,7 @@ pub(crate) fn record(
             peer_cpus: prepared.pinning.peers.clone(),
             syscalls_source: measured.syscalls_source.map(str::to_owned),
             instructions_source: options.instructions.then(|| "callgrind".to_owned()),
-            sandbox: "none".to_owned(),
+            sandbox: crate::sandbox::described(),
         },
         harness: harness(context, prepared),
         sides: sides(prepared),

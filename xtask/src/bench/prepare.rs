@@ -6,6 +6,7 @@ use crate::cmd::bench::Args;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::host::{self, Pinning};
+use crate::sandbox::Sandbox;
 use crate::session::Surroundings;
 use crate::side::{self, Side};
 use crate::{build, git, progress, source, variant, worker};
@@ -73,8 +74,9 @@ pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<
     drop(git::describe_checkout(&context.root));
     let mut notes = Vec::new();
     let foreign = |side: &Side| !side.variant.patches.is_empty() || !side.variant.source.pinned;
-    if request.sides.iter().any(foreign) {
-        notes.push("the code ran without a sandbox: measure only what you have read".to_owned());
+    let sandbox = Sandbox::open()?;
+    if request.sides.iter().any(foreign) && !sandbox.missing().is_empty() {
+        notes.push(format!("code that nobody vouches for ran in a sandbox {}", sandbox.described()));
     }
     let scratch = context.scratch("links-")?;
     let pinning = host::pinning()?;

@@ -69,7 +69,7 @@ pub(crate) fn record(
             worker_cpu: prepared.pinning.worker,
             peer_cpus: prepared.pinning.peers.clone(),
             thresholds: finished.thresholds.clone(),
-            sandbox: "none".to_owned(),
+            sandbox: crate::sandbox::described(),
         },
         calibration: finished.calibration.clone(),
         workloads: workloads(finished),
