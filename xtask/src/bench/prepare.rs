@@ -78,6 +78,9 @@ pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<
     if request.sides.iter().any(foreign) && !sandbox.missing().is_empty() {
         notes.push(format!("code that nobody vouches for ran in a sandbox {}", sandbox.described()));
     }
+    for side in request.sides {
+        notes.extend(variant::screening_note(context, &side.variant)?);
+    }
     let scratch = context.scratch("links-")?;
     let pinning = host::pinning()?;
     if pinning.shared {
