@@ -44,6 +44,8 @@ pub struct ProbeRule {
     pub slow_factor: f64,
     /// With fewer undisturbed batches on a side, all count.
     pub fewest_batches: usize,
+    /// By how much the shares of batches that count may differ between the sides, in per cent.
+    pub kept_margin_pct: f64,
 }
 
 /// Causes outside of both sides for which a block is measured again.
@@ -87,6 +89,7 @@ impl Thresholds {
             guards.all_batches_pct,
             guards.peak_memory_pct,
             guards.latency_p99_pct,
+            thresholds.probe.kept_margin_pct,
         ];
         let external = &thresholds.external;
         let shares =
@@ -125,6 +128,7 @@ mod tests {
             ("alpha = 0.01", "alpha = 0.0"),
             ("no_change_margin_pct = 1.0", "no_change_margin_pct = 0.0"),
             ("slow_factor = 1.2", "slow_factor = 1.0"),
+            ("kept_margin_pct = 10.0", "kept_margin_pct = 0.0"),
             ("steal_share = 0.2", "steal_share = 1.5"),
             ("most_repeats = 4", "most_repeats = -1"),
             ("alpha = 0.01", "alpha = 0.01\nother = 1"),

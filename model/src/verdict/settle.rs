@@ -1,6 +1,7 @@
 //! From a first answer, its confirmation and its guards to the verdict that is shown: pure.
 
 use super::guards::{Guard, guard};
+use super::left_out::LeftOut;
 use super::report::{Answer, Report};
 use crate::compare::{BlockRecord, GuardResult, PairRecord};
 use crate::stats::log_ratio_to_pct;
@@ -23,8 +24,13 @@ pub struct Settled {
 }
 
 /// Settles one workload. A change stands only if fresh blocks find it, too, in the same direction, and if
-/// all batches together do not say the opposite.
-pub fn settle(first: &Report, confirmation: Option<&Report>, guards: &[GuardResult]) -> Settled {
+/// all batches together do not say the opposite. No answer stands that batches left out on one side may have made.
+pub fn settle(
+    first: &Report,
+    confirmation: Option<&Report>,
+    guards: &[GuardResult],
+    left_out: Option<&LeftOut>,
+) -> Settled {
     let changed = matches!(first.answer, Answer::Faster | Answer::Slower);
     let taken_back =
         |reason: String, shown: &Report| Settled { verdict: "inconclusive", reason: Some(reason), shown: *shown };
@@ -53,6 +59,17 @@ pub fn settle(first: &Report, confirmation: Option<&Report>, guards: &[GuardResu
             first.answer.word(),
             interval[0],
             interval[1]
+        );
+        return taken_back(reason, shown);
+    }
+    if let Some(left_out) = left_out.filter(|left_out| left_out.speaks_for(&first.answer)) {
+        let reason = format!(
+            "disturbed batches are left out, but not alike on both sides: {:.0}% of the baseline's counted and {:.0}% of \
+             the candidate's; that may have made the answer {} ({:+.2}%)",
+            100.0 * left_out.kept_shares[0],
+            100.0 * left_out.kept_shares[1],
+            first.answer.word(),
+            shown.relative_change_pct
         );
         return taken_back(reason, shown);
     }
@@ -152,14 +169,14 @@ mod tests {
 
     #[test]
     fn a_confirmed_change_is_shown_with_the_fresh_estimate() {
-        let settled = settle(&report(Answer::Faster, -3.0), Some(&report(Answer::Faster, -2.2)), &[]);
+        let settled = settle(&report(Answer::Faster, -3.0), Some(&report(Answer::Faster, -2.2)), &[], None);
         assert_eq!((settled.verdict, settled.reason, settled.shown.relative_change_pct), ("faster", None, -2.2));
     }
 
     #[test]
     fn a_change_that_fresh_blocks_do_not_find_is_inconclusive() {
         for second in [Answer::Inconclusive { smallest_detectable_pct: None }, Answer::Slower] {
-            let settled = settle(&report(Answer::Faster, -3.0), Some(&report(second, 0.4)), &[]);
+            let settled = settle(&report(Answer::Faster, -3.0), Some(&report(second, 0.4)), &[], None);
             assert_eq!(settled.verdict, "inconclusive");
             assert!(settled.reason.unwrap().contains("did not confirm"));
             assert_eq!(settled.shown.relative_change_pct, 0.4, "not the lucky one");
@@ -169,11 +186,29 @@ mod tests {
     #[test]
     fn a_gain_that_a_few_batches_pay_for_is_none() {
         let faster = report(Answer::Faster, -3.0);
-        assert_eq!(settle(&faster, None, &[all_batches([-4.0, 1.0])]).verdict, "faster");
-        let settled = settle(&faster, None, &[all_batches([0.5, 4.0])]);
+        assert_eq!(settle(&faster, None, &[all_batches([-4.0, 1.0])], None).verdict, "faster");
+        let settled = settle(&faster, None, &[all_batches([0.5, 4.0])], None);
         assert_eq!(settled.verdict, "inconclusive");
         assert!(settled.reason.unwrap().contains("a few batches"));
         let unchanged = report(Answer::NoChange { margin_pct: 1.0 }, 0.1);
-        assert_eq!(settle(&unchanged, None, &[all_batches([0.5, 4.0])]).verdict, "no-change");
+        assert_eq!(settle(&unchanged, None, &[all_batches([0.5, 4.0])], None).verdict, "no-change");
+    }
+
+    #[test]
+    fn an_answer_that_batches_left_out_on_one_side_may_have_made_is_inconclusive() {
+        let left_out = LeftOut {
+            kept_shares: [0.9, 0.6],
+            relative_change_pct: -33.0,
+            interval_pct: Some([-40.0, -25.0]),
+            margin_pct: 10.0,
+            differs: true,
+        };
+        let (faster, slower) = (report(Answer::Faster, -3.0), report(Answer::Slower, 3.0));
+        let settled = settle(&faster, Some(&faster), &[], Some(&left_out));
+        assert_eq!(settled.verdict, "inconclusive");
+        let reason = settled.reason.unwrap();
+        assert!(reason.contains("90% of the baseline's") && reason.contains("60% of the candidate's"), "{reason}");
+        assert_eq!(settle(&slower, Some(&slower), &[], Some(&left_out)).verdict, "slower");
+        assert_eq!(settle(&faster, None, &[], Some(&LeftOut { differs: false, ..left_out })).verdict, "faster");
     }
 }

@@ -19,11 +19,14 @@ use crate::{files, host, interrupt, lock, progress, source};
 use anyhow::{Context as _, Result};
 use model::compare::CompareRecord;
 use model::thresholds::Thresholds;
-use model::verdict::{Answer, Plan, PlanError};
+use model::verdict::{Answer, Plan, PlanError, gains};
 use model::workload::{Manifest, WorkloadSpec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// So many blocks have the smallest p-value that any number has.
+const MANY_BLOCKS: usize = 1000;
 
 /// Compares two variants: faster, slower, no change larger than a margin, or inconclusive.
 #[derive(clap::Args, Clone, Debug)]
@@ -172,6 +175,8 @@ impl Comparison<'_> {
         let trials = contest::trials(&contest, self.specs, &linked)?;
         let mut errors = BTreeMap::new();
         let mut entries = self.entries(&trials, linked.took, &mut errors)?;
+        let unattainable = self.unattainable(&entries);
+        unattainable.iter().for_each(|note| progress::note(note));
         let counts = self.count(&linked, &trials)?;
         drop(linked);
         let mut confirmations = Vec::new();
@@ -197,7 +202,7 @@ impl Comparison<'_> {
             seed: self.seed,
             budget_s: self.args.budget.as_secs_f64(),
             stopped: stopped.as_ref(),
-            notes: self.notes(),
+            notes: self.notes().into_iter().chain(unattainable).collect(),
         };
         Ok((assemble::record(self.context, self.prepared, &finished, &folder.id, started_at), stopped))
     }
@@ -233,6 +238,16 @@ impl Comparison<'_> {
         Ok(entries)
     }
 
+    /// Says so before anything is measured if blocks are too few, or workloads too many, for any gain.
+    fn unattainable(&self, entries: &[Entry<'_>]) -> Option<String> {
+        let plans: Vec<Option<&Plan>> = self
+            .specs
+            .iter()
+            .map(|spec| entries.iter().find(|entry| entry.spec.name == spec.name).map(|entry| &entry.plan))
+            .collect();
+        no_gain(&plans, self.thresholds.alpha)
+    }
+
     fn count(&self, linked: &block::Linked, trials: &BTreeMap<String, Result<Trial, String>>) -> Result<Counts> {
         let sound: Vec<&WorkloadSpec> = self.specs.iter().filter(|spec| trials[&spec.name].is_ok()).collect();
         counts::count(self.context, self.prepared, &sound, linked, Duration::from_secs(self.args.timeout))
@@ -262,6 +277,31 @@ impl Comparison<'_> {
             })
             .collect()
     }
+}
+
+/// What to say of comparisons that cannot come to a gain, whatever they find.
+fn no_gain(plans: &[Option<&Plan>], alpha: f64) -> Option<String> {
+    let attainable = gains::attainable(plans, alpha);
+    let planned = || plans.iter().zip(&attainable).filter_map(|(plan, attainable)| Some(((*plan)?, *attainable)));
+    let (count, without) = (planned().count(), planned().filter(|(_, attainable)| !attainable).count());
+    if without == 0 {
+        return None;
+    }
+    let family = plans.len();
+    let fewest = planned().filter(|(_, attainable)| !attainable).map(|(plan, _)| plan.blocks()).min().unwrap_or(0);
+    let which =
+        if without == count { "no workload can".to_owned() } else { format!("{without} of {count} workloads cannot") };
+    // The most blocks that count: more draw their flips, and have the same smallest p-value.
+    let enough = Plan::new(MANY_BLOCKS, alpha).ok();
+    let help = if gains::attainable(&vec![enough.as_ref(); family], alpha).iter().all(|attainable| *attainable) {
+        "a larger --budget makes more blocks"
+    } else {
+        "compare fewer workloads at once"
+    };
+    Some(format!(
+        "{which} count as gained (Holm), however much faster: the smallest p-value that {fewest} blocks can have, times \
+         {family} workloads, is above {alpha}; {help}"
+    ))
 }
 
 fn too_small(spec: &WorkloadSpec, error: &PlanError, block: Duration) -> anyhow::Error {
@@ -325,4 +365,24 @@ fn of(record: &CompareRecord, workload: &model::compare::Compared) -> Picture {
 
 fn drawn(pictures: &[Picture]) -> String {
     pictures.iter().map(|picture| format!("\n{}", picture::terminal(picture, 100))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparisons_that_cannot_come_to_a_gain_say_so_and_what_helps() {
+        let plans = [8, 40].map(|blocks| Plan::new(blocks, 0.01).unwrap());
+        let (few, enough) = (Some(&plans[0]), Some(&plans[1]));
+        assert_eq!(no_gain(&[few], 0.01), None);
+        assert_eq!(no_gain(&[enough; 12], 0.01), None);
+        let note = no_gain(&[few; 3], 0.01).unwrap();
+        assert!(note.starts_with("no workload can count as gained") && note.contains("8 blocks"), "{note}");
+        assert!(note.ends_with("a larger --budget makes more blocks"), "{note}");
+        let note = no_gain(&[few, few, enough, None], 0.01).unwrap();
+        assert!(note.starts_with("2 of 3 workloads cannot"), "{note}");
+        let note = no_gain(&[enough; 200], 0.01).unwrap();
+        assert!(note.ends_with("compare fewer workloads at once"), "{note}");
+    }
 }

@@ -43,8 +43,8 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Attempt {
     /// Figures, and the batches that they are of.
     Done(Box<PairRecord>, [Vec<Sample>; 2]),
-    /// Something outside of both sides was in the way.
-    Disturbed(String),
+    /// Something outside of both sides was in the way: what it was, and the batches that were done.
+    Disturbed(String, [Vec<Sample>; 2]),
 }
 
 /// What one side did.
@@ -71,7 +71,7 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
         let first = (draw(request.seed, "turns", round) & 1) as usize;
         for side in [first, 1 - first, 1 - first, first] {
             if let Some(why) = turn(request, &mut sessions[side], &mut halves[side]).context(ROLES[side])? {
-                return Ok(Attempt::Disturbed(why));
+                return Ok(Attempt::Disturbed(why, halves.map(|half| half.samples)));
             }
         }
     }
@@ -81,7 +81,7 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
     let peak_rss_kib =
         [baseline.quit().context(ROLES[0])?.peak_rss_kib, candidate.quit().context(ROLES[1])?.peak_rss_kib];
     if let Some(why) = disturbed(&external, request.spec, &request.thresholds.external) {
-        return Ok(Attempt::Disturbed(why));
+        return Ok(Attempt::Disturbed(why, halves.map(|half| half.samples)));
     }
     let moved = |side: usize| moved_after[side]?.checked_sub(moved_before[side]?);
     let p99 = |half: &Half| merge_latencies(&half.latencies.iter().collect::<Vec<_>>()).map(|all| all.p99_ns);
@@ -130,13 +130,12 @@ fn turn(request: &Request<'_>, session: &mut Session, half: &mut Half) -> Result
     let done = session.batches(request.shape.turn)?;
     let elapsed = asked.elapsed();
     let tolerance = request.thresholds.external.clock_tolerance;
-    if let Some(why) = clocks_disagree(&done.samples, elapsed, tolerance, request.spec.threads) {
-        return Ok(Some(why));
-    }
+    let why = clocks_disagree(&done.samples, elapsed, tolerance, request.spec.threads);
+    // What is thrown away for that is written down, too.
     half.samples.extend(done.samples);
     half.usage = sum(&half.usage, &done.usage);
     half.latencies.extend(done.latency);
-    Ok(None)
+    Ok(why)
 }
 
 /// A clock that jumps shows as batches that took longer than the harness waited for them, or as more CPU

@@ -72,7 +72,7 @@ fn partial_and_identical_are_said_first() {
     assert!(
         full(&record, Style::Terminal, None).starts_with("Both sides are the same code, built in the same way: an A/A")
     );
-    record.partial = true;
+    record.head.partial = true;
     let text = full(&record, Style::Markdown, None);
     assert!(text.starts_with("PARTIAL: ") && text.contains("every change found is a false positive"));
 }
@@ -131,7 +131,7 @@ fn the_calibration_is_shown_or_its_absence() {
     let text = full(&record, Style::Terminal, None);
     assert!(text.contains("how often this harness errs here is not known; run `cargo xtask calibrate`"), "{text}");
     record.calibration = Some(Standing {
-        host: record.host.id.clone(),
+        host: record.head.host.id.clone(),
         finished_at: "2025-01-01T00:00:00Z".to_owned(),
         comparisons: 300,
         false_positives: 2,
@@ -167,5 +167,5 @@ fn figures_come_with_their_provenance() {
         caption.starts_with("record 20250102T030405Z-compare (2025-01-02T03:04:05Z)\nbaseline: pristine"),
         "{caption}"
     );
-    assert!(caption.contains(&format!("host {}: EPYC <7>", record.host.id)), "{caption}");
+    assert!(caption.contains(&format!("host {}: EPYC <7>", record.head.host.id)), "{caption}");
 }
