@@ -175,6 +175,10 @@ pub struct PairRecord {
     pub migrations: Option<[u64; 2]>,
     /// Largest resident set of each side.
     pub peak_rss_kib: [u64; 2],
+    /// Log ratio, candidate to baseline, of the baseline's timed work and each side's own time outside of it, by the
+    /// harness's clock; null in records that were made before it was taken.
+    #[serde(default)]
+    pub untimed_log_ratio: Option<f64>,
     /// 99th percentile of latencies of each side, of workloads that record them.
     pub latency_p99_ns: Option<[u64; 2]>,
     /// What the host did meanwhile.

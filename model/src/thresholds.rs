@@ -30,6 +30,8 @@ pub struct GuardMargins {
     pub other_time_pct: f64,
     /// The metric over all batches, disturbed ones included.
     pub all_batches_pct: f64,
+    /// Time outside of the timed work, by the harness's own clock, against the baseline's timed work.
+    pub untimed_pct: f64,
     /// Largest resident set.
     pub peak_memory_pct: f64,
     /// 99th percentile of latencies.
@@ -89,6 +91,7 @@ impl Thresholds {
             guards.all_batches_pct,
             guards.peak_memory_pct,
             guards.latency_p99_pct,
+            guards.untimed_pct,
             thresholds.probe.kept_margin_pct,
         ];
         let external = &thresholds.external;

@@ -25,6 +25,7 @@ pub(super) fn block(log_ratio: f64, counted: [u32; 2]) -> BlockRecord {
         usage: [Usage::default(); 2],
         migrations: None,
         peak_rss_kib: [1000, 1000],
+        untimed_log_ratio: Some(0.0),
         latency_p99_ns: None,
         external: External::default(),
     };

@@ -12,6 +12,9 @@ use crate::workload::Metric;
 /// The guard over all batches, whose figure can take a verdict back.
 pub const ALL_BATCHES: &str = "all batches";
 
+/// The guard over what is not timed, which can, too.
+pub const UNTIMED: &str = "untimed work";
+
 /// What is shown of one workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settled {
@@ -62,6 +65,15 @@ pub fn settle(
         );
         return taken_back(reason, shown);
     }
+    let moved = guards.iter().find(|result| result.guard == UNTIMED && result.state == Guard::Violated);
+    if let (Some(moved), Answer::Faster) = (moved, first.answer) {
+        let reason = format!(
+            "the timed work is faster, but the time outside of it has grown by {:+.2}% of that work: work was moved out of \
+             what is timed, or its clock was slowed down",
+            moved.relative_change_pct.unwrap_or(f64::NAN)
+        );
+        return taken_back(reason, shown);
+    }
     if let Some(left_out) = left_out.filter(|left_out| left_out.speaks_for(&first.answer)) {
         let reason = format!(
             "disturbed batches are left out, but not alike on both sides: {:.0}% of the baseline's counted and {:.0}% of \
@@ -95,9 +107,10 @@ pub fn guard_results(
     type Figure<'a> = &'a dyn Fn(&PairRecord) -> Option<f64>;
     // The floor is one of times; memory has none.
     let timed = |margin_pct: f64| margin_pct.max(floor_pct.unwrap_or(0.0));
-    let guards: [(&str, f64, Figure<'_>); 4] = [
+    let guards: [(&str, f64, Figure<'_>); 5] = [
         (ALL_BATCHES, timed(margins.all_batches_pct), &|pair| Some(pair.figures.all_batches_log_ratio)),
         (other, timed(margins.other_time_pct), &|pair| Some(pair.figures.other_time_log_ratio)),
+        (UNTIMED, timed(margins.untimed_pct), &|pair| pair.untimed_log_ratio),
         ("peak memory", margins.peak_memory_pct, &|pair| ratio(pair.peak_rss_kib)),
         ("latency p99", timed(margins.latency_p99_pct), &|pair| ratio(pair.latency_p99_ns?)),
     ];
@@ -192,6 +205,17 @@ mod tests {
         assert!(settled.reason.unwrap().contains("a few batches"));
         let unchanged = report(Answer::NoChange { margin_pct: 1.0 }, 0.1);
         assert_eq!(settle(&unchanged, None, &[all_batches([0.5, 4.0])], None).verdict, "no-change");
+    }
+
+    #[test]
+    fn work_that_moves_out_of_the_timed_part_is_no_gain() {
+        let faster = report(Answer::Faster, -30.0);
+        let grown = |state| GuardResult { guard: UNTIMED.into(), state, ..all_batches([25.0, 35.0]) };
+        let settled = settle(&faster, Some(&faster), &[grown(Guard::Violated)], None);
+        assert_eq!(settled.verdict, "inconclusive");
+        assert!(settled.reason.unwrap().contains("outside of it"));
+        assert_eq!(settle(&faster, None, &[grown(Guard::Undecided)], None).verdict, "faster");
+        assert_eq!(settle(&report(Answer::Slower, 3.0), None, &[grown(Guard::Violated)], None).verdict, "slower");
     }
 
     #[test]
