@@ -162,7 +162,9 @@ fn with_patches(context: &Context, source: &Source, name: &str, files: &[PathBuf
         let patched = store.apply(&tree, &absolute)?;
         let changes =
             patch::parse_raw_diff(&store.raw_diff(&tree, &patched)?).context("git diff-tree --raw changed")?;
+        let diff = store.diff(&tree, &patched)?;
         patch::check_changes(&changes)
+            .and_then(|()| patch::check_text(&diff))
             .map_err(|why| failure(Exit::Failed, format!("{} is refused: {why}", file.display())))?;
         commit = store.commit(&patched, &commit, &patch.sha256)?;
         tree = patched;

@@ -11,6 +11,7 @@ mod compare_bad_input;
 mod desk;
 mod folders;
 mod host;
+mod hostile;
 mod instructions;
 mod interrupts;
 mod profiles;
