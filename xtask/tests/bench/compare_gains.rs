@@ -4,7 +4,7 @@ use crate::desk::Desk;
 use crate::support::{TINY, World, finish, on_one_cpu};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Ends at its first look, whatever the host does meanwhile; the confirmation has twice the blocks of that look.
 const SHORT: &[&str] = &["--workload", TINY, "--budget", "20s", "--margin", "40"];
@@ -13,20 +13,20 @@ const SHORT: &[&str] = &["--workload", TINY, "--budget", "20s", "--margin", "40"
 fn slow(desk: &Desk) -> PathBuf {
     let head = "evbuffer_drain(struct evbuffer *buf, size_t len)\n{";
     let work = "{ volatile unsigned i; for (i = 0; i < 40; i++) ; }";
-    named(desk.replacement("buffer.c", head, &format!("{head}\n\t{work}")), "slow.patch")
+    named(&desk.replacement("buffer.c", head, &format!("{head}\n\t{work}")), "slow.patch")
 }
 
 /// A patch that takes eight megabytes more, and no time in a batch.
 fn fat(desk: &Desk) -> PathBuf {
     let head = "evbuffer_new(void)\n{";
     let more = "static char more[8 << 20]; if (!more[0]) memset(more, 1, sizeof(more));";
-    named(desk.replacement("buffer.c", head, &format!("{head}\n\t{more}")), "fat.patch")
+    named(&desk.replacement("buffer.c", head, &format!("{head}\n\t{more}")), "fat.patch")
 }
 
 /// Patches of one file have one name until they get another.
-fn named(patch: PathBuf, name: &str) -> PathBuf {
+fn named(patch: &Path, name: &str) -> PathBuf {
     let place = patch.with_file_name(name);
-    fs::rename(&patch, &place).unwrap();
+    fs::rename(patch, &place).unwrap();
     place
 }
 
