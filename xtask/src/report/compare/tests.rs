@@ -4,6 +4,7 @@ use model::calibration::Standing;
 use model::compare::GuardResult;
 use model::verdict::Answer;
 use model::verdict::guards::Guard;
+use model::verdict::left_out::LeftOut;
 use std::collections::BTreeMap;
 
 /// The line that begins like this, spaces taken together.
@@ -168,4 +169,21 @@ fn figures_come_with_their_provenance() {
         "{caption}"
     );
     assert!(caption.contains(&format!("host {}: EPYC <7>", record.head.host.id)), "{caption}");
+}
+
+#[test]
+fn batches_left_out_on_one_side_are_said_and_chance_is_not() {
+    let mut record = record();
+    let left_out = LeftOut {
+        kept_shares: [0.9, 0.6],
+        relative_change_pct: -33.0,
+        interval_pct: Some([-40.0, -25.0]),
+        margin_pct: 10.0,
+        differs: true,
+    };
+    record.workloads[0] = Compared { left_out: Some(left_out), ..faster() };
+    record.workloads[1] = Compared { left_out: Some(LeftOut { differs: false, ..left_out }), ..compared("c.d") };
+    let text = full(&record, Style::Terminal, None);
+    assert!(text.contains("90.0% of the baseline's, 60.0% of the candidate's: -33.0% [-40.0%, -25.0%]"), "{text}");
+    assert_eq!(text.matches("batches that counted").count(), 1, "{text}");
 }
