@@ -1,5 +1,7 @@
 //! Stages beside libevent's own tests: model tests, the ABI, whatever comes. Each is a line of a list.
 
+mod interface;
+
 use super::build::GateBuild;
 use super::models;
 use crate::context::Context;
@@ -37,4 +39,5 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "models", tiers: &[Tier::Light, Tier::Full], run: models::plain },
     Stage { name: "models-address", tiers: &[Tier::Full], run: models::address },
     Stage { name: "models-undefined", tiers: &[Tier::Full], run: models::undefined },
+    Stage { name: "abi", tiers: &[Tier::Full], run: interface::run },
 ];

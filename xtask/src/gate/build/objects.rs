@@ -7,7 +7,7 @@
 use super::launch;
 use super::template::{Compile, SOURCE};
 use crate::exit::{Exit, failure};
-use crate::{files, interrupt};
+use crate::{files, interrupt, sandbox};
 use anyhow::{Context as _, Result};
 use model::variant::Variant;
 use serde::{Deserialize, Serialize};
@@ -94,14 +94,13 @@ pub(super) fn flags_in_source(flags: &[String], source: &Path) -> Vec<String> {
 
 fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> {
     interrupt::check()?;
-    let path = job.folder.join(&compile.object);
-    let read = path.with_extension("o.d");
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    }
+    // A folder for each: what the compiler makes of one file, it cannot put into the place of another one.
+    let folder = job.folder.join(&compile.object);
+    let path = folder.join(folder.file_name().context("an object file has a name")?);
+    let read = path.with_extension("d");
     let source = in_source(&compile.source, job.source);
     let arguments = flags_in_source(&compile.flags, job.source);
-    let mut command = launch::tool(job.cc, job.folder, job.readable)?;
+    let mut command = launch::tool(job.cc, job.folder, job.readable, &folder)?;
     command.args(arguments).args(job.flags).arg("-MD").arg("-MF").arg(&read).arg("-o").arg(&path);
     command.arg("-c").arg(&source);
     let got = launch::run(&mut command)?;
@@ -115,6 +114,7 @@ fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> 
         );
         return Err(failure(Exit::Failed, message));
     }
+    sandbox::take_back(&path)?;
     let text = std::fs::read_to_string(&read).with_context(|| format!("cannot read {}", read.display()))?;
     let names = prerequisites(&text).with_context(|| format!("{} is not understood", read.display()))?;
     let folder = job.source.to_str().context("paths are UTF-8")?;

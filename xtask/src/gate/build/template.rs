@@ -4,6 +4,7 @@
 //! of the source. The library's commands are those of the build that is measured; only the tests' come from a
 //! configuration of their own, in which tests are on.
 
+use super::launch;
 use crate::build::{self, Recipe};
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -152,9 +153,9 @@ fn generate(source: &Path, folder: &Path) -> Result<Option<PathBuf>> {
     let generated = folder.join("generated");
     std::fs::create_dir_all(&generated).with_context(|| format!("cannot create {}", generated.display()))?;
     std::fs::copy(&rpc, generated.join("regress.rpc")).with_context(|| format!("cannot copy {}", rpc.display()))?;
-    let mut command = Command::new("python3");
-    command.arg("-B").arg(&generator).args(["--quiet", "regress.rpc"]).current_dir(&generated);
-    let got = process::capture(&mut command, TOOL_LIMIT)?;
+    let mut command = launch::tool("python3", &generated, &[source.to_owned()], &generated)?;
+    command.arg("-B").arg(&generator).args(["--quiet", "regress.rpc"]);
+    let got = launch::run(&mut command)?;
     if !got.status.success() || !generated.join(GENERATED).is_file() {
         let message = format!(
             "{} failed ({}): {}{}; libevent's tests need a working python3",

@@ -6,7 +6,7 @@ use crate::exit::{Exit, failure};
 use crate::gate::build::GateBuild;
 use crate::gate::identity::verify_identity;
 use crate::rust_object::{self, Program, SYSTEM_LIBRARIES};
-use crate::{files, process, progress, worker};
+use crate::{files, process, progress, sandbox, worker};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,8 +87,10 @@ pub(crate) fn link<'a>(object: &Path, build: &'a GateBuild) -> Result<Linked<'a>
         verify_identity(&program, build)?;
         return Ok(linked(recorded.trim().to_owned()));
     }
-    let mut command = linker(build);
-    command.arg("-O1").args(&build.flags).arg("-o").arg(&program).arg(&build.identity).arg(object);
+    let place = folder.join("place");
+    let made = place.join("models");
+    let mut command = linker(build, object, &place)?;
+    command.arg("-O1").args(&build.flags).arg("-o").arg(&made).arg(&build.identity).arg(object);
     command.args(&build.libraries).args(&build.system_libraries).args(SYSTEM_LIBRARIES);
     let got = process::capture(&mut command, LINK_LIMIT)?;
     if !got.status.success() {
@@ -101,16 +103,21 @@ pub(crate) fn link<'a>(object: &Path, build: &'a GateBuild) -> Result<Linked<'a>
         );
         return Err(failure(Exit::Failed, message));
     }
+    std::fs::rename(&made, &program).with_context(|| format!("the linker left no {}", made.display()))?;
+    sandbox::take_back(&program)?;
+    std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
     verify_identity(&program, build)?;
     let sha256 = files::sha256_file(&program)?;
     files::write_atomic(&sum, sha256.as_bytes())?;
     Ok(linked(sha256))
 }
 
-/// The one place where the linker is started: it reads what was compiled of a candidate.
-fn linker(build: &GateBuild) -> Command {
-    let mut command = Command::new(&build.cc);
+/// The one place where the linker is started: it reads what was compiled of a candidate, and writes below `place`.
+fn linker(build: &GateBuild, object: &Path, place: &Path) -> Result<Command> {
+    let mut readable: Vec<&Path> = build.libraries.iter().map(PathBuf::as_path).collect();
+    readable.extend([build.identity.as_path(), object]);
+    let mut command = sandbox::build_tool(&build.cc, &readable, place)?;
     without_compiler_settings(&mut command);
-    command.current_dir(&build.folder);
-    command
+    command.current_dir(place);
+    Ok(command)
 }

@@ -95,8 +95,9 @@ pub(crate) fn show(context: &Context, linked: &Linked<'_>, family: &str, seed: u
 
 /// Runs a case file: its observations, and what it came to.
 pub(crate) fn trace(context: &Context, linked: &Linked<'_>, file: &Path) -> Result<(Vec<String>, CaseResult)> {
-    let path = file.to_str().context("paths are UTF-8")?;
-    let output = launch(context, linked, &["trace", "--case", path], CASE_LIMIT)?;
+    // The case itself: the program is confined and sees no folder of records.
+    let case = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let output = launch(context, linked, &["trace", "--case", case.trim()], CASE_LIMIT)?;
     let mut lines: Vec<String> = after_head(&output)?.map(str::to_owned).collect();
     let last = lines.pop().context("the model tests printed nothing")?;
     let result = serde_json::from_str(&last).with_context(|| format!("not a result: {last}"))?;
