@@ -66,6 +66,11 @@ pub fn refuse(which: Option<Refuse>) {
     });
 }
 
+/// Ends refusals, but keeps the counts.
+pub fn refuse_no_more() {
+    with(|memory| memory.refuse = None);
+}
+
 /// Allocations since [`refuse`] was called last, or since the start.
 pub fn allocations() -> u64 {
     with(|memory| memory.allocations)

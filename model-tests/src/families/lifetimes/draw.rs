@@ -48,7 +48,7 @@ pub(crate) fn systematic(number: u64) -> Vec<Op> {
             _ => {}
         }
     }
-    ops.push(Op::FreeBase { first: order as u8, backwards: order % 2 == 1 });
+    ops.push(Op::FreeBase { first: order as u8, backwards: order % 2 == 1, turn: between != 2 || order % 3 > 0 });
     // What outlived the base still works.
     ops.extend([0, 1, 2, 3, 5].map(|i| Op::Write { i, len: 300 }));
     ops.extend([Op::Move { from: 3, to: 5 }, Op::Free { i: 3 }, Op::Free { i: 5 }]);
@@ -196,6 +196,6 @@ fn draw(rng: &mut Rng) -> Op {
         79..83 => Op::FreeInCallback { i, victim: if rng.bool() { i } else { other } },
         83..91 => Op::Loop { turns: rng.u8(1..4) },
         91..98 => Op::Free { i },
-        _ => Op::FreeBase { first: i, backwards: rng.bool() },
+        _ => Op::FreeBase { first: i, backwards: rng.bool(), turn: rng.u8(..4) > 0 },
     }
 }

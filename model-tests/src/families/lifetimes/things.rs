@@ -134,14 +134,31 @@ impl World {
 
     /// Frees a thing. What the library still does for it must not come back as a callback.
     pub(crate) fn free(&self, index: usize) {
+        // What a filter takes with it must not be freed before.
+        let owner = self
+            .things
+            .borrow()
+            .iter()
+            .position(|thing| thing.as_ref().is_some_and(|thing| thing.takes == Some(index)));
+        if let Some(owner) = owner {
+            return self.free(owner);
+        }
         let Some(thing) = self.things.borrow_mut()[index].take() else { return };
         // SAFETY: tags live for ever.
         unsafe { (*thing.buried).dead.set(true) };
-        if let Some(under) = thing.takes
-            && let Some(under) = self.things.borrow_mut()[under].take()
-        {
-            // SAFETY: the same. The filter frees the bufferevent below it.
-            unsafe { (*under.buried).dead.set(true) };
+        let mut below = Vec::new();
+        let mut takes = thing.takes;
+        while let Some(under) = takes.and_then(|under| self.things.borrow_mut()[under].take()) {
+            takes = under.takes;
+            // SAFETY: tags live for ever; the references are the case's.
+            unsafe {
+                (*under.buried).dead.set(true);
+                (0..under.references).for_each(|_| {
+                    ffi::bufferevent_decref(under.raw.cast());
+                });
+            }
+            // Our descriptors close after the filter is gone.
+            below.push(under);
         }
         // SAFETY: the thing is alive, with as many references as counted; its base is, too.
         unsafe {
@@ -160,7 +177,7 @@ impl World {
     }
 
     /// Frees the base after everything that needs it.
-    pub(crate) fn free_base(&self, first: usize, backwards: bool) {
+    pub(crate) fn free_base(&self, first: usize, backwards: bool, turn: bool) {
         for step in 0..THINGS {
             let index = if backwards { first + THINGS - step } else { first + step } % THINGS;
             if self.with(index, |thing| thing.bound) == Some(true) {
@@ -170,7 +187,12 @@ impl World {
         let base = self.base.replace(ptr::null_mut());
         if !base.is_null() {
             // SAFETY: alive; nothing that needs it is left.
-            unsafe { ffi::event_base_free(base) };
+            unsafe {
+                if turn {
+                    ffi::event_base_loop(base, ffi::EVLOOP_NONBLOCK as c_int);
+                }
+                ffi::event_base_free(base);
+            }
         }
     }
 
@@ -199,13 +221,9 @@ impl World {
 
     /// Frees all, and looks whether everything came back.
     pub(crate) fn finish(&'static self) -> Verdict {
-        // Bufferevents end in the loop, if their callbacks were deferred.
+        // What was deferred ends in the loop.
+        self.free_base(0, false, true);
         (0..THINGS).for_each(|index| self.free(index));
-        if !self.base.get().is_null() {
-            // SAFETY: the base is alive.
-            unsafe { ffi::event_base_loop(self.base.get(), ffi::EVLOOP_NONBLOCK as c_int) };
-        }
-        self.free_base(0, false);
         self.say();
         for tag in self.tags.take() {
             // SAFETY: nothing is left that could call back.

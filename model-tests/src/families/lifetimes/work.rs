@@ -93,7 +93,7 @@ pub(crate) fn apply(world: &'static World, op: &Op) -> Verdict {
             }
         }
         Op::Free { i } => world.free(at(i)),
-        Op::FreeBase { first, backwards } => world.free_base(at(first), *backwards),
+        Op::FreeBase { first, backwards, turn } => world.free_base(at(first), *backwards, *turn),
         other => note!("{other:?} is done elsewhere"),
     }
     Ok(())
