@@ -13,6 +13,18 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::ptr;
 
+unsafe extern "C" {
+    // libevent-sys binds no names that begin like these.
+    fn ev_token_bucket_cfg_new(
+        read_rate: usize,
+        read_burst: usize,
+        write_rate: usize,
+        write_burst: usize,
+        tick: *const libc::timeval,
+    ) -> *mut ffi::ev_token_bucket_cfg;
+    fn ev_token_bucket_cfg_free(limit: *mut ffi::ev_token_bucket_cfg);
+}
+
 /// More allocations than any scene makes.
 const MOST: u64 = 400;
 const READ_WRITE: c_short = 0x02 | 0x04;
@@ -440,7 +452,7 @@ unsafe fn socket(scene: Scene, base: *mut ffi::event_base, raw: *mut ffi::buffer
             filter = ffi::bufferevent_filter_new(raw, None, None, 0, None, ptr::null_mut());
         }
         if scene == Scene::RateLimit {
-            limit = ffi::ev_token_bucket_cfg_new(1000, 1000, 1000, 1000, ptr::null());
+            limit = ev_token_bucket_cfg_new(1000, 1000, 1000, 1000, ptr::null());
             if !limit.is_null() {
                 ffi::bufferevent_set_rate_limit(raw, limit);
             }
@@ -457,7 +469,7 @@ unsafe fn socket(scene: Scene, base: *mut ffi::event_base, raw: *mut ffi::buffer
         }
         if !limit.is_null() {
             ffi::bufferevent_set_rate_limit(raw, ptr::null_mut());
-            ffi::ev_token_bucket_cfg_free(limit);
+            ev_token_bucket_cfg_free(limit);
         }
     }
 }

@@ -109,10 +109,12 @@ pub(crate) enum Op {
     Free {
         i: u8,
     },
-    /// Frees everything that needs the base, from a thing on and round about, and then the base.
+    /// Frees everything that needs the base, from a thing on and round about, and then the base; before that, with
+    /// `turn`, what is deferred gets its turn of the loop.
     FreeBase {
         first: u8,
         backwards: bool,
+        turn: bool,
     },
 }
 
