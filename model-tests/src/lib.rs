@@ -5,14 +5,19 @@
 //! goes into a digest that must be the same for the pristine library and for a candidate; what its
 //! model contradicts is a violation, whatever the other library does.
 
+mod base;
 mod case;
 mod child;
+pub mod clock;
 pub mod families;
 mod family;
 pub mod locks;
 pub mod memory;
 pub mod observe;
+mod process;
 mod program;
+mod sockets;
+mod text;
 
 pub use case::Case;
 pub use family::{Family, Verdict};
