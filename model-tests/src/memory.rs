@@ -105,15 +105,6 @@ pub fn peak_bytes() -> usize {
     with(|memory| memory.peak_bytes)
 }
 
-/// Frees what libevent gave away, such as a string.
-///
-/// # Safety
-/// Null, or a block of libevent's that nobody uses any more.
-pub unsafe fn free(block: *mut c_void) {
-    // SAFETY: as the caller says.
-    unsafe { release(block) }
-}
-
 /// `none`, `address` or `thread`: the sanitizer whose runtime is linked.
 pub fn sanitizer() -> &'static str {
     // SAFETY: one of three string constants.
