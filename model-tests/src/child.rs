@@ -2,8 +2,9 @@
 
 use crate::case::Case;
 use crate::family::{Entry, Verdict};
-use crate::{memory, observe};
+use crate::{locks, memory, observe};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -20,6 +21,8 @@ const FINDINGS: &[&str] = &["SUMMARY: ", "runtime error: "];
 pub(crate) struct Outcome {
     /// Of everything observed; none if the case did not come to its end.
     pub(crate) digest: Option<String>,
+    /// Of what users can see and nobody promised, by kind.
+    pub(crate) soft: BTreeMap<String, String>,
     /// What was wrong, if anything was.
     pub(crate) violation: Option<String>,
     /// The operation at which it was found; the number of operations: in the end.
@@ -115,7 +118,7 @@ impl Running {
         let violation =
             detail.map_or_else(|| ended.clone(), |detail| format!("{ended}: {}", without_addresses(&detail)));
         eprint!("{said}");
-        Ok(Outcome { digest: None, violation: Some(violation), violation_op: Some(step), peak_bytes: 0 })
+        Ok(Outcome { digest: None, violation: Some(violation), violation_op: Some(step), ..Outcome::default() })
     }
 }
 
@@ -134,11 +137,14 @@ fn child(entry: &Entry, case: &Case, print: bool, said: &File, result: &File, st
     }
     observe::begin(print, step);
     memory::install();
-    let verdict = (entry.run)(case).and_then(|()| end_of_case(entry));
+    let descriptors = open_descriptors();
+    let verdict = (entry.run)(case).and_then(|()| end_of_case(entry, descriptors));
     // SAFETY: shared memory that the parent mapped.
     let at = unsafe { (*step).load(Ordering::Relaxed) };
+    let (digest, soft) = observe::digests();
     let outcome = Outcome {
-        digest: Some(observe::digest()),
+        digest: Some(digest),
+        soft,
         violation_op: verdict.is_err().then_some(at),
         violation: verdict.err(),
         peak_bytes: memory::peak_bytes() as u64,
@@ -150,11 +156,23 @@ fn child(entry: &Entry, case: &Case, print: bool, said: &File, result: &File, st
     unsafe { libc::_exit(i32::from(!written)) }
 }
 
-fn end_of_case(entry: &Entry) -> Verdict {
+fn end_of_case(entry: &Entry, descriptors: usize) -> Verdict {
     if entry.checks_memory {
         memory::check_end()?;
+        if locks::alive() != 0 {
+            return Err(format!("{} locks are left", locks::alive()));
+        }
+    }
+    if open_descriptors() != descriptors {
+        return Err(format!("{} descriptors are open, not {descriptors}", open_descriptors()));
     }
     observe::violation()
+}
+
+/// Descriptors of this process, as far as a case may use them.
+fn open_descriptors() -> usize {
+    // SAFETY: asks only.
+    (0..1024).filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0).count()
 }
 
 /// The first line in which a sanitizer says what it found.

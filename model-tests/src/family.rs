@@ -1,7 +1,7 @@
 //! What a family of model tests is: how its cases are drawn and what an operation does.
 
 use crate::case::Case;
-use crate::{Rng, observe};
+use crate::{Rng, locks, observe};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -29,6 +29,9 @@ pub trait Family: Sized {
     const LIMIT_SECONDS: u64 = 20;
     /// At the end of a case libevent must have given back all memory (`memory.rs`).
     const CHECKS_MEMORY: bool = true;
+
+    /// Between operations no lock may be held (`locks.rs`): there is one thread.
+    const CHECKS_LOCKS: bool = true;
 
     /// How many cases enumerate something: they have the first numbers and ignore the draws.
     fn systematic() -> u64 {
@@ -87,6 +90,9 @@ fn run<F: Family>(case: &Case) -> Verdict {
     for (index, op) in ops.iter().enumerate() {
         observe::step(index, op);
         family.apply(op)?;
+        if F::CHECKS_LOCKS && locks::held() != 0 {
+            return Err(format!("{} locks are held after the call", locks::held()));
+        }
         observe::violation()?;
     }
     observe::step_end(ops.len());

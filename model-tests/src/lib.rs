@@ -11,6 +11,7 @@ mod child;
 mod clock;
 pub mod families;
 mod family;
+pub mod locks;
 pub mod memory;
 pub mod observe;
 mod process;

@@ -66,6 +66,11 @@ pub fn refuse(which: Option<Refuse>) {
     });
 }
 
+/// Ends refusals, but keeps the counts.
+pub fn refuse_no_more() {
+    with(|memory| memory.refuse = None);
+}
+
 /// Allocations since [`refuse`] was called last, or since the start.
 pub fn allocations() -> u64 {
     with(|memory| memory.allocations)
@@ -74,6 +79,15 @@ pub fn allocations() -> u64 {
 /// How many of them failed on purpose.
 pub fn refusals() -> u64 {
     with(|memory| memory.refusals)
+}
+
+/// Frees what libevent hands out for its user to free, such as a line.
+///
+/// # Safety
+/// `block` was handed out and is freed once.
+pub unsafe fn free(block: *mut c_void) {
+    // SAFETY: as the caller says.
+    unsafe { release(block) }
 }
 
 /// Blocks that libevent holds.
@@ -89,15 +103,6 @@ pub fn live_bytes() -> usize {
 /// Most bytes that libevent held at any time.
 pub fn peak_bytes() -> usize {
     with(|memory| memory.peak_bytes)
-}
-
-/// Frees what libevent gave away, such as a string.
-///
-/// # Safety
-/// Null, or a block of libevent's that nobody uses any more.
-pub unsafe fn free(block: *mut c_void) {
-    // SAFETY: as the caller says.
-    unsafe { release(block) }
 }
 
 /// `none`, `address` or `thread`: the sanitizer whose runtime is linked.

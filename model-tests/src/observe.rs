@@ -2,6 +2,7 @@
 //! that there is one trace.
 
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::fmt::{Arguments, Debug};
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -16,12 +17,21 @@ struct Trace {
     /// Lines are printed as they come, so that those before a crash are there.
     print: bool,
     violation: Option<String>,
+    /// What users can see and nobody promised, by kind.
+    soft: BTreeMap<&'static str, Sha256>,
 }
 
 /// Something that must be the same for every correct library: it goes into the digest.
 #[macro_export]
 macro_rules! observe {
     ($($arg:tt)*) => { $crate::observe::add(format_args!($($arg)*)) };
+}
+
+/// Something that users can see, but that no interface promises, such as the bytes of one read: each
+/// kind (the first argument) has a digest of its own, and a difference is a change to be decided on.
+#[macro_export]
+macro_rules! soft {
+    ($kind:expr, $($arg:tt)*) => { $crate::observe::add_soft($kind, format_args!($($arg)*)) };
 }
 
 /// Something for readers of a trace alone.
@@ -39,13 +49,14 @@ macro_rules! violate {
 /// Starts the trace of this process.
 pub(crate) fn begin(print: bool, step: *mut AtomicU64) {
     STEP.store(step, Ordering::Relaxed);
-    *lock() = Some(Trace { hasher: Sha256::new(), print, violation: None });
+    *lock() = Some(Trace { hasher: Sha256::new(), print, violation: None, soft: BTreeMap::new() });
 }
 
-/// The digest of everything observed since `begin`.
-pub(crate) fn digest() -> String {
-    let digest = lock().take().map(|trace| trace.hasher.finalize()).unwrap_or_default();
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+/// The digest of everything observed since `begin`, and those of what is not promised.
+pub(crate) fn digests() -> (String, BTreeMap<String, String>) {
+    let hex = |hasher: Sha256| hasher.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let Some(trace) = lock().take() else { return Default::default() };
+    (hex(trace.hasher), trace.soft.into_iter().map(|(kind, hasher)| (kind.to_owned(), hex(hasher))).collect())
 }
 
 /// What `observe!` calls.
@@ -57,6 +68,19 @@ pub fn add(text: Arguments<'_>) {
         trace.hasher.update(b"\n");
         if trace.print {
             print(&text);
+        }
+    }
+}
+
+/// What `soft!` calls.
+pub fn add_soft(kind: &'static str, text: Arguments<'_>) {
+    if let Some(trace) = lock().as_mut() {
+        let text = text.to_string().replace('\n', "\\n");
+        let hasher = trace.soft.entry(kind).or_default();
+        hasher.update(text.as_bytes());
+        hasher.update(b"\n");
+        if trace.print {
+            print(&format!("~{kind}: {text}"));
         }
     }
 }

@@ -12,7 +12,7 @@ use std::io::{self, Write as _};
 const USAGE: &str = "usage: model-tests list
        model-tests run --family NAME|all --seed N --cases N [--from NUMBER] [--jobs N]
        model-tests show --family NAME --seed N --case NUMBER
-       model-tests trace --case FILE";
+       model-tests trace --case FILE|CASE";
 
 /// Everything went as asked; violations are results.
 const EXIT_OK: c_int = 0;
@@ -116,7 +116,8 @@ fn main(arguments: &[String]) -> Result<(), Failure> {
         }
         "trace" => {
             let path = options.get("case").ok_or_else(|| Failure::Usage("--case FILE is missing".to_owned()))?;
-            let text = std::fs::read_to_string(path)?;
+            // The case itself, where there is no file that this program may read.
+            let text = if path.starts_with('{') { path.clone() } else { std::fs::read_to_string(path)? };
             let case = Case::parse(&text).map_err(Failure::Usage)?;
             let entry = named(&case.family).map_err(Failure::Usage)?;
             print(&program())?;

@@ -3,14 +3,19 @@
 //! The worker (`bench-harness`) and the harness (`xtask`) share these types, so that a message or a
 //! record has one definition. Units end the names; unknown figures are `None`, never zero.
 
+pub mod abi;
 pub mod build_config;
 pub mod calibration;
+pub mod cases;
 pub mod compare;
 pub mod counts;
+pub mod gate;
 pub mod host;
 pub mod patch;
 pub mod protocol;
 pub mod record;
+pub mod sandbox;
+pub mod screen;
 pub mod stats;
 pub mod summary;
 pub mod thresholds;

@@ -6,6 +6,8 @@ mod evbuffer;
 mod event;
 mod http;
 mod life;
+mod lifetimes;
+mod malloc;
 mod threads;
 mod timers;
 
@@ -15,6 +17,8 @@ use crate::family::{Entry, entry};
 pub(crate) fn all() -> Vec<Entry> {
     vec![
         entry::<evbuffer::Buffers>(),
+        entry::<lifetimes::Lifetimes>(),
+        entry::<malloc::Malloc>(),
         entry::<event::Events>(),
         entry::<timers::Timers>(),
         entry::<http::Server>(),

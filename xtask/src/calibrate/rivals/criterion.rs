@@ -6,7 +6,7 @@ use crate::compare::contest::Trial;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::session::{self, Surroundings};
-use crate::{build, host, layout, process, variant, worker};
+use crate::{build, host, layout, process, rust_object, variant};
 use anyhow::{Context as _, Result, bail};
 use model::variant::Build;
 use model::workload::WorkloadSpec;
@@ -46,7 +46,7 @@ pub(super) fn link(context: &Context, build: &Build, seed: u64, program: &Path) 
     let script = program.with_extension("ld");
     std::fs::write(&script, layout::linker_script(&ordered))
         .with_context(|| format!("cannot write {}", script.display()))?;
-    let mut command = worker::plain_cargo(context);
+    let mut command = rust_object::plain_cargo(context);
     command.args(["rustc", "--locked", "--profile", "bench", "--package", "bench-harness", "--bench", "workloads"]);
     // For the benches alone: what they are made of stays compiled.
     command.args(["--message-format", "json", "--", "-C"]).arg(format!("link-arg=-Wl,-T,{}", script.display()));
@@ -65,7 +65,14 @@ pub(super) fn link(context: &Context, build: &Build, seed: u64, program: &Path) 
     }
     let made = executable(&got.stdout).context("cargo names no executable of the benches")?;
     std::fs::copy(&made, program).with_context(|| format!("cannot write {}", program.display()))?;
-    layout::verify(program, &ordered)
+    let placed = layout::places(program, &ordered)?;
+    let kept = placed.windows(2).filter(|pair| pair[0] <= pair[1]).count();
+    // How Rust links leaves a few functions elsewhere in some orders. For a method whose users do not choose an
+    // order it is enough that rounds differ: a script that was ignored would keep half of the neighbours.
+    if placed.len() < 20 || kept * 10 < placed.len() * 9 {
+        bail!("{}: the linker kept {kept} of {} neighbours in the order asked for", program.display(), placed.len());
+    }
+    Ok(())
 }
 
 /// What cargo says it made.
@@ -152,7 +159,7 @@ fn run(
     home: &Path,
     surroundings: &Surroundings<'_>,
 ) -> Result<String> {
-    let mut command = session::command(program, surroundings);
+    let mut command = session::unconfined(program, surroundings);
     let seconds = |time: Duration| format!("{:.3}", time.as_secs_f64());
     command.args(["--bench", "--exact", &benchmark(&spec.name), "--color", "never", "--noplot"]);
     command.args(["--sample-size", SAMPLES, "--warm-up-time", &seconds(warm_up)]);
