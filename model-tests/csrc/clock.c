@@ -340,6 +340,14 @@ int model_tests_clock_start(int network, void (*on_stall)(int why)) {
 	return 0;
 }
 
+/* The case is over; time is everybody's again. */
+void model_tests_clock_end(void) {
+	on = 0;
+	if (marker_fd >= 0)
+		close(marker_fd);
+	marker_fd = -1;
+}
+
 void model_tests_clock_advance(long long ns) { now_ns += ns; }
 void model_tests_clock_move_wall(long long ns) { wall_offset_ns += ns; }
 long long model_tests_clock_now(void) { return now_ns; }

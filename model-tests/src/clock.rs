@@ -15,6 +15,7 @@ const MS_NS: i64 = 1_000_000;
 
 unsafe extern "C" {
     fn model_tests_clock_start(network: i32, stalled: extern "C" fn(i32)) -> i32;
+    fn model_tests_clock_end();
     fn model_tests_clock_advance(ns: i64);
     fn model_tests_clock_move_wall(ns: i64);
     fn model_tests_clock_now() -> i64;
@@ -55,6 +56,12 @@ pub(crate) fn start(waits: Waits) -> Result<(), String> {
         ffi::evutil_monotonic_timer_free(timer);
     }
     seen("monotonic", &|| (tv.tv_sec, tv.tv_usec), now_ns())
+}
+
+/// The case is over: its descriptors are closed, and time is everybody's again.
+pub(crate) fn end() {
+    // SAFETY: one thread.
+    unsafe { model_tests_clock_end() };
 }
 
 /// The loop of this base is broken off when it waits and nothing can wake it.

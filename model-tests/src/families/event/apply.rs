@@ -324,6 +324,7 @@ pub(crate) fn finish() -> Verdict {
         clock::watch(null_mut());
     }
     flush();
+    with(|state| state.channels = Default::default());
     match with(|state| state.finalizers) {
         0 => Ok(()),
         left => Err(format!("{left} finalisers were never called")),
