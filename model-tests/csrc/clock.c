@@ -317,11 +317,14 @@ unsigned int arc4random(void) {
 
 unsigned int arc4random_uniform(unsigned int bound) { return bound ? arc4random() % bound : 0; }
 
+/* libevent seeds what poll and select draw (where they begin) with time and process. */
+pid_t getpid(void) { return on ? 4242 : (pid_t)syscall(SYS_getpid); }
+
 /* Names that a linker must not leave out, although only libevent calls them. */
 static void *const kept[] = {
     (void *)clock_gettime, (void *)gettimeofday, (void *)time, (void *)timerfd_settime, (void *)epoll_wait,
     (void *)epoll_pwait, (void *)epoll_pwait2, (void *)poll, (void *)ppoll, (void *)select, (void *)pselect,
-    (void *)getrandom, (void *)getentropy, (void *)arc4random_buf, (void *)arc4random, (void *)arc4random_uniform,
+    (void *)getpid, (void *)getrandom, (void *)getentropy, (void *)arc4random_buf, (void *)arc4random, (void *)arc4random_uniform,
 };
 
 /*
