@@ -287,7 +287,8 @@ mod tests {
     #[test]
     fn names_of_others_are_refused_however_they_are_defined() {
         let pristine = interface(&["event_new", "selectops"], &["event_new"]);
-        for name in ["clock_gettime", "malloc", "write", "eventfd_read", "epoll_wait", "event_x@GLIBC_2.2.5", "helper"] {
+        for name in ["clock_gettime", "malloc", "write", "eventfd_read", "epoll_wait", "event_x@GLIBC_2.2.5", "helper"]
+        {
             let clash = interface(&["event_new", "selectops", name], &["event_new"]);
             assert_eq!(names(&differences(&pristine, &clash)), [(Subject::Clash, name)]);
         }

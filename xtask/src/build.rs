@@ -82,7 +82,8 @@ pub(crate) fn configure_tests(
 ) -> Result<PathBuf> {
     let mut plan = Plan::new(context, variant, &Recipe { purpose: Purpose::Measure, profile, place: None })?;
     folder.clone_into(&mut plan.folder);
-    let on_or_off = [("EVENT__DISABLE_TESTS", "OFF"), ("EVENT__DISABLE_REGRESS", "OFF"), ("EVENT__DISABLE_BENCHMARK", "ON")];
+    let on_or_off =
+        [("EVENT__DISABLE_TESTS", "OFF"), ("EVENT__DISABLE_REGRESS", "OFF"), ("EVENT__DISABLE_BENCHMARK", "ON")];
     for (name, value) in on_or_off {
         plan.options.retain(|(option, _)| option != name);
         plan.options.push((name.to_owned(), value.to_owned()));

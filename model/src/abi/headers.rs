@@ -140,7 +140,10 @@ pub(super) fn differences(before: &Headers, now: &Headers) -> Vec<Difference> {
     let macros = changed.map(|name| Difference {
         subject: Subject::Macro,
         name: name.clone(),
-        what: was_and_is(before.macros.get(name).map(|text| shortened(text)), now.macros.get(name).map(|text| shortened(text))),
+        what: was_and_is(
+            before.macros.get(name).map(|text| shortened(text)),
+            now.macros.get(name).map(|text| shortened(text)),
+        ),
     });
     declarations.chain(macros).collect()
 }

@@ -126,7 +126,8 @@ pub(crate) fn build_with(
     let harness_sha256 = harness::sha256(&source)?;
     let flags = sanitizer::flags(sanitizer);
     let libraries = measured.iter().flat_map(|build| build.libraries.iter().map(|library| library.sha256.as_str()));
-    let mut parts = vec![VERSION, &variant.id, &template.id, &harness_sha256, if whole { "measured" } else { "compiled" }];
+    let mut parts =
+        vec![VERSION, &variant.id, &template.id, &harness_sha256, if whole { "measured" } else { "compiled" }];
     let code_version = identity::code("");
     parts.push(&code_version);
     parts.extend(flags.iter().map(String::as_str).chain(libraries));
@@ -202,7 +203,11 @@ fn make(
     };
     let of_library: &[Compile] = if measured.is_some() { &[] } else { &template.library };
     let compiles: Vec<&Compile> = of_library.iter().chain(&template.tests).collect();
-    let what = if sanitizer == Sanitizer::None { "tests".to_owned() } else { format!("tests, {} sanitizer", sanitizer.name()) };
+    let what = if sanitizer == Sanitizer::None {
+        "tests".to_owned()
+    } else {
+        format!("tests, {} sanitizer", sanitizer.name())
+    };
     progress::note(&format!("building libevent's {what}, variant {} ({})", variant.id, variant.name));
     let (objects, compiled) = objects::objects(&job, &compiles)?;
     if compiled < objects.len() {

@@ -67,7 +67,11 @@ pub(crate) fn starts(context: &Context, cc: &str, sanitizer: Sanitizer) -> Resul
     compile.args(["-O1", "-g", "-pthread"]).args(flags(sanitizer)).arg("-o").arg(&program).arg(&code);
     let got = process::capture(&mut compile, LIMIT)?;
     if !got.status.success() {
-        return Ok(Err(format!("{cc} cannot link the {name} sanitizer: {}{}", last_line(&got.stderr), packages(sanitizer))));
+        return Ok(Err(format!(
+            "{cc} cannot link the {name} sanitizer: {}{}",
+            last_line(&got.stderr),
+            packages(sanitizer)
+        )));
     }
     let run = |argument: Option<&str>| {
         // Confined as tests are: what the sandbox forbids, a sanitizer may need.
@@ -78,7 +82,11 @@ pub(crate) fn starts(context: &Context, cc: &str, sanitizer: Sanitizer) -> Resul
     if !got.status.success() {
         let bits = std::fs::read_to_string(RANDOM_BITS).ok().and_then(|text| text.trim().parse().ok());
         let how = ended(got.status);
-        return Ok(Err(format!("the {name} sanitizer does not start ({how}): {}{}", last_line(&got.stderr), cause(sanitizer, bits))));
+        return Ok(Err(format!(
+            "the {name} sanitizer does not start ({how}): {}{}",
+            last_line(&got.stderr),
+            cause(sanitizer, bits)
+        )));
     }
     let defects: &[&str] = if sanitizer == Sanitizer::Address { &[name, "leak"] } else { &[name] };
     for defect in defects {
@@ -152,7 +160,10 @@ mod tests {
         };
         // A compiler that knows the flags and does not do what they say.
         let blind = folder.path().join("blind");
-        write_program(&blind, "#!/bin/sh\nfor word; do shift; case $word in -f*) ;; *) set -- \"$@\" \"$word\";; esac; done\nexec cc \"$@\"\n");
+        write_program(
+            &blind,
+            "#!/bin/sh\nfor word; do shift; case $word in -f*) ;; *) set -- \"$@\" \"$word\";; esac; done\nexec cc \"$@\"\n",
+        );
         let why = starts(&context, blind.to_str().unwrap(), Sanitizer::Undefined).unwrap().unwrap_err();
         assert!(why.contains("does not find a planted defect"), "{why}");
         let without = folder.path().join("without");

@@ -106,7 +106,11 @@ fn the_tests_are_linked_with_the_measured_library_and_say_so() {
     let (code, list) = run(&pristine.regress, &["--list-tests"], &[]);
     assert!(code == Some(0) && list.lines().count() > 300, "{list}");
 
-    let edit = [("buffer.c", "\tresult = (buffer->total_len);\n", "\t(void)event_get_version();\n\tresult = (buffer->total_len);\n")];
+    let edit = [(
+        "buffer.c",
+        "\tresult = (buffer->total_len);\n",
+        "\t(void)event_get_version();\n\tresult = (buffer->total_len);\n",
+    )];
     let patched = world.build(&world.patched("one-file.patch", &edit), Sanitizer::None);
     let error = identity::verify_identity(&pristine.regress, &patched).unwrap_err();
     assert_eq!(exit_of(&error), Exit::Tampering, "{error:#}");
@@ -203,8 +207,12 @@ fn the_harness_and_the_sources_stay_as_they_are() {
 #[test]
 fn a_test_that_does_not_compile_any_more_is_named() {
     let world = World::new();
-    let gone = world.patched("no-field.patch", &[("evbuffer-internal.h", "struct evbuffer_chain *first;", "struct evbuffer_chain *head;")]);
-    let error = build::build_with(&world.context, &gone, Profile::default(), Sanitizer::None, Linked::Compiled).unwrap_err();
+    let gone = world.patched(
+        "no-field.patch",
+        &[("evbuffer-internal.h", "struct evbuffer_chain *first;", "struct evbuffer_chain *head;")],
+    );
+    let error =
+        build::build_with(&world.context, &gone, Profile::default(), Sanitizer::None, Linked::Compiled).unwrap_err();
     assert_eq!(exit_of(&error), Exit::Failed);
     let text = format!("{error:#}");
     assert!(text.contains("does not compile for the gate") && text.contains("no member named"), "{text}");
@@ -245,7 +253,11 @@ __attribute__((constructor)) static void early(void) { faked = getenv(\"HOME\") 
 #[test]
 fn what_programs_rely_on_stays_as_it_is() {
     let world = World::new();
-    let private = [("buffer.c", "size_t\nevbuffer_get_length(const", "int evbuffer_another_(void);\nint evbuffer_another_(void) { return 1; }\nsize_t\nevbuffer_get_length(const")];
+    let private = [(
+        "buffer.c",
+        "size_t\nevbuffer_get_length(const",
+        "int evbuffer_another_(void);\nint evbuffer_another_(void) { return 1; }\nsize_t\nevbuffer_get_length(const",
+    )];
     let report = seen(&world, "private.patch", &private);
     assert_eq!(report, AbiReport::default(), "libevent may have more functions of its own");
 
@@ -259,10 +271,26 @@ fn what_programs_rely_on_stays_as_it_is() {
         ("include/event2/event_struct.h", "\tshort ev_events;\n", "\tlong ev_events;\n"),
         ("include/event2/event.h", "#define EV_PERSIST\t0x10", "#define EV_PERSIST\t0x80"),
         ("include/event2/bufferevent.h", "BEV_OPT_DEFER_CALLBACKS = (1<<2)", "BEV_OPT_DEFER_CALLBACKS = (1<<5)"),
-        ("include/event2/buffer.h", "int evbuffer_enable_locking(struct evbuffer *buf, void *lock);", "int evbuffer_enable_locking(struct evbuffer *buf, const void *lock);"),
-        ("buffer.c", "evbuffer_enable_locking(struct evbuffer *buf, void *lock)", "evbuffer_enable_locking(struct evbuffer *buf, const void *lock_)"),
-        ("buffer.c", "#ifdef EVENT__DISABLE_THREAD_SUPPORT\n\treturn -1;\n#else\n\tif (buf->lock)", "#ifdef EVENT__DISABLE_THREAD_SUPPORT\n\treturn -1;\n#else\n\tvoid *lock = (void *)lock_;\n\tif (buf->lock)"),
-        ("evutil.c", "evutil_socketpair(int family, int type", "__attribute__((weak)) evutil_socketpair(int family, int type"),
+        (
+            "include/event2/buffer.h",
+            "int evbuffer_enable_locking(struct evbuffer *buf, void *lock);",
+            "int evbuffer_enable_locking(struct evbuffer *buf, const void *lock);",
+        ),
+        (
+            "buffer.c",
+            "evbuffer_enable_locking(struct evbuffer *buf, void *lock)",
+            "evbuffer_enable_locking(struct evbuffer *buf, const void *lock_)",
+        ),
+        (
+            "buffer.c",
+            "#ifdef EVENT__DISABLE_THREAD_SUPPORT\n\treturn -1;\n#else\n\tif (buf->lock)",
+            "#ifdef EVENT__DISABLE_THREAD_SUPPORT\n\treturn -1;\n#else\n\tvoid *lock = (void *)lock_;\n\tif (buf->lock)",
+        ),
+        (
+            "evutil.c",
+            "evutil_socketpair(int family, int type",
+            "__attribute__((weak)) evutil_socketpair(int family, int type",
+        ),
     ];
     let report = seen(&world, "public.patch", &public);
     for (subject, name, what) in [

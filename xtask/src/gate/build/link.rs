@@ -54,7 +54,8 @@ pub(super) fn programs(
     objects: &[Object],
 ) -> Result<Vec<(String, PathBuf)>> {
     let mut path_of: BTreeMap<&str, &PathBuf> = objects.iter().map(|o| (o.object.as_str(), &o.path)).collect();
-    let named: Vec<(String, &PathBuf)> = build.libraries.iter().filter_map(|path| Some((in_cmake(path)?, path))).collect();
+    let named: Vec<(String, &PathBuf)> =
+        build.libraries.iter().filter_map(|path| Some((in_cmake(path)?, path))).collect();
     path_of.extend(named.iter().map(|(name, path)| (name.as_str(), *path)));
     let folder = job.folder.join("bin");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;

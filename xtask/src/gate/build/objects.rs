@@ -54,13 +54,15 @@ pub(super) fn objects(job: &Job<'_>, compiles: &[&Compile]) -> Result<(Vec<Objec
     let mut found: Vec<Option<Object>> = compiles.iter().map(|compile| reused(compile)).collect();
     let missing: Vec<usize> = (0..found.len()).filter(|&number| found[number].is_none()).collect();
     // Large files first, so that no CPU is left alone with one at the end.
-    let size = |number: &usize| std::fs::metadata(in_source(&compiles[*number].source, job.source)).map_or(0, |m| m.len());
+    let size =
+        |number: &usize| std::fs::metadata(in_source(&compiles[*number].source, job.source)).map_or(0, |m| m.len());
     let mut queue = missing;
     queue.sort_by_key(|number| std::cmp::Reverse(size(number)));
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || -> Result<()> {
         while let Some(&number) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let object = compile(job, compiles[number], &hashes).inspect_err(|_| next.store(usize::MAX / 2, Ordering::Relaxed))?;
+            let object = compile(job, compiles[number], &hashes)
+                .inspect_err(|_| next.store(usize::MAX / 2, Ordering::Relaxed))?;
             done.lock().map_err(|_| anyhow::anyhow!("a thread of the build ended"))?.push((number, object));
         }
         Ok(())
@@ -69,7 +71,9 @@ pub(super) fn objects(job: &Job<'_>, compiles: &[&Compile]) -> Result<(Vec<Objec
     std::thread::scope(|scope| {
         let started: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let ended = started.into_iter().map(|thread| thread.join());
-        ended.map(|result| result.map_err(|_| anyhow::anyhow!("a thread of the build ended"))?).collect::<Result<Vec<()>>>()
+        ended
+            .map(|result| result.map_err(|_| anyhow::anyhow!("a thread of the build ended"))?)
+            .collect::<Result<Vec<()>>>()
     })?;
     for (number, object) in done.into_inner().unwrap_or_default() {
         found[number] = Some(object);

@@ -130,7 +130,8 @@ fn config(cmake: &Path) -> Result<String> {
 
 /// Answers of checks of the system in CMake's cache, as a script for another configuration.
 fn seed_script(cache: &str) -> String {
-    let of_check = |name: &str| ["EVENT__", "HAVE_", "check_c_compiler_flag_"].iter().any(|start| name.starts_with(start));
+    let of_check =
+        |name: &str| ["EVENT__", "HAVE_", "check_c_compiler_flag_"].iter().any(|start| name.starts_with(start));
     let entries = cache.lines().filter_map(|line| line.split_once(":INTERNAL="));
     let plain = entries.filter(|(name, value)| of_check(name) && !value.contains(['"', '\\', '$', ';']));
     plain.map(|(name, value)| format!("set({name} \"{value}\" CACHE INTERNAL \"\")\n")).collect()
@@ -169,13 +170,7 @@ fn generate(source: &Path, folder: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// The commands as data.
-fn understood(
-    id: &str,
-    source: &Path,
-    measured: &Build,
-    cmake: &Path,
-    generated: Option<&Path>,
-) -> Result<Template> {
+fn understood(id: &str, source: &Path, measured: &Build, cmake: &Path, generated: Option<&Path>) -> Result<Template> {
     let of_measured = measured.folder.join("cmake");
     let (cc, all) = compiles(&of_measured, source, None)?;
     let library: Vec<Compile> = LIBRARIES
