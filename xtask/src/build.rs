@@ -2,6 +2,7 @@
 
 mod cmake;
 mod compiler;
+mod interpose;
 mod lto;
 mod pgo;
 
@@ -249,6 +250,7 @@ fn assemble(context: &Context, plan: &Plan, variant: &Variant, source: &Path) ->
         );
         return Err(failure(Exit::Failed, message));
     }
+    interpose::check(plan, variant, &libraries)?;
     let mut build = Build {
         id: plan.id.clone(),
         variant: variant.clone(),
