@@ -21,7 +21,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PRIVATE: &str = "evconfig-private.h";
 
 /// What programs would see of the candidate that they do not see of pristine.
-#[allow(dead_code, reason = "for the runner")]
 pub(crate) fn differences(context: &Context, pristine: &GateBuild, candidate: &GateBuild) -> Result<AbiReport> {
     // A header that only one side has is a difference in what it declares: both are asked for all of their own.
     Ok(abi::differences(&interface(context, pristine)?, &interface(context, candidate)?))
