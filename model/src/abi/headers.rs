@@ -98,8 +98,8 @@ fn declarations(code: &str) -> Vec<Vec<String>> {
 /// Whether words before a `}` are those of a function and not of a type: its `{` comes behind a `)`.
 fn is_function(words: &[String]) -> bool {
     let body = words.iter().position(|word| word == "{");
-    body.is_some_and(|at| at > 0 && words[at - 1] == ")" && !words[..at].iter().any(|word| word == "struct" && at < 3))
-        && !words.first().is_some_and(|word| word == "typedef")
+    let is_type = words.first().is_some_and(|word| word == "typedef");
+    !is_type && body.is_some_and(|at| at > 0 && words[at - 1] == ")")
 }
 
 /// The name under which a declaration is spoken of: the function, the type, or the last word.

@@ -30,10 +30,7 @@ fn interface(context: &Context, build: &GateBuild) -> Result<Interface> {
     let scratch = context.scratch("abi-")?;
     let probe = scratch.path().join("probe.c");
     let names = public_headers(&build.include)?;
-    let text = names.iter().fold(String::new(), |mut text, name| {
-        text.push_str(&format!("#include <{name}>\n"));
-        text
-    });
+    let text: String = names.iter().map(|name| format!("#include <{name}>\n")).collect();
     std::fs::write(&probe, text).with_context(|| format!("cannot write {}", probe.display()))?;
     Ok(Interface {
         symbols: symbols::of(&build.libraries)?,
