@@ -101,6 +101,7 @@ pub(crate) enum Linked {
 }
 
 /// The variant's build for the gate, as config/build.toml says.
+#[allow(dead_code, reason = "for verbs that know no profiles")]
 pub(crate) fn build(context: &Context, variant: &Variant, sanitizer: Sanitizer) -> Result<GateBuild> {
     build_with(context, variant, Profile::default(), sanitizer, Linked::Measured)
 }

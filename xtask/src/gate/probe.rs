@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn what_the_probe_prints_is_compared_with_what_is_wanted() {
-        let text = "version=2\nsupported=epoll\nmethod=epoll\nfeatures=7\ndescriptor=timerfd\ndescriptor=eventpoll\ndebug=0\n";
+        let text =
+            "version=2\nsupported=epoll\nmethod=epoll\nfeatures=7\ndescriptor=timerfd\ndescriptor=eventpoll\ndebug=0\n";
         let found = read(text).unwrap();
         let wanted = Proof {
             method: "epoll".into(),
