@@ -8,6 +8,7 @@ mod calibrate;
 mod cli;
 mod compare;
 mod compare_bad_input;
+mod compare_gains;
 mod desk;
 mod folders;
 mod host;
