@@ -8,6 +8,7 @@ mod compare;
 mod context;
 mod exit;
 mod files;
+mod gate;
 mod git;
 mod host;
 mod interrupt;
@@ -52,6 +53,7 @@ enum Verb {
     Bench(cmd::bench::Args),
     Compare(cmd::compare::Args),
     Calibrate(cmd::calibrate::Args),
+    Verify(cmd::verify::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -64,6 +66,7 @@ impl Verb {
             Verb::Bench(_) => "bench",
             Verb::Compare(_) => "compare",
             Verb::Calibrate(_) => "calibrate",
+            Verb::Verify(_) => "verify",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -91,6 +94,7 @@ fn main() -> std::process::ExitCode {
         Verb::Bench(args) => cmd::bench::run(args, &context),
         Verb::Compare(args) => cmd::compare::run(args, &context),
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
+        Verb::Verify(args) => cmd::verify::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

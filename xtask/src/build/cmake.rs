@@ -18,10 +18,29 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Compiles `source` as planned, with `more` flags behind the plan's.
 pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[String]) -> Result<()> {
     let (cmake, log) = (plan.cmake(), plan.log());
-    let profile = Some(super::pgo::folder(plan)).filter(|folder| folder.is_dir());
-    let readable: Vec<&Path> = std::iter::once(source).chain(profile.as_deref()).collect();
-    let tool = || sandbox::build_tool("cmake", &readable, &cmake);
-    let mut configure = tool()?;
+    configure(plan, variant, source, more, None)?;
+    let mut compile = tool(plan, &[source])?;
+    compile.arg("--build").arg(&cmake);
+    if plan.libraries_only() {
+        compile.arg("--target").args(library_targets(&cmake)?);
+    }
+    step(variant, compile, &log, "compiled")
+}
+
+/// Configures `source` as planned; `seed` is a script of CMake with answers that are known.
+pub(super) fn configure(
+    plan: &Plan,
+    variant: &Variant,
+    source: &Path,
+    more: &[String],
+    seed: Option<&Path>,
+) -> Result<()> {
+    let (cmake, log) = (plan.cmake(), plan.log());
+    let readable: Vec<&Path> = std::iter::once(source).chain(seed).collect();
+    let mut configure = tool(plan, &readable)?;
+    if let Some(seed) = seed {
+        configure.arg("-C").arg(seed);
+    }
     configure.args(["-G", "Ninja", "-Wno-dev", "-S"]).arg(source).arg("-B").arg(&cmake);
     configure.arg(format!("-DCMAKE_C_COMPILER={}", plan.cc)).arg(format!("-DCMAKE_BUILD_TYPE={}", plan.build_type));
     // Two worktrees have paths of different lengths; mapped away, they give the same code and data.
@@ -32,13 +51,14 @@ pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[Str
     for (name, value) in &plan.options {
         configure.arg(format!("-D{name}={value}"));
     }
-    step(variant, configure, &log, "configured")?;
-    let mut compile = tool()?;
-    compile.arg("--build").arg(&cmake);
-    if plan.libraries_only() {
-        compile.arg("--target").args(library_targets(&cmake)?);
-    }
-    step(variant, compile, &log, "compiled")
+    step(variant, configure, &log, "configured")
+}
+
+/// CMake, which reads `readable` and the profile, and writes to the build folder.
+fn tool(plan: &Plan, readable: &[&Path]) -> Result<Command> {
+    let profile = Some(super::pgo::folder(plan)).filter(|folder| folder.is_dir());
+    let readable: Vec<&Path> = readable.iter().copied().chain(profile.as_deref()).collect();
+    sandbox::build_tool("cmake", &readable, &plan.cmake())
 }
 
 /// Ninja's names of the libraries that workers are linked with. The rest, such as libevent.a, which has

@@ -7,3 +7,4 @@ pub(crate) mod doctor;
 pub(crate) mod measuring;
 pub(crate) mod setup;
 pub(crate) mod test;
+pub(crate) mod verify;
