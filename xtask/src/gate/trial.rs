@@ -155,7 +155,9 @@ impl Trial<'_> {
             return if rare { First::Repeat(new) } else { First::Worse(reported(&new)) };
         }
         match &run.outcome {
-            Outcome::Failed(_) if known.rate().runs > 0 && known.rate().failures == known.rate().runs => First::AsPristine,
+            Outcome::Failed(_) if known.rate().runs > 0 && known.rate().failures == known.rate().runs => {
+                First::AsPristine
+            }
             Outcome::Failed(_) | Outcome::Hung => First::Repeat(new),
             Outcome::Skipped if !known.skips => First::Worse("skipped, and pristine does not skip it".to_owned()),
             Outcome::Passed if known.seconds_min.is_some_and(|least| judge::is_too_fast(run.seconds, least)) => {
