@@ -7,6 +7,7 @@ pub mod build_config;
 pub mod calibration;
 pub mod compare;
 pub mod counts;
+pub mod gate;
 pub mod host;
 pub mod patch;
 pub mod protocol;
