@@ -2,7 +2,7 @@
 
 use super::{Kind, Mutants, target};
 use crate::gate::{MutantRecord, Tier, Verdict};
-use crate::stats::clopper_pearson_upper;
+use crate::stats::binomial::clopper_pearson_upper;
 use serde::{Deserialize, Serialize};
 
 /// Stages before any test: a defect that fails there was never tested.
