@@ -3,6 +3,7 @@
 //! The worker (`bench-harness`) and the harness (`xtask`) share these types, so that a message or a
 //! record has one definition. Units end the names; unknown figures are `None`, never zero.
 
+pub mod abi;
 pub mod build_config;
 pub mod calibration;
 pub mod compare;

@@ -69,6 +69,27 @@ pub(crate) fn build_recipe(context: &Context, variant: &Variant, recipe: &Recipe
     Ok(build)
 }
 
+/// Configures the variant's source in `folder` as it is for measurement, but with libevent's tests. Nothing is compiled.
+/// `seed` is a script of CMake with answers that an earlier configuration found.
+pub(crate) fn configure_tests(
+    context: &Context,
+    variant: &Variant,
+    profile: Profile,
+    folder: &Path,
+    seed: Option<&Path>,
+) -> Result<PathBuf> {
+    let mut plan = Plan::new(context, variant, &Recipe { purpose: Purpose::Measure, profile, place: None })?;
+    folder.clone_into(&mut plan.folder);
+    let on_or_off = [("EVENT__DISABLE_TESTS", "OFF"), ("EVENT__DISABLE_REGRESS", "OFF"), ("EVENT__DISABLE_BENCHMARK", "ON")];
+    for (name, value) in on_or_off {
+        plan.options.retain(|(option, _)| option != name);
+        plan.options.push((name.to_owned(), value.to_owned()));
+    }
+    let source = variant::checkout(context, variant, None)?;
+    cmake::configure(&plan, variant, &source, &[], seed)?;
+    Ok(plan.cmake())
+}
+
 /// Compiles: once, or, with profile feedback, twice.
 fn compile(context: &Context, plan: &Plan, variant: &Variant, source: &Path) -> Result<Build> {
     let (mut flags, mut pgo_profile_sha256) = (Vec::new(), None);

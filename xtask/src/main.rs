@@ -8,6 +8,7 @@ mod compare;
 mod context;
 mod exit;
 mod files;
+mod gate;
 mod git;
 mod host;
 mod interrupt;

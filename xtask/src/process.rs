@@ -218,7 +218,7 @@ fn read_back(file: &mut File) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn pidfd(pid: u32) -> Result<OwnedFd> {
+pub(crate) fn pidfd(pid: u32) -> Result<OwnedFd> {
     // SAFETY: pidfd_open takes a process id and flags; the result is a new descriptor or an error.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {

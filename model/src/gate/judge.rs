@@ -37,8 +37,8 @@ pub struct Known {
     pub alone: Rate,
     /// It says that it cannot run on this host.
     pub skips: bool,
-    /// Shortest run that passed.
-    pub seconds_min: f64,
+    /// Shortest run that passed; null if none did.
+    pub seconds_min: Option<f64>,
     /// Longest run, failures included.
     pub seconds_max: f64,
 }

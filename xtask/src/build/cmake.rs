@@ -18,7 +18,28 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Compiles `source` as planned, with `more` flags behind the plan's.
 pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[String]) -> Result<()> {
     let (cmake, log) = (plan.cmake(), plan.log());
+    configure(plan, variant, source, more, None)?;
+    let mut compile = Command::new("cmake");
+    compile.arg("--build").arg(&cmake);
+    if plan.libraries_only() {
+        compile.arg("--target").args(library_targets(&cmake)?);
+    }
+    step(variant, compile, &log, "compiled")
+}
+
+/// Configures `source` as planned; `seed` is a script of CMake with answers that are known.
+pub(super) fn configure(
+    plan: &Plan,
+    variant: &Variant,
+    source: &Path,
+    more: &[String],
+    seed: Option<&Path>,
+) -> Result<()> {
+    let (cmake, log) = (plan.cmake(), plan.log());
     let mut configure = Command::new("cmake");
+    if let Some(seed) = seed {
+        configure.arg("-C").arg(seed);
+    }
     configure.args(["-G", "Ninja", "-Wno-dev", "-S"]).arg(source).arg("-B").arg(&cmake);
     configure.arg(format!("-DCMAKE_C_COMPILER={}", plan.cc)).arg(format!("-DCMAKE_BUILD_TYPE={}", plan.build_type));
     // Two worktrees have paths of different lengths; mapped away, they give the same code and data.
@@ -29,13 +50,7 @@ pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[Str
     for (name, value) in &plan.options {
         configure.arg(format!("-D{name}={value}"));
     }
-    step(variant, configure, &log, "configured")?;
-    let mut compile = Command::new("cmake");
-    compile.arg("--build").arg(&cmake);
-    if plan.libraries_only() {
-        compile.arg("--target").args(library_targets(&cmake)?);
-    }
-    step(variant, compile, &log, "compiled")
+    step(variant, configure, &log, "configured")
 }
 
 /// Ninja's names of the libraries that workers are linked with. The rest, such as libevent.a, which has

@@ -1,0 +1,35 @@
+//! The one place where the gate starts programs that hold a candidate's code.
+
+use super::build::GateBuild;
+use crate::context::Context;
+use anyhow::Result;
+use model::gate::Sanitizer;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// A program of `build`, or one linked against it, in the environment of a configuration and no other.
+pub(super) fn command(
+    _context: &Context,
+    build: &GateBuild,
+    program: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<Command> {
+    let mut command = Command::new(program);
+    command.env_clear().envs(BASE.iter().copied()).envs(options(build.sanitizer)).envs(environment);
+    Ok(command)
+}
+
+/// What every test sees: nothing of the user's.
+const BASE: &[(&str, &str)] = &[("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC"), ("HOME", "/tmp")];
+
+/// How sanitizers behave: findings are read from what they print. A race or undefined behaviour that pristine has,
+/// too, must not end the test that meets it.
+fn options(sanitizer: Sanitizer) -> Option<(&'static str, &'static str)> {
+    match sanitizer {
+        Sanitizer::None => None,
+        Sanitizer::Address => Some(("ASAN_OPTIONS", "detect_leaks=1:detect_stack_use_after_return=1:log_path=stderr")),
+        Sanitizer::Undefined => Some(("UBSAN_OPTIONS", "print_stacktrace=1:print_summary=1:halt_on_error=0")),
+        Sanitizer::Thread => Some(("TSAN_OPTIONS", "exitcode=0:halt_on_error=0:history_size=4")),
+    }
+}

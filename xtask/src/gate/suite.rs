@@ -1,0 +1,128 @@
+//! The tests of a build, as the build itself lists them.
+
+use super::build::GateBuild;
+use super::child::{self, Bounds};
+use super::launch;
+use super::test_case::{Judge, Test};
+use crate::context::Context;
+use anyhow::Result;
+use model::gate::config::GateConfig;
+use model::gate::tinytest::{self, Ended};
+use model::gate::{Configuration, Sanitizer};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Listing takes milliseconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The tests of a configuration, or why they cannot be listed. `scripts` is the source whose scripts check outputs:
+/// always pristine's.
+pub(super) fn tests(
+    context: &Context,
+    config: &GateConfig,
+    configuration: &Configuration,
+    build: &GateBuild,
+    scripts: &Path,
+) -> Result<Result<Vec<Test>, String>> {
+    let environment = config.environment(configuration);
+    let listed = match ask(context, build, &build.regress, &["--list-tests"], &environment)? {
+        (Some(Ended::Exit(0)), text) => tinytest::parse_list(&text),
+        _ => None,
+    };
+    let Some(listed) = listed else { return Ok(Err("regress does not list its tests".to_owned())) };
+    let one = |name: String| Test {
+        // libevent's own alarm would end a test before it can be seen where it hangs.
+        arguments: vec!["--timeout".to_owned(), "0".to_owned(), name.clone()],
+        name,
+        program: build.regress.clone(),
+        judge: Judge::Tinytest,
+    };
+    let mut tests: Vec<Test> = listed.into_iter().filter(|test| test.enabled).map(|test| one(test.name)).collect();
+    for program in &config.programs {
+        let file = program.program.as_ref().unwrap_or(&program.name);
+        let Some((_, path)) = build.programs.iter().find(|(name, _)| name == file) else { continue };
+        if program.timing && configuration.sanitizer != Sanitizer::None {
+            continue;
+        }
+        let script = program.checked_by.as_ref().map(|name| scripts.join(name)).filter(|path| path.is_file());
+        tests.push(Test {
+            name: program.name.clone(),
+            program: path.clone(),
+            arguments: program.arguments.clone(),
+            judge: Judge::Program(script),
+        });
+    }
+    Ok(Ok(tests))
+}
+
+/// A test that does not exist, under a name as good as any: regress says that there is none. Code that prints the
+/// report of a passed test for whatever it is asked says otherwise.
+pub(super) fn believes_anything(
+    context: &Context,
+    config: &GateConfig,
+    configuration: &Configuration,
+    build: &GateBuild,
+    names: &[String],
+) -> Result<Option<String>> {
+    let Some(real) = names.iter().find(|name| name.contains('/') && name.len() > 6) else { return Ok(None) };
+    // The last two letters change places; equal ones give way to another letter.
+    let (start, end) = real.split_at(real.len() - 2);
+    let turned: String = end.chars().rev().collect();
+    let name = if turned == end { format!("{start}x") } else { format!("{start}{turned}") };
+    if names.contains(&name) {
+        return Ok(None);
+    }
+    let environment = config.environment(configuration);
+    let (ended, text) = ask(context, build, &build.regress, &["--timeout", "0", &name], &environment)?;
+    let refused = matches!(ended, Some(Ended::Exit(status)) if status != 0) && !text.contains("tests ok");
+    Ok((!refused).then(|| format!("asked for the test `{name}`, which does not exist, regress ended with {ended:?}: {text}")))
+}
+
+fn ask(
+    context: &Context,
+    build: &GateBuild,
+    program: &Path,
+    arguments: &[&str],
+    environment: &BTreeMap<String, String>,
+) -> Result<(Option<Ended>, String)> {
+    let abandoned = AtomicBool::new(false);
+    let mut command = launch::command(context, build, program, environment)?;
+    let bounds = Bounds { limit: LIMIT, output_bytes: 1 << 20, abandoned: &abandoned };
+    let got = child::run(command.args(arguments), None, bounds)?;
+    Ok((got.ended, got.stdout))
+}
+
+/// What is missing from a list, or is there and should not be; `None` if both name the same tests.
+pub(super) fn difference(expected: &[String], found: &[String]) -> Option<String> {
+    let only = |some: &[String], others: &[String]| -> Vec<String> {
+        some.iter().filter(|name| !others.contains(name)).cloned().collect()
+    };
+    let (missing, new) = (only(expected, found), only(found, expected));
+    if missing.is_empty() && new.is_empty() {
+        return None;
+    }
+    let shown = |names: &[String]| names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "its list of tests is not pristine's: {} missing ({}), {} that pristine does not have ({})",
+        missing.len(),
+        shown(&missing),
+        new.len(),
+        shown(&new)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_shrinks_is_seen() {
+        let names = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        assert_eq!(difference(&names("a b"), &names("b a")), None);
+        let why = difference(&names("main/a main/b"), &names("main/a")).unwrap();
+        assert!(why.contains("1 missing (main/b)"), "{why}");
+        assert!(difference(&names("a"), &names("a b")).is_some());
+    }
+}
