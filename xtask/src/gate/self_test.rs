@@ -9,6 +9,8 @@ mod journal;
 mod list;
 mod publish;
 mod soak;
+#[cfg(test)]
+mod tests;
 
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
@@ -205,16 +207,4 @@ fn verdict(args: &Args, scored: &Score, false_alarms: &[Alarms]) -> bool {
     let silent = args.pristine_runs.is_none() || !false_alarms.is_empty() && false_alarms.iter().all(|of| of.false_alarms == 0);
     let sample = args.sample && scored.unknown.is_empty() && scored.mutants.iter().all(|mutant| mutant.killed);
     silent && (only_pristine || sample || !args.sample && scored.good())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_pristine_runs() {
-        assert_eq!(pristine_runs("3"), Ok((3, 3)));
-        assert_eq!(pristine_runs("60:20"), Ok((60, 20)));
-        assert!(pristine_runs("x").is_err() && pristine_runs("1:").is_err() && pristine_runs("-1").is_err());
-    }
 }
