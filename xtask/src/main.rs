@@ -49,6 +49,7 @@ enum Verb {
     Bench(cmd::bench::Args),
     Compare(cmd::compare::Args),
     Calibrate(cmd::calibrate::Args),
+    Verify(cmd::verify::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -61,6 +62,7 @@ impl Verb {
             Verb::Bench(_) => "bench",
             Verb::Compare(_) => "compare",
             Verb::Calibrate(_) => "calibrate",
+            Verb::Verify(_) => "verify",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -81,6 +83,7 @@ fn main() -> std::process::ExitCode {
         Verb::Bench(args) => cmd::bench::run(args, &context),
         Verb::Compare(args) => cmd::compare::run(args, &context),
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
+        Verb::Verify(args) => cmd::verify::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

@@ -6,3 +6,4 @@ pub(crate) mod compare;
 pub(crate) mod doctor;
 pub(crate) mod setup;
 pub(crate) mod test;
+pub(crate) mod verify;

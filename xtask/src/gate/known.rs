@@ -1,6 +1,5 @@
 //! What is known of pristine's tests on this host: learned once for each configuration, kept in the work folder.
 
-use super::build::GateBuild;
 use super::queue::{self, Order, Patience};
 use super::test_case::{Lane, Run, Test, log_name};
 use crate::context::Context;
@@ -8,7 +7,7 @@ use crate::{files, host};
 use anyhow::{Context as _, Result};
 use model::gate::Configuration;
 use model::gate::config::GateConfig;
-use model::gate::judge::{ALONE, Known, KnownConfiguration};
+use model::gate::judge::{ALONE, KnownConfiguration};
 use model::gate::tinytest::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,7 +30,6 @@ pub(super) fn place(
     context: &Context,
     config: &GateConfig,
     configuration: &Configuration,
-    build: &GateBuild,
     tests: &[Test],
 ) -> Result<(PathBuf, String)> {
     let mut programs: BTreeMap<&PathBuf, String> = BTreeMap::new();

@@ -2,15 +2,19 @@
 
 pub(crate) mod build;
 mod child;
+pub(crate) mod flow;
 mod hang;
 pub(crate) mod harness;
 pub(crate) mod identity;
 mod known;
 mod launch;
 mod matrix;
+mod prepare;
 mod probe;
 mod queue;
+pub(crate) mod rerun;
 pub(crate) mod sanitizer;
+pub(crate) mod stages;
 mod suite;
 mod test_case;
 mod trial;

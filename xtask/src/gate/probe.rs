@@ -19,7 +19,7 @@ use std::time::Duration;
 
 const CODE: &str = include_str!("probe.c");
 /// Compiling and running it take a second.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(20);
 /// Kinds of descriptors that tell backends and timers apart.
 const TELLING: &[&str] = &["eventpoll", "timerfd"];
 

@@ -40,7 +40,7 @@ pub(crate) struct Lane<'a> {
     pub(crate) context: &'a Context,
     pub(crate) configuration: &'a Configuration,
     pub(crate) build: &'a GateBuild,
-    pub(crate) environment: &'a BTreeMap<String, String>,
+    pub(crate) environment: BTreeMap<String, String>,
     /// Where logs of tests go.
     pub(crate) logs: PathBuf,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Run {
 impl Lane<'_> {
     /// Runs a test once; `None` if it was abandoned. `log` is the name of its log without an ending.
     pub(crate) fn run(&self, test: &Test, log: &str, bounds: Bounds<'_>) -> Result<Option<Run>> {
-        let mut command = launch::command(self.context, self.build, &test.program, self.environment)?;
+        let mut command = launch::command(self.context, self.build, &test.program, &self.environment)?;
         command.args(&test.arguments);
         let finished = child::run(&mut command, None, bounds)?;
         let Some(ended) = finished.ended else { return Ok(None) };

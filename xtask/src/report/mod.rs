@@ -7,6 +7,7 @@ pub(crate) mod picture;
 pub(crate) mod readme;
 pub(crate) mod rivals;
 pub(crate) mod table;
+pub(crate) mod verify;
 
 #[cfg(test)]
 mod fixtures;

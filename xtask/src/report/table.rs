@@ -193,7 +193,7 @@ pub(super) fn draw(header: &[&str], rows: Vec<Vec<String>>, style: Style) -> Str
     table.set_header(header.to_vec());
     table.add_rows(rows);
     for (column, title) in table.column_iter_mut().zip(header) {
-        let words = ["workload", "side", "original", "our workload", "unit", "verdict", "form", "method", "rule"];
+        let words = ["workload", "side", "original", "our workload", "unit", "verdict", "form", "method", "rule", "stage"];
         let first_original = *title == "original" && column.index > 0;
         column.set_cell_alignment(if words.contains(title) && !first_original {
             CellAlignment::Left

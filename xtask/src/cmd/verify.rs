@@ -1,0 +1,209 @@
+//! `cargo xtask verify`: is a variant correct?
+
+use crate::context::Context;
+use crate::exit::{Exit, exit_of, failure};
+use crate::gate::build::Linked;
+use crate::gate::flow::{self, Request, Verified};
+use crate::gate::rerun::{self, Rerun};
+use crate::git::Store;
+use crate::records::{self, RunFolder};
+use crate::report::table::Style;
+use crate::report::{self};
+use crate::setup::{self, Verb};
+use crate::side::{self, Side};
+use crate::{host, interrupt, lock, progress, source, variant};
+use anyhow::{Context as _, Result};
+use model::gate::{self, StageRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
+use model::variant::Source;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Verifies a variant: libevent's own tests and ours, judged against the pristine libevent on this host.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask verify my.patch                       the light gate: what the patch reaches, on the default backend
+  cargo xtask verify --full my.patch                everything: backends, sanitizers, other programs
+  cargo xtask verify --full my.patch --without thread
+  cargo xtask verify --full my.patch --rerun-failed what failed last time; no whole gate
+
+Exit code 0: passed; 2: failed, or something did not run. docs/GATE.md says what is run and how it is judged.")]
+pub(crate) struct Args {
+    /// What is verified: a variant, a patch file, a revision, a build profile, or CODE+PROFILE [default: the tip, where
+    /// patches were accepted, else the pristine libevent]
+    #[arg(value_name = "VARIANT|PATCH", allow_hyphen_values = true)]
+    pub(crate) variant: Option<String>,
+    /// Everything, before a patch is accepted
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Go on after a stage that failed
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Leave a configuration, sanitizer or stage out; the record says so; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) without: Vec<String>,
+    /// Run only what failed in the last record of this variant
+    #[arg(long)]
+    pub(crate) rerun_failed: bool,
+    /// Another libevent: a folder, a git URL, either with @REVISION
+    #[arg(long, value_name = "PATH|GIT-URL[@REV]")]
+    pub(crate) source: Option<String>,
+    /// Processes of tests at a time [default: 16 a CPU; they mostly sleep]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) jobs: Option<u16>,
+    /// Folder in which the record's folder is made [default: runs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print Markdown for a pull request
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let tier = if args.full { Tier::Full } else { Tier::Light };
+    flow::check_names(context, &args.without)?;
+    setup::ensure_all(&[Verb::Bench, Verb::Verify], false, context)?;
+    let _lock = lock::take(context, "verify")?;
+    interrupt::install()?;
+    let source = source::resolve(context, args.source.as_deref())?;
+    let parent = args.out.clone().unwrap_or_else(|| context.runs.clone());
+    let asked = asked(args, context, &source)?;
+    let started = Instant::now();
+    let side = match side::resolve(context, &source, &asked) {
+        Ok(side) => Ok(side),
+        // A patch that may not be: a failed stage of a whole record.
+        Err(error) if exit_of(&error) == Exit::Failed => Err(error),
+        Err(error) => return Err(error),
+    };
+    let rerun = match &side {
+        Ok(side) if args.rerun_failed => Some(rerun::last(&parent, &side.variant.id, tier)?),
+        _ => None,
+    };
+    let folder = RunFolder::create(&parent, "verify")?;
+    let draft = Draft { args, asked, tier, started_at: records::now(), id: folder.id.clone(), rerun: rerun.as_ref() };
+    let (record, stopped) = match side {
+        Ok(side) => draft.verified(context, &side, &folder, started)?,
+        Err(error) => (draft.refused(&error), None),
+    };
+    deliver(context, args, &record, folder, stopped)
+}
+
+/// The variant, as text: the tip where there is one.
+fn asked(args: &Args, context: &Context, source: &Source) -> Result<String> {
+    if let Some(text) = &args.variant {
+        return Ok(text.clone());
+    }
+    // Accepted patches belong to the pinned source.
+    let tip = source.pinned && variant::tip(context, source)?.is_some();
+    Ok(if tip { "tip" } else { "pristine" }.to_owned())
+}
+
+/// What is known of a record before the gate runs.
+struct Draft<'a> {
+    args: &'a Args,
+    asked: String,
+    tier: Tier,
+    started_at: String,
+    id: String,
+    rerun: Option<&'a Rerun>,
+}
+
+impl Draft<'_> {
+    /// The record of a patch that is refused.
+    fn refused(&self, error: &anyhow::Error) -> VerifyRecord {
+        let verified =
+            Verified { stages: vec![StageRecord::failed("patch", format!("{error:#}"))], ..Verified::default() };
+        self.record(None, &verified, 0.0)
+    }
+
+    fn verified(
+        &self,
+        context: &Context,
+        side: &Side,
+        folder: &RunFolder,
+        started: Instant,
+    ) -> Result<(VerifyRecord, Option<anyhow::Error>)> {
+        let pristine = variant::pristine(context, &side.variant.source)?;
+        let touched = Store::open(&context.work)?.differing_files(&pristine.tree, &side.variant.tree)?;
+        let request = Request {
+            candidate: &side.variant,
+            pristine: &pristine,
+            profile: side.profile,
+            linked: Linked::Measured,
+            tier: self.tier,
+            without: &self.args.without,
+            touched: &touched,
+            only: self.rerun.map(|rerun| &rerun.failed),
+            keep_going: self.args.keep_going,
+            jobs: self.args.jobs.map(usize::from),
+            quiet: false,
+        };
+        let mut verified = flow::verify(context, &request, &folder.path.join("logs"))?;
+        if !side.variant.patches.is_empty() {
+            verified.stages.insert(0, StageRecord::plain("patch"));
+        } else if side.variant.id == pristine.id {
+            verified.notes.push("the candidate is pristine itself: it is compared with its own runs".to_owned());
+        }
+        let seconds = (started.elapsed().saturating_sub(verified.pristine_time)).as_secs_f64();
+        let mut record = self.record(Some(side), &verified, seconds);
+        record.pristine = Some(pristine.id);
+        Ok((record, verified.stopped))
+    }
+
+    fn record(&self, side: Option<&Side>, verified: &Verified, seconds: f64) -> VerifyRecord {
+        let mut notes = verified.notes.clone();
+        notes.extend(verified.stopped.iter().map(|error| format!("the gate ended early: {error:#}")));
+        let partial = verified.stopped.is_some();
+        VerifyRecord {
+            schema: VERIFY_SCHEMA.to_owned(),
+            host: host::fingerprint(),
+            partial,
+            id: self.id.clone(),
+            started_at: self.started_at.clone(),
+            finished_at: records::now(),
+            command: std::env::args().skip(1).collect(),
+            asked: self.asked.clone(),
+            variant: side.map(|side| side.variant.id.clone()),
+            pristine: None,
+            tier: self.tier,
+            verdict: if partial { Verdict::Fail } else { gate::verdict(&verified.stages) },
+            rerun_of: self.rerun.map(|rerun| rerun.id.clone()),
+            stages: verified.stages.clone(),
+            mutants: vec![],
+            seconds,
+            pristine_seconds: verified.pristine_time.as_secs_f64(),
+            sandbox: "none".to_owned(),
+            notes,
+        }
+    }
+}
+
+/// Prints the result, keeps the record, and tells by the exit code how it went.
+fn deliver(
+    context: &Context,
+    args: &Args,
+    record: &VerifyRecord,
+    folder: RunFolder,
+    stopped: Option<anyhow::Error>,
+) -> Result<Exit> {
+    let place = folder.path.display().to_string();
+    let terminal = report::verify::full(record, Style::Terminal, Some(&place));
+    let printed = if context.json {
+        report::print(&(serde_json::to_string(record)? + "\n"))
+    } else if args.markdown {
+        report::print(&report::verify::full(record, Style::Markdown, Some(&folder.id)))
+    } else {
+        report::print(&terminal)
+    };
+    // Results that cannot be printed are kept, and results that cannot be kept were printed.
+    let path = folder.finish(record, &terminal)?;
+    printed.with_context(|| format!("the record is {}", path.display()))?;
+    progress::note(&format!("record: {}", path.display()));
+    if let Some(error) = stopped {
+        return match exit_of(&error) {
+            Exit::Interrupted => Ok(Exit::Interrupted),
+            exit => Err(failure(exit, format!("{error:#}"))),
+        };
+    }
+    Ok(if record.verdict == Verdict::Pass { Exit::Ok } else { Exit::Failed })
+}

@@ -1,0 +1,348 @@
+//! A whole gate: builds, proofs, knowledge of pristine, trials, and the stages beside them.
+
+use super::build::{self, GateBuild, Linked};
+use super::known::{self, Unknown};
+use super::matrix::Matrix;
+use super::prepare::{self, Ready};
+use super::stages::{STAGES, Sides, Stage};
+use super::trial::{self, Manner};
+use super::{harness, sanitizer};
+use crate::context::Context;
+use crate::exit::{Exit, exit_of, failure};
+use crate::{interrupt, progress};
+use anyhow::{Context as _, Result};
+use model::build_config::Profile;
+use model::gate::config::GateConfig;
+use model::gate::{Configuration, Sanitizer, StageRecord, Tier, Verdict};
+use model::variant::Variant;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What is to be verified, and how much of it.
+pub(crate) struct Request<'a> {
+    pub(crate) candidate: &'a Variant,
+    pub(crate) pristine: &'a Variant,
+    /// How both are built.
+    pub(crate) profile: Profile,
+    /// Seeded defects are never measured, so they need no measured library.
+    pub(crate) linked: Linked,
+    pub(crate) tier: Tier,
+    /// Stages and sanitizers that are left out by name.
+    pub(crate) without: &'a [String],
+    /// Files that the candidate changes; none: everything is reached.
+    pub(crate) touched: &'a [String],
+    /// Only these tests, by stage.
+    pub(crate) only: Option<&'a BTreeMap<String, Vec<String>>>,
+    /// Go on after a stage that failed.
+    pub(crate) keep_going: bool,
+    /// Processes at a time.
+    pub(crate) jobs: Option<usize>,
+    /// Shows no live matrix.
+    pub(crate) quiet: bool,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(crate) struct Verified {
+    pub(crate) stages: Vec<StageRecord>,
+    /// Spent on pristine: its builds and what was learned of it.
+    pub(crate) pristine_time: Duration,
+    /// What ended it early.
+    pub(crate) stopped: Option<anyhow::Error>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Runs a gate. Logs go below `logs`.
+pub(crate) fn verify(context: &Context, request: &Request<'_>, logs: &Path) -> Result<Verified> {
+    let config = GateConfig::parse(&context.config("gate.toml")?).context("config/gate.toml")?;
+    let mut gate = Gate { context, request, config: &config, logs, done: Verified::default() };
+    if let Err(error) = gate.run() {
+        // Tampering voids everything; an interrupt or a failure of the host leaves what is known.
+        if exit_of(&error) == Exit::Tampering {
+            return Err(error);
+        }
+        gate.say_what_is_missing(&error);
+        gate.done.stopped = Some(error);
+    }
+    gate.sort();
+    Ok(gate.done)
+}
+
+/// Fails if a name that is left out is none.
+pub(crate) fn check_names(context: &Context, without: &[String]) -> Result<()> {
+    let config = GateConfig::parse(&context.config("gate.toml")?).context("config/gate.toml")?;
+    let configurations = config.configurations.iter().flat_map(|c| [c.name.as_str(), c.sanitizer.name()]);
+    let mut names: Vec<&str> = configurations.chain(STAGES.iter().map(|stage| stage.name)).collect();
+    names.retain(|name| *name != Sanitizer::None.name());
+    names.sort_unstable();
+    names.dedup();
+    match without.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(failure(Exit::Usage, format!("--without {name}: no such stage; there are {}", names.join(", ")))),
+    }
+}
+
+struct Gate<'a> {
+    context: &'a Context,
+    request: &'a Request<'a>,
+    config: &'a GateConfig,
+    logs: &'a Path,
+    done: Verified,
+}
+
+impl Gate<'_> {
+    fn run(&mut self) -> Result<()> {
+        let (context, config, request) = (self.context, self.config, self.request);
+        let mut configurations = self.chosen();
+        self.pristine_starts(&mut configurations)?;
+        let sanitizers = sanitizers_of(&configurations);
+        let pristine = self.pristine_builds(&sanitizers)?;
+        let Some(candidate) = self.candidate_builds(&sanitizers, &mut configurations)? else { return Ok(()) };
+        let builds: Vec<&GateBuild> = pristine.iter().chain(&candidate).collect();
+        let before = harness::taken(context, &builds)?;
+        let jobs = request.jobs.unwrap_or(config.limits.jobs_per_cpu * cpus());
+        let probes = context.scratch("probes-")?;
+        let mut ready = Vec::new();
+        for configuration in &configurations {
+            let (pristine, candidate) = (of(&pristine, configuration)?, of(&candidate, configuration)?);
+            let probes = probes.path();
+            let sides = prepare::Sides { context, config, configuration, pristine, candidate, logs: self.logs, probes };
+            match prepare::prepare(&sides)? {
+                Ok(configuration) => ready.push(configuration),
+                Err(record) => self.done.stages.push(record),
+            }
+        }
+        self.learn(&mut ready, jobs)?;
+        let mut runnable = Vec::new();
+        let mut order: Vec<Slot> = Vec::new();
+        for ready in ready {
+            match ready.trial(request)? {
+                Ok(trial) => {
+                    order.push(Slot::Trial(runnable.len()));
+                    runnable.push(trial);
+                }
+                Err(record) => order.push(Slot::Record(Box::new(record))),
+            }
+        }
+        let rows = runnable.iter().map(|trial| (trial.name.clone(), trial.tests.len())).collect();
+        let matrix = Matrix::new("tests", rows, request.quiet);
+        let manner = Manner { limits: &config.limits, jobs, matrix: &matrix };
+        let sides = Sides {
+            context,
+            tier: request.tier,
+            pristine: request.pristine,
+            candidate: request.candidate,
+            pristine_builds: &pristine,
+            candidate_builds: &candidate,
+            logs: self.logs,
+        };
+        let wanted: Vec<&Stage> = STAGES.iter().filter(|stage| self.wants(stage)).collect();
+        // They mostly compute, and the tests mostly sleep.
+        let ((tested, stopped), beside) = std::thread::scope(|scope| {
+            let beside = scope.spawn(|| wanted.iter().map(|stage| (stage.name, run_stage(stage, &sides))).collect::<Vec<_>>());
+            let tested = trial::run(&mut runnable, &manner);
+            (tested, beside.join())
+        });
+        drop(matrix);
+        let mut tested: Vec<Option<StageRecord>> = tested.into_iter().map(Some).collect();
+        for slot in order {
+            match slot {
+                Slot::Trial(number) => self.done.stages.extend(tested[number].take()),
+                Slot::Record(record) => self.done.stages.push(*record),
+            }
+        }
+        if let Some(error) = stopped {
+            return Err(error);
+        }
+        for (name, record) in beside.map_err(|_| failure(Exit::Infrastructure, "a stage ended with a panic"))? {
+            self.done.stages.push(record.with_context(|| format!("stage {name}"))?);
+        }
+        self.leave_out_stages();
+        harness::check_harness(&before, "tests")
+    }
+
+    /// Records of everything that an early end left out.
+    fn say_what_is_missing(&mut self, error: &anyhow::Error) {
+        let why = if exit_of(error) == Exit::Interrupted { "interrupted" } else { "the gate ended early" };
+        let chosen = |name: &str| self.request.only.is_none_or(|only| only.contains_key(name));
+        let configurations =
+            self.config.configurations.iter().filter(|c| c.light || self.request.tier == Tier::Full).map(|c| c.name.as_str());
+        let stages = STAGES.iter().filter(|stage| self.of_tier(stage)).map(|stage| stage.name);
+        let there = |name: &str| self.done.stages.iter().any(|stage| stage.name == name);
+        let missing: Vec<StageRecord> = configurations
+            .chain(stages)
+            .filter(|name| chosen(name) && !there(name))
+            .map(|name| StageRecord::not_run(name, why))
+            .collect();
+        self.done.stages.extend(missing);
+    }
+
+    /// In the order of the gate, whatever ended first.
+    fn sort(&mut self) {
+        let names: Vec<&str> = std::iter::once("build")
+            .chain(self.config.configurations.iter().map(|c| c.name.as_str()))
+            .chain(STAGES.iter().map(|stage| stage.name))
+            .collect();
+        self.done.stages.sort_by_key(|stage| names.iter().position(|name| *name == stage.name));
+    }
+
+    /// The tier's configurations without those that the user left out; these are said.
+    fn chosen(&mut self) -> Vec<Configuration> {
+        let light = self.request.tier == Tier::Light;
+        let of_tier = self.config.configurations.iter().filter(|c| c.light || !light);
+        let selected = of_tier.filter(|c| self.request.only.is_none_or(|only| only.contains_key(&c.name)));
+        let (out, chosen): (Vec<_>, Vec<_>) = selected.cloned().partition(|configuration| {
+            let names = [configuration.name.as_str(), configuration.sanitizer.name()];
+            self.request.without.iter().any(|name| names.contains(&name.as_str()))
+        });
+        self.done.stages.extend(out.iter().map(|configuration| left_out(&configuration.name)));
+        chosen
+    }
+
+    /// Takes away the configurations whose sanitizer does not work on this host: they do not run, and that is no pass.
+    fn pristine_starts(&mut self, configurations: &mut Vec<Configuration>) -> Result<()> {
+        let cc = crate::build::compiler();
+        for sanitizer in sanitizers_of(configurations) {
+            if let Err(why) = sanitizer::starts(self.context, &cc, sanitizer)? {
+                progress::note(&why);
+                for configuration in configurations.iter().filter(|c| c.sanitizer == sanitizer) {
+                    let why = format!("{why}; `--without {}` leaves it out, and the record says so", configuration.name);
+                    self.done.stages.push(StageRecord::not_run(&configuration.name, why));
+                }
+                configurations.retain(|configuration| configuration.sanitizer != sanitizer);
+            }
+        }
+        Ok(())
+    }
+
+    fn pristine_builds(&mut self, sanitizers: &[Sanitizer]) -> Result<Vec<GateBuild>> {
+        let started = Instant::now();
+        let made = |sanitizer: &Sanitizer| {
+            let request = self.request;
+            // What is compared must be built alike.
+            build::build_with(self.context, request.pristine, request.profile, *sanitizer, request.linked).map_err(|error| {
+                match exit_of(&error) {
+                    Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself cannot be built: {error:#}")),
+                    _ => error,
+                }
+            })
+        };
+        let builds = sanitizers.iter().map(made).collect();
+        self.done.pristine_time += started.elapsed();
+        builds
+    }
+
+    /// The candidate's builds; `None` if one of them failed and the gate ends there.
+    fn candidate_builds(
+        &mut self,
+        sanitizers: &[Sanitizer],
+        configurations: &mut Vec<Configuration>,
+    ) -> Result<Option<Vec<GateBuild>>> {
+        let started = Instant::now();
+        let mut stage = StageRecord::plain("build");
+        let mut builds = Vec::new();
+        for sanitizer in sanitizers {
+            let request = self.request;
+            match build::build_with(self.context, request.candidate, request.profile, *sanitizer, request.linked) {
+                Ok(build) => builds.push(build),
+                Err(error) if exit_of(&error) == Exit::Failed => {
+                    stage.verdict = Verdict::Fail;
+                    stage.failed.push(sanitizer.name().to_owned());
+                    stage.why.get_or_insert_with(|| format!("{error:#}"));
+                    for configuration in configurations.iter().filter(|c| c.sanitizer == *sanitizer) {
+                        self.done.stages.push(StageRecord::not_run(&configuration.name, "its build failed"));
+                    }
+                    configurations.retain(|configuration| configuration.sanitizer != *sanitizer);
+                    if !request.keep_going {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        stage.seconds = started.elapsed().as_secs_f64();
+        let failed = stage.verdict == Verdict::Fail;
+        self.done.stages.insert(0, stage);
+        if !failed || (self.request.keep_going && !builds.is_empty()) {
+            return Ok(Some(builds));
+        }
+        let why = "the candidate does not compile";
+        self.done.stages.extend(configurations.iter().map(|c| StageRecord::not_run(&c.name, why)));
+        let rest = STAGES.iter().filter(|stage| self.wants(stage));
+        self.done.stages.extend(rest.map(|stage| StageRecord::not_run(stage.name, why)).collect::<Vec<_>>());
+        self.leave_out_stages();
+        Ok(None)
+    }
+
+    /// Learns what is not known yet of pristine's tests.
+    fn learn(&mut self, ready: &mut [Ready<'_>], jobs: usize) -> Result<()> {
+        let started = Instant::now();
+        let missing: Vec<usize> = (0..ready.len()).filter(|&number| ready[number].known.is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let runs = self.config.limits.pristine_runs;
+        let names: Vec<&str> = missing.iter().map(|&number| ready[number].name()).collect();
+        progress::note(&format!("learning what pristine's tests do here, {runs} runs of each, once: {}", names.join(", ")));
+        let unknown: Vec<Unknown<'_>> = missing.iter().map(|&number| ready[number].unknown()).collect();
+        let rows = unknown.iter().zip(names).map(|(u, name)| (name.to_owned(), u.tests.len() * runs as usize)).collect();
+        let matrix = Matrix::new("pristine", rows, self.request.quiet);
+        let learned = known::learn(&unknown, self.config, jobs, &|order, run| {
+            matrix.tick(order.patience, run.is_none_or(|run| run.outcome.is_failure()));
+        })?;
+        drop(unknown);
+        for (number, known) in missing.into_iter().zip(learned) {
+            ready[number].known = Some(known);
+        }
+        self.done.pristine_time += started.elapsed();
+        Ok(())
+    }
+
+    fn wants(&self, stage: &Stage) -> bool {
+        self.of_tier(stage) && !self.request.without.iter().any(|name| name == stage.name)
+    }
+
+    fn of_tier(&self, stage: &Stage) -> bool {
+        let chosen = self.request.only.is_none_or(|only| only.contains_key(stage.name));
+        chosen && stage.tiers.contains(&self.request.tier)
+    }
+
+    fn leave_out_stages(&mut self) {
+        let out = STAGES.iter().filter(|stage| self.of_tier(stage) && !self.wants(stage));
+        self.done.stages.extend(out.map(|stage| left_out(stage.name)).collect::<Vec<_>>());
+    }
+}
+
+/// Where a record of the report comes from.
+enum Slot {
+    Trial(usize),
+    Record(Box<StageRecord>),
+}
+
+fn run_stage(stage: &Stage, sides: &Sides<'_>) -> Result<StageRecord> {
+    interrupt::check()?;
+    let started = Instant::now();
+    let logs = sides.logs.join(stage.name);
+    let record = (stage.run)(&Sides { logs: &logs, ..*sides })?;
+    Ok(StageRecord { seconds: started.elapsed().as_secs_f64(), ..record })
+}
+
+fn left_out(name: &str) -> StageRecord {
+    StageRecord { excluded: true, ..StageRecord::not_run(name, "left out with --without") }
+}
+
+fn sanitizers_of(configurations: &[Configuration]) -> Vec<Sanitizer> {
+    let mut sanitizers: Vec<Sanitizer> = configurations.iter().map(|configuration| configuration.sanitizer).collect();
+    sanitizers.sort();
+    sanitizers.dedup();
+    sanitizers
+}
+
+fn of<'a>(builds: &'a [GateBuild], configuration: &Configuration) -> Result<&'a GateBuild> {
+    builds.iter().find(|build| build.sanitizer == configuration.sanitizer).context("every configuration has its build")
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

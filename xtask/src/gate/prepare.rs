@@ -1,0 +1,134 @@
+//! Everything of a configuration before its first test: proofs and lists of both sides, and what is known of pristine.
+
+use super::build::GateBuild;
+use super::flow::Request;
+use super::known::{self, Unknown};
+use super::test_case::{Lane, Test};
+use super::trial::Trial;
+use super::{probe, suite};
+use crate::context::Context;
+use anyhow::Result;
+use model::gate::config::GateConfig;
+use model::gate::judge::KnownConfiguration;
+use model::gate::{Configuration, StageRecord, Tier};
+use std::path::{Path, PathBuf};
+
+/// What a configuration is made of.
+pub(super) struct Sides<'a> {
+    pub(super) context: &'a Context,
+    pub(super) config: &'a GateConfig,
+    pub(super) configuration: &'a Configuration,
+    pub(super) pristine: &'a GateBuild,
+    pub(super) candidate: &'a GateBuild,
+    pub(super) logs: &'a Path,
+    /// Linked probes, by build.
+    pub(super) probes: &'a Path,
+}
+
+/// A configuration whose pristine side was listed and proven.
+pub(super) struct Ready<'a> {
+    config: &'a GateConfig,
+    candidate: Lane<'a>,
+    pristine: Lane<'a>,
+    tests: Vec<Test>,
+    probes: &'a Path,
+    cache: (PathBuf, String),
+    /// What is known of pristine's tests.
+    pub(super) known: Option<KnownConfiguration>,
+}
+
+/// Looks at pristine's side. A configuration that pristine itself cannot run is a record that says so.
+pub(super) fn prepare<'a>(sides: &Sides<'a>) -> Result<Result<Ready<'a>, StageRecord>> {
+    let Sides { context, config, configuration, .. } = *sides;
+    let lane = |build| Lane {
+        context,
+        configuration,
+        build,
+        environment: config.environment(configuration),
+        logs: sides.logs.join(&configuration.name),
+    };
+    let pristine = lane(sides.pristine);
+    let cannot = |why: String| {
+        let why = format!("pristine itself cannot run here in this configuration: {why}");
+        Ok(Err(StageRecord::not_run(&configuration.name, why)))
+    };
+    if let Some(why) = unproven(&pristine, sides.probes)? {
+        return cannot(why);
+    }
+    let tests = match suite::tests(context, config, configuration, sides.pristine, &sides.pristine.source)? {
+        Ok(tests) => tests,
+        Err(why) => return cannot(why),
+    };
+    let cache = known::place(context, config, configuration, &tests)?;
+    let known = known::load(&cache.0, &cache.1);
+    let candidate = lane(sides.candidate);
+    Ok(Ok(Ready { config, candidate, pristine, tests, probes: sides.probes, cache, known }))
+}
+
+/// What differs between the configuration and what the library says of itself in it.
+fn unproven(lane: &Lane<'_>, probes: &Path) -> Result<Option<String>> {
+    let program = probe::link(lane.build, probes)?;
+    Ok(match probe::ask(lane.context, lane.build, &program, &lane.environment)? {
+        Ok(found) => probe::difference(&lane.configuration.proof, &found),
+        Err(why) => Some(why),
+    })
+}
+
+impl<'a> Ready<'a> {
+    pub(super) fn name(&self) -> &'a str {
+        &self.pristine.configuration.name
+    }
+
+    /// For learning what is not known yet.
+    pub(super) fn unknown(&self) -> Unknown<'_> {
+        let (path, inputs) = self.cache.clone();
+        Unknown { lane: &self.pristine, tests: &self.tests, path, inputs }
+    }
+
+    /// The trial of the candidate, or the record of why there can be none.
+    pub(super) fn trial(self, request: &Request<'_>) -> Result<Result<Trial<'a>, StageRecord>> {
+        let name = self.name().to_owned();
+        let (context, configuration, build) = (self.candidate.context, self.candidate.configuration, self.candidate.build);
+        let selected = |test: &Test| {
+            let only = request.only.and_then(|only| only.get(&name));
+            let light = request.tier == Tier::Light && only.is_none();
+            only.is_none_or(|only| only.is_empty() || only.contains(&test.name))
+                && (!light || self.config.reach.reaches(request.touched, &test.name))
+        };
+        let expected = self.tests.iter().filter(|test| selected(test)).count();
+        let refused = |why: String| {
+            let expected = u32::try_from(expected).ok();
+            Ok(Err(StageRecord { tests_run: Some(0), tests_expected: expected, ..StageRecord::failed(&name, why) }))
+        };
+        if let Some(why) = unproven(&self.candidate, self.probes)? {
+            return refused(why);
+        }
+        // Scripts that check outputs are pristine's.
+        let scripts = &self.pristine.build.source;
+        let tests = match suite::tests(context, self.config, configuration, build, scripts)? {
+            Ok(tests) => tests,
+            Err(why) => return refused(why),
+        };
+        let names = |tests: &[Test]| tests.iter().map(|test| test.name.clone()).collect::<Vec<_>>();
+        let (mine, theirs) = (names(&tests), names(&self.tests));
+        if let Some(why) = suite::difference(&theirs, &mine) {
+            return refused(why);
+        }
+        if let Some(why) = suite::believes_anything(context, self.config, configuration, build, &theirs)? {
+            return refused(format!("its test program cannot be believed: {why}"));
+        }
+        let known = self.known.unwrap_or_default();
+        let pairs = self.tests.into_iter().filter(|test| selected(test));
+        let with_candidates = |theirs: Test| Some((tests.iter().find(|test| test.name == theirs.name)?.clone(), theirs));
+        let tests = pairs.filter_map(with_candidates).collect();
+        Ok(Ok(Trial {
+            name,
+            proof: configuration.proof.clone(),
+            candidate: self.candidate,
+            pristine: self.pristine,
+            tests,
+            known,
+            cache: self.cache,
+        }))
+    }
+}

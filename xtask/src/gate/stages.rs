@@ -1,0 +1,35 @@
+//! Stages beside libevent's own tests: model tests, the ABI, whatever comes. Each is a line of a list.
+
+use super::build::GateBuild;
+use crate::context::Context;
+use anyhow::Result;
+use model::gate::{StageRecord, Tier};
+use model::variant::Variant;
+use std::path::Path;
+
+/// What a stage works with.
+#[allow(dead_code, reason = "the list of stages grows")]
+pub(crate) struct Sides<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) tier: Tier,
+    pub(crate) pristine: &'a Variant,
+    pub(crate) candidate: &'a Variant,
+    /// One for each sanitizer of the tier that starts here, in the same order on both sides.
+    pub(crate) pristine_builds: &'a [GateBuild],
+    pub(crate) candidate_builds: &'a [GateBuild],
+    /// A folder of the stage's own for its logs and for cases that are kept.
+    pub(crate) logs: &'a Path,
+}
+
+/// One stage.
+pub(crate) struct Stage {
+    /// Its name in records, and for `--without`.
+    pub(crate) name: &'static str,
+    /// The gates that it is part of.
+    pub(crate) tiers: &'static [Tier],
+    /// Does the work. An error is one of the host or of a tool; a wrong candidate is a record that says so.
+    pub(crate) run: fn(&Sides<'_>) -> Result<StageRecord>,
+}
+
+/// In the order of the report. They run while libevent's tests sleep.
+pub(crate) const STAGES: &[Stage] = &[];
