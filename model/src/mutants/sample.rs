@@ -19,7 +19,8 @@ pub struct Kills {
 /// The fewest defects whose stages together are all stages that any of them has; among as few, those that take least
 /// time. Names in the order of `kills`. Beyond 16 stages the rarest 16 are covered.
 pub fn sample(kills: &[Kills]) -> Vec<String> {
-    let mut stages: Vec<&String> = kills.iter().flat_map(|of| &of.stages).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut stages: Vec<&String> =
+        kills.iter().flat_map(|of| &of.stages).collect::<BTreeSet<_>>().into_iter().collect();
     stages.sort_by_key(|stage| kills.iter().filter(|of| of.stages.contains(*stage)).count());
     stages.truncate(MOST_STAGES);
     let mask = |of: &Kills| {

@@ -29,7 +29,8 @@ use std::time::Instant;
 
 /// Options of the self-test.
 #[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Args {
+#[group(skip)]
+pub(crate) struct Options {
     /// Verify the gate itself: put seeded defects (gate/mutants.toml) through it, and the unmodified library
     #[arg(long, conflicts_with_all = ["variant", "full", "rerun_failed"])]
     pub(crate) self_test: bool,
@@ -93,7 +94,7 @@ struct SelfTestRecord {
 }
 
 /// Runs the self-test.
-pub(crate) fn run(args: &Args, context: &Context, out: Option<&Path>, asked_jobs: Option<u16>) -> Result<Exit> {
+pub(crate) fn run(args: &Options, context: &Context, out: Option<&Path>, asked_jobs: Option<u16>) -> Result<Exit> {
     let started = Instant::now();
     let started_at = records::now();
     let list = list::read(context)?;
@@ -103,7 +104,8 @@ pub(crate) fn run(args: &Args, context: &Context, out: Option<&Path>, asked_jobs
     let mut journal = Journal::open(&journal::folder(context, &pristine)?)?;
     progress::note(&format!("journal: {} ({} runs in it)", journal.path().display(), journal.len()));
     let folder = RunFolder::create(out.unwrap_or(&context.runs), "verify")?;
-    let gate = gates::Real { context, source: &source, pristine: &pristine, logs: folder.path.join("logs"), jobs: asked_jobs };
+    let gate =
+        gates::Real { context, source: &source, pristine: &pristine, logs: folder.path.join("logs"), jobs: asked_jobs };
     let stopped = Soak { gate: &gate, check: &interrupt::check }.run(&items, &mut journal).err();
 
     let tier = if args.tier == Some(TierName::Light) { Tier::Light } else { Tier::Full };
@@ -162,12 +164,12 @@ pub(crate) fn run(args: &Args, context: &Context, out: Option<&Path>, asked_jobs
 }
 
 /// A sample is of defects that the full gate finds; the light gate is not run on it.
-fn tier_of(args: &Args, tier: Tier) -> Tier {
+fn tier_of(args: &Options, tier: Tier) -> Tier {
     if args.sample { Tier::Light } else { tier }
 }
 
 /// What is to be done: the defects that are scored, the runs, and words for the record.
-fn plan(args: &Args, context: &Context, list: &Mutants) -> Result<(Mutants, Vec<Item>, String)> {
+fn plan(args: &Options, context: &Context, list: &Mutants) -> Result<(Mutants, Vec<Item>, String)> {
     if args.sample {
         let sample = list::sample(context, list)?;
         let names: Vec<&str> = sample.iter().map(|of| of.name.as_str()).collect();
@@ -202,9 +204,10 @@ fn chosen(list: &Mutants, keep: impl Fn(&Mutant) -> bool) -> Mutants {
 }
 
 /// Whether everything that was asked for is good enough.
-fn verdict(args: &Args, scored: &Score, false_alarms: &[Alarms]) -> bool {
+fn verdict(args: &Options, scored: &Score, false_alarms: &[Alarms]) -> bool {
     let only_pristine = args.pristine_runs.is_some() && args.mutants.is_empty();
-    let silent = args.pristine_runs.is_none() || !false_alarms.is_empty() && false_alarms.iter().all(|of| of.false_alarms == 0);
+    let silent =
+        args.pristine_runs.is_none() || !false_alarms.is_empty() && false_alarms.iter().all(|of| of.false_alarms == 0);
     let sample = args.sample && scored.unknown.is_empty() && scored.mutants.iter().all(|mutant| mutant.killed);
     silent && (only_pristine || sample || !args.sample && scored.good())
 }

@@ -26,7 +26,8 @@ pub(crate) fn full(
     if !survivors.is_empty() {
         text.push_str(&format!("\nSurvived ({}), each a hole in the gate:\n\n", survivors.len()));
         for record in survivors {
-            let what = mutants.mutant.iter().find(|mutant| mutant.name == record.name).map_or("", |mutant| &mutant.what);
+            let what =
+                mutants.mutant.iter().find(|mutant| mutant.name == record.name).map_or("", |mutant| &mutant.what);
             text.push_str(&format!("- {}: {what}\n", record.name));
         }
     }
@@ -104,10 +105,17 @@ mod tests {
         };
         let runs = [run("found", Verdict::Fail, &["model-tests"]), run("missed", Verdict::Pass, &[])];
         let scored = score(&mutants, &runs, Tier::Light);
-        let pristine =
-            PristineRun { tier: Tier::Light, loaded: true, number: 0, verdict: Verdict::Pass, failed: vec![], seconds: 1.0 };
+        let pristine = PristineRun {
+            tier: Tier::Light,
+            loaded: true,
+            number: 0,
+            verdict: Verdict::Pass,
+            failed: vec![],
+            seconds: 1.0,
+        };
         let text = full(&scored.mutants, &scored, &alarms(&[pristine]), &mutants, Style::Terminal);
-        for part in ["model-tests", "SURVIVED", "what missed does", "1 of 2 killed (50%; target 80%: MISSED)", "lost: "] {
+        for part in ["model-tests", "SURVIVED", "what missed does", "1 of 2 killed (50%; target 80%: MISSED)", "lost: "]
+        {
             assert!(text.contains(part), "{part}:\n{text}");
         }
         assert!(text.contains("with a busy neighbour: 0 of 1 (with 95% confidence at most 95.0%)"), "{text}");

@@ -30,7 +30,8 @@ fn is_of(folder: &Path, id: &str) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else { return false };
     let records = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "json"));
     let names = |entry: std::fs::DirEntry| {
-        let record: Option<serde_json::Value> = std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let record: Option<serde_json::Value> =
+            std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
         record.is_some_and(|record| record.pointer("/variant/id").and_then(|found| found.as_str()) == Some(id))
     };
     records.into_iter().any(names)

@@ -71,7 +71,8 @@ pub(super) fn sample(context: &Context, list: &Mutants) -> Result<Vec<Sampled>> 
     for of in &file.sample {
         let known = list.mutant.iter().any(|mutant| mutant.name == of.name && mutant.kind != Kind::Control);
         if !known || of.stages.is_empty() {
-            let message = format!("{}: `{}` is no defect of the list, or has no stages; {make}", path.display(), of.name);
+            let message =
+                format!("{}: `{}` is no defect of the list, or has no stages; {make}", path.display(), of.name);
             return Err(failure(Exit::Usage, message));
         }
     }

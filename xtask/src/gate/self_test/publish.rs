@@ -18,7 +18,10 @@ pub(super) fn publish(context: &Context, journal: &Journal, table: &str) -> Resu
     let page = context.root.join("docs/gate/mutants.md");
     let text = std::fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
     let Some(text) = replace(&text, table) else {
-        return Err(failure(Exit::Infrastructure, format!("{} has no place between {BEGIN} and {END}", page.display())));
+        return Err(failure(
+            Exit::Infrastructure,
+            format!("{} has no place between {BEGIN} and {END}", page.display()),
+        ));
     };
     files::write_atomic(&page, text.as_bytes())?;
     let kills: Vec<Kills> = list::read(context)?.defects().filter_map(|mutant| kills(journal, &mutant.name)).collect();

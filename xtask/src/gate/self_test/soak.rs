@@ -168,7 +168,8 @@ mod tests {
                 bail!("no space");
             }
             let found = name == "easy" || name == "hard" && tier == Tier::Full;
-            let stages = if found { vec![StageRecord::failed("epoll", "x")] } else { vec![StageRecord::plain("epoll")] };
+            let stages =
+                if found { vec![StageRecord::failed("epoll", "x")] } else { vec![StageRecord::plain("epoll")] };
             let verdict = if found { Verdict::Fail } else { Verdict::Pass };
             Ok(Gated { verdict, stages, seconds: 1.0 })
         }

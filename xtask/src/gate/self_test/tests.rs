@@ -33,9 +33,25 @@ fn there_are_enough_of_every_kind_and_in_every_part() {
     assert_eq!(of(Kind::Control), 1);
     let touched: BTreeSet<&str> = list.defects().flat_map(|mutant| &mutant.files).map(String::as_str).collect();
     for file in [
-        "buffer.c", "event.c", "evmap.c", "epoll.c", "select.c", "poll.c", "signal.c", "bufferevent.c",
-        "bufferevent_sock.c", "bufferevent_filter.c", "bufferevent_pair.c", "bufferevent_ratelim.c",
-        "minheap-internal.h", "evthread.c", "evthread_pthread.c", "http.c", "evdns.c", "listener.c", "evutil.c",
+        "buffer.c",
+        "event.c",
+        "evmap.c",
+        "epoll.c",
+        "select.c",
+        "poll.c",
+        "signal.c",
+        "bufferevent.c",
+        "bufferevent_sock.c",
+        "bufferevent_filter.c",
+        "bufferevent_pair.c",
+        "bufferevent_ratelim.c",
+        "minheap-internal.h",
+        "evthread.c",
+        "evthread_pthread.c",
+        "http.c",
+        "evdns.c",
+        "listener.c",
+        "evutil.c",
     ] {
         assert!(touched.contains(file), "nothing is wrong with {file}");
     }
