@@ -1,14 +1,15 @@
 //! The record of a comparison: what `compare --json` prints and `record.json` holds (docs/FORMAT.md).
 
 use crate::calibration::Standing;
-use crate::host::{External, HostFingerprint};
+use crate::host::External;
 use crate::protocol::Usage;
-use crate::record::{Harness, Side};
+use crate::record::{Harness, RecordHead, Side};
 use crate::thresholds::Thresholds;
 use crate::verdict::block::PairFigures;
 use crate::verdict::guards::Guard;
+use crate::verdict::left_out::LeftOut;
 use crate::verdict::{Plan, Report};
-use crate::workload::{Checksum, Metric};
+use crate::workload::{Checksum, Metric, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -18,20 +19,9 @@ pub const COMPARE_SCHEMA: &str = "compare/1";
 /// A whole comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CompareRecord {
-    /// [`COMPARE_SCHEMA`].
-    pub schema: String,
-    /// Where it was measured.
-    pub host: HostFingerprint,
-    /// The run was cut short; answers are of what was done until then.
-    pub partial: bool,
-    /// Unique name of the run, and of its folder.
-    pub id: String,
-    /// RFC 3339, UTC.
-    pub started_at: String,
-    /// RFC 3339, UTC.
-    pub finished_at: String,
-    /// The command line after `cargo xtask`.
-    pub command: Vec<String>,
+    /// What every record begins with; the schema is [`COMPARE_SCHEMA`].
+    #[serde(flatten)]
+    pub head: RecordHead,
     /// Variant id of the baseline.
     pub baseline: String,
     /// Variant id of the candidate.
@@ -112,6 +102,8 @@ pub struct Compared {
     pub confirmation: Option<Report>,
     /// What is not the metric.
     pub guards: Vec<GuardResult>,
+    /// Whether as many batches were left out on one side as on the other; null if nothing was measured.
+    pub left_out: Option<LeftOut>,
     /// System calls and instructions per event.
     pub counts: Option<CountedPair>,
     /// Slowdown injected into the candidate by a calibration, in per cent.
@@ -183,10 +175,48 @@ pub struct PairRecord {
     pub migrations: Option<[u64; 2]>,
     /// Largest resident set of each side.
     pub peak_rss_kib: [u64; 2],
+    /// Log ratio, candidate to baseline, of the baseline's timed work and each side's own time outside of it, by the
+    /// harness's clock; null in records that were made before it was taken.
+    #[serde(default)]
+    pub untimed_log_ratio: Option<f64>,
     /// 99th percentile of latencies of each side, of workloads that record them.
     pub latency_p99_ns: Option<[u64; 2]>,
     /// What the host did meanwhile.
     pub external: External,
+}
+
+impl Compared {
+    /// A workload before anything was measured.
+    pub fn unmeasured(spec: &WorkloadSpec, margin_pct: f64) -> Self {
+        Compared {
+            workload: spec.name.clone(),
+            event: spec.event.clone(),
+            metric: spec.metric,
+            relative_change_pct: None,
+            interval_pct: None,
+            verdict: None,
+            margin_pct,
+            smallest_detectable_pct: None,
+            verdict_reason: None,
+            gained: false,
+            p_adjusted: None,
+            baseline_ns: None,
+            candidate_ns: None,
+            blocks: 0,
+            blocks_repeated: 0,
+            seconds: 0.0,
+            plan: None,
+            first: None,
+            confirmation: None,
+            guards: vec![],
+            left_out: None,
+            counts: None,
+            injected_pct: None,
+            checksum: None,
+            error: None,
+            block_records: vec![],
+        }
+    }
 }
 
 impl BlockRecord {

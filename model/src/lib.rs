@@ -14,6 +14,8 @@ pub mod mutants;
 pub mod patch;
 pub mod protocol;
 pub mod record;
+pub mod sandbox;
+pub mod screen;
 pub mod stats;
 pub mod summary;
 pub mod thresholds;

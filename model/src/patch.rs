@@ -23,6 +23,9 @@ pub enum Refusal {
     /// A file that decides how libevent is built, tested or measured, or is no source of the library.
     #[error("it touches {0}; a patch may touch libevent's own *.c and *.h only, nothing in test/, cmake/ or sample/")]
     Path(String),
+    /// A file that is no text: nobody can review it.
+    #[error("it makes {0} a binary file")]
+    Binary(String),
     /// A link, an executable bit or another special file.
     #[error(
         "it changes the mode of {path} from {old_mode} to {new_mode}; only regular files may be added, changed or removed"
@@ -47,6 +50,14 @@ pub fn parse_raw_diff(text: &str) -> Option<Vec<Change>> {
         changes.push(Change { old_mode, new_mode, path: fields.next()?.to_owned() });
     }
     Some(changes)
+}
+
+/// Checks that every change is one of text, by what `git diff-tree -p` shows of it.
+pub fn check_text(diff: &str) -> Result<(), Refusal> {
+    let shown = diff.lines().find_map(|line| line.strip_prefix("Binary files ")?.strip_suffix(" differ"));
+    let Some(files) = shown else { return Ok(()) };
+    let name = files.rsplit(" and ").find(|name| *name != "/dev/null").unwrap_or(files);
+    Err(Refusal::Binary(name.trim_start_matches("b/").to_owned()))
 }
 
 /// Folders that hold tests, programs and build rules, never the library's own code.
@@ -116,6 +127,14 @@ mod tests {
         assert!(matches!(link, Err(Refusal::Mode { .. })));
         let executable = check_changes(&[change("100644", "100755", "event.c")]);
         assert!(matches!(executable, Err(Refusal::Mode { .. })));
+    }
+
+    #[test]
+    fn what_nobody_can_read_is_refused() {
+        assert_eq!(check_text("diff --git a/x.c b/x.c\n+int x;\n"), Ok(()));
+        assert_eq!(check_text("+Binary files a/x.c and b/x.c differ\n"), Ok(()), "a line of the file");
+        let diff = "diff --git a/x.c b/x.c\nBinary files /dev/null and b/x.c differ\n";
+        assert_eq!(check_text(diff), Err(Refusal::Binary("x.c".into())));
     }
 
     #[test]

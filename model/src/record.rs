@@ -21,14 +21,14 @@ pub enum Role {
     Candidate,
 }
 
-/// A whole run.
+/// What every record begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BenchRecord {
-    /// [`BENCH_SCHEMA`].
+pub struct RecordHead {
+    /// Name and version of what follows, such as [`BENCH_SCHEMA`].
     pub schema: String,
     /// Where it was measured.
     pub host: HostFingerprint,
-    /// The run was cut short; figures are of what was done until then.
+    /// The run was cut short; what it says is of what was done until then.
     pub partial: bool,
     /// Unique name of the run, and of its folder.
     pub id: String,
@@ -38,6 +38,14 @@ pub struct BenchRecord {
     pub finished_at: String,
     /// The command line after `cargo xtask`.
     pub command: Vec<String>,
+}
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BenchRecord {
+    /// What every record begins with; the schema is [`BENCH_SCHEMA`].
+    #[serde(flatten)]
+    pub head: RecordHead,
     /// How it was measured.
     pub settings: Settings,
     /// What did the measuring.

@@ -30,6 +30,8 @@ pub struct GuardMargins {
     pub other_time_pct: f64,
     /// The metric over all batches, disturbed ones included.
     pub all_batches_pct: f64,
+    /// Time outside of the timed work, by the harness's own clock, against the baseline's timed work.
+    pub untimed_pct: f64,
     /// Largest resident set.
     pub peak_memory_pct: f64,
     /// 99th percentile of latencies.
@@ -44,6 +46,8 @@ pub struct ProbeRule {
     pub slow_factor: f64,
     /// With fewer undisturbed batches on a side, all count.
     pub fewest_batches: usize,
+    /// By how much the shares of batches that count may differ between the sides, in per cent.
+    pub kept_margin_pct: f64,
 }
 
 /// Causes outside of both sides for which a block is measured again.
@@ -87,6 +91,8 @@ impl Thresholds {
             guards.all_batches_pct,
             guards.peak_memory_pct,
             guards.latency_p99_pct,
+            guards.untimed_pct,
+            thresholds.probe.kept_margin_pct,
         ];
         let external = &thresholds.external;
         let shares =
@@ -125,6 +131,7 @@ mod tests {
             ("alpha = 0.01", "alpha = 0.0"),
             ("no_change_margin_pct = 1.0", "no_change_margin_pct = 0.0"),
             ("slow_factor = 1.2", "slow_factor = 1.0"),
+            ("kept_margin_pct = 10.0", "kept_margin_pct = 0.0"),
             ("steal_share = 0.2", "steal_share = 1.5"),
             ("most_repeats = 4", "most_repeats = -1"),
             ("alpha = 0.01", "alpha = 0.01\nother = 1"),

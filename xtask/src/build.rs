@@ -2,6 +2,7 @@
 
 mod cmake;
 mod compiler;
+mod interpose;
 mod lto;
 mod pgo;
 
@@ -9,6 +10,7 @@ pub(crate) use compiler::{compiler, compiler_version, without_compiler_settings}
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::sandbox::Sandbox;
 use crate::variant;
 use crate::{files, progress, worker};
 use anyhow::{Context as _, Result};
@@ -51,6 +53,7 @@ pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> R
 /// The variant's build by a recipe: an earlier one if its files are what they were, else a new one.
 pub(crate) fn build_recipe(context: &Context, variant: &Variant, recipe: &Recipe) -> Result<Build> {
     refuse_separators(context)?;
+    Sandbox::open()?.suffices(context, variant)?;
     let plan = Plan::new(context, variant, recipe)?;
     variant::remember(context, variant)?;
     if let Some(build) = finished(&plan.folder, &plan.id)? {
@@ -80,7 +83,8 @@ pub(crate) fn configure_tests(
 ) -> Result<PathBuf> {
     let mut plan = Plan::new(context, variant, &Recipe { purpose: Purpose::Measure, profile, place: None })?;
     folder.clone_into(&mut plan.folder);
-    let on_or_off = [("EVENT__DISABLE_TESTS", "OFF"), ("EVENT__DISABLE_REGRESS", "OFF"), ("EVENT__DISABLE_BENCHMARK", "ON")];
+    let on_or_off =
+        [("EVENT__DISABLE_TESTS", "OFF"), ("EVENT__DISABLE_REGRESS", "OFF"), ("EVENT__DISABLE_BENCHMARK", "ON")];
     for (name, value) in on_or_off {
         plan.options.retain(|(option, _)| option != name);
         plan.options.push((name.to_owned(), value.to_owned()));
@@ -246,6 +250,7 @@ fn assemble(context: &Context, plan: &Plan, variant: &Variant, source: &Path) ->
         );
         return Err(failure(Exit::Failed, message));
     }
+    interpose::check(plan, variant, &libraries)?;
     let mut build = Build {
         id: plan.id.clone(),
         variant: variant.clone(),
@@ -380,6 +385,7 @@ pub(super) mod tests {
             calibrations: folder.path().to_owned(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         let plan = |words: &str, place: Option<&str>| {
             let profile = Profile::parse_words(words).unwrap();

@@ -1,6 +1,8 @@
 //! Where things are, and what the user asked of every verb.
 
 use anyhow::{Context as _, Result};
+use model::sandbox::Part;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 /// Handed to every verb.
@@ -19,11 +21,13 @@ pub(crate) struct Context {
     pub(crate) install: bool,
     /// One JSON document on standard output.
     pub(crate) json: bool,
+    /// Parts of the sandbox that the user has done without, for code that nobody vouches for.
+    pub(crate) sandbox_without: Vec<Part>,
 }
 
 impl Context {
     /// Finds the workspace: where cargo says it is, or where this program was compiled.
-    pub(crate) fn new(json: bool, install: bool) -> Result<Self> {
+    pub(crate) fn new(json: bool, install: bool, sandbox_without: &[Part]) -> Result<Self> {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = PathBuf::from(&manifest).join("..");
         let root = root
@@ -40,6 +44,7 @@ impl Context {
             root,
             install,
             json,
+            sandbox_without: sandbox_without.to_vec(),
         })
     }
 
@@ -49,7 +54,9 @@ impl Context {
         let folder = self.scratch_folder();
         let make = || {
             std::fs::create_dir_all(&folder)?;
-            tempfile::Builder::new().prefix(prefix).tempdir_in(&folder)
+            // The sandbox shows folders to a user who is not this one.
+            let shown = std::fs::Permissions::from_mode(0o755);
+            tempfile::Builder::new().prefix(prefix).permissions(shown).tempdir_in(&folder)
         };
         make().with_context(|| format!("cannot make a folder in {}", folder.display()))
     }

@@ -202,6 +202,11 @@ impl Store {
         run(self.git().args(["diff-tree", "-r", "--raw", "-z", "--no-renames", one, other]))
     }
 
+    /// The same as a patch.
+    pub(crate) fn diff(&self, one: &str, other: &str) -> Result<String> {
+        run(self.git().args(["diff-tree", "-r", "-p", "--no-renames", "--no-ext-diff", "--no-textconv", one, other]))
+    }
+
     /// Places of a tree where another repository belongs.
     pub(crate) fn submodules(&self, tree: &str) -> Result<Vec<String>> {
         let entries = run(self.git().args(["ls-tree", "-r", tree]))?;

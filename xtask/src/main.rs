@@ -18,6 +18,7 @@ mod process;
 mod progress;
 mod records;
 mod report;
+mod sandbox;
 mod session;
 mod setup;
 mod side;
@@ -39,6 +40,9 @@ struct Cli {
     /// Never install a missing tool: name it, with the command that installs it, and exit 4.
     #[arg(long, global = true)]
     no_install: bool,
+    /// Run code that nobody vouches for although this host lacks these parts of the sandbox (see doctor).
+    #[arg(long, global = true, value_name = "PART,...", value_delimiter = ',', env = "LIBEVENT_PERF_SANDBOX_WITHOUT")]
+    sandbox_without: Vec<model::sandbox::Part>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -70,6 +74,13 @@ impl Verb {
 }
 
 fn main() -> std::process::ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == sandbox::VERB) {
+        return sandbox::enter(&words.collect::<Vec<_>>());
+    }
+    // What root makes can be read by the user that confined code is.
+    // SAFETY: umask cannot fail and has no preconditions.
+    unsafe { libc::umask(0o022) };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -78,7 +89,7 @@ fn main() -> std::process::ExitCode {
             return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
         }
     };
-    let result = Context::new(cli.json, !cli.no_install).and_then(|context| match &cli.verb {
+    let result = Context::new(cli.json, !cli.no_install, &cli.sandbox_without).and_then(|context| match &cli.verb {
         Verb::Setup(args) => cmd::setup::run(args, &context),
         Verb::Bench(args) => cmd::bench::run(args, &context),
         Verb::Compare(args) => cmd::compare::run(args, &context),

@@ -1,8 +1,10 @@
 //! Every child that can take long or hang: its own process group, a time limit, a log, and an end
 //! that takes the whole group with it.
 
+mod watch;
+
 use crate::exit::{Exit, failure};
-use crate::{interrupt, progress};
+use crate::{interrupt, progress, sandbox};
 use anyhow::{Context as _, Result, bail};
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -11,6 +13,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use watch::Watch;
 
 /// Longest wait between two looks at the interrupt flag.
 const LOOK: Duration = Duration::from_millis(100);
@@ -25,6 +28,8 @@ const CAPTURE_LIMIT_BYTES: u64 = 64 << 20;
 pub(crate) struct Group {
     child: Child,
     reaped: bool,
+    /// For confined programs.
+    watch: Option<Watch>,
 }
 
 impl Group {
@@ -45,7 +50,13 @@ impl Group {
             });
         }
         let child = command.spawn().with_context(|| format!("cannot start {}", shown(command)))?;
-        Ok(Group { child, reaped: false })
+        let watch = sandbox::memory_limit_bytes(command).map(|bytes| Watch::begin(child.id(), bytes));
+        Ok(Group { child, reaped: false, watch })
+    }
+
+    /// What the group's memory was when it was killed for it.
+    pub(crate) fn killed_for_memory_bytes(&self) -> Option<u64> {
+        self.watch.as_ref().and_then(Watch::killed_at_bytes)
     }
 
     /// Process id of the group's leader.
@@ -196,7 +207,11 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
 
 fn finish(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
     let mut group = Group::spawn(command)?;
-    match group.wait_until(Instant::now() + limit)? {
+    let ended = group.wait_until(Instant::now() + limit)?;
+    if let Some(bytes) = group.killed_for_memory_bytes() {
+        bail!("{} had {} MiB of memory and was killed", shown(command), bytes >> 20);
+    }
+    match ended {
         Some(status) => Ok(status),
         None if interrupt::asked() => Err(failure(Exit::Interrupted, "interrupted")),
         None => bail!("{} did not end within {} s and was killed", shown(command), limit.as_secs_f64()),

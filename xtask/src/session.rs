@@ -3,6 +3,7 @@
 use crate::host::Pinning;
 use crate::interrupt;
 use crate::process::Group;
+use crate::sandbox::{Policy, Sandbox};
 use crate::worker::Worker;
 use anyhow::{Context as _, Result, bail};
 use model::protocol::{Batches, Busy, Bye, Counted, Message, PROTOCOL_VERSION, Ready};
@@ -37,9 +38,26 @@ pub(crate) struct Session {
     pub(crate) ready: Ready,
 }
 
-/// A command that runs the worker in a cleared environment.
-pub(crate) fn command(program: &Path, surroundings: &Surroundings<'_>) -> Command {
+/// A command that runs the worker, or another program with libevent in it, in the sandbox.
+pub(crate) fn command(program: &Path, surroundings: &Surroundings<'_>) -> Result<Command> {
+    command_within(&Policy::measure(), program, surroundings)
+}
+
+/// The same with a policy of its own.
+pub(crate) fn command_within(policy: &Policy, program: &Path, surroundings: &Surroundings<'_>) -> Result<Command> {
+    let mut command = Sandbox::open()?.command(policy, program)?;
+    surround(&mut command, surroundings);
+    Ok(command)
+}
+
+/// A command that runs a tool, which may start workers of known sources by itself.
+pub(crate) fn unconfined(program: &Path, surroundings: &Surroundings<'_>) -> Command {
     let mut command = Command::new(program);
+    surround(&mut command, surroundings);
+    command
+}
+
+fn surround(command: &mut Command, surroundings: &Surroundings<'_>) {
     // Peers take the first of these that the worker is not on.
     let Pinning { worker, peers, .. } = surroundings.pinning;
     let all: Vec<String> = peers.iter().chain([worker]).map(usize::to_string).collect();
@@ -50,13 +68,12 @@ pub(crate) fn command(program: &Path, surroundings: &Surroundings<'_>) -> Comman
         .env("BENCH_ALL_CPUS", all.join(","))
         .env("BENCH_PADDING", "x".repeat(surroundings.environment_bytes))
         .current_dir("/");
-    command
 }
 
 impl Session {
     /// Launches `worker run` for one workload and waits until it is set up.
     pub(crate) fn start(worker: &Worker, workload: &str, surroundings: &Surroundings<'_>) -> Result<Session> {
-        let mut command = command(&worker.program, surroundings);
+        let mut command = command(&worker.program, surroundings)?;
         command.args(["run", "--workload", workload, "--cpu", &surroundings.pinning.worker.to_string()]);
         Session::start_command(&mut command, worker, workload, surroundings.limit)
     }

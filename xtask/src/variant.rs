@@ -6,6 +6,7 @@ use crate::files;
 use crate::git::Store;
 use anyhow::{Context as _, Result};
 use model::patch;
+use model::screen::{self, Finding};
 use model::variant::{Patch, Source, Variant};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +84,28 @@ fn folder(context: &Context, id: &str) -> PathBuf {
     context.work.join("variants").join(id)
 }
 
+/// Lines of its patches that a reviewer should look at.
+pub(crate) fn screened(context: &Context, variant: &Variant) -> Result<Vec<Finding>> {
+    if variant.patches.is_empty() {
+        return Ok(vec![]);
+    }
+    let store = Store::open(&context.work)?;
+    Ok(screen::screen(&store.diff(&variant.source.tree, &variant.tree)?))
+}
+
+/// The same as a note, if there is anything to say.
+pub(crate) fn screening_note(context: &Context, variant: &Variant) -> Result<Option<String>> {
+    const MOST: usize = 8;
+    let findings = screened(context, variant)?;
+    let shown = findings.iter().take(MOST).map(|f| format!("{}:{} {}: `{}`", f.file, f.line, f.reason, f.text));
+    let mut shown: Vec<String> = shown.collect();
+    if findings.len() > MOST {
+        shown.push(format!("and {} more", findings.len() - MOST));
+    }
+    let note = || format!("to be reviewed in {} before its figures are believed: {}", variant.name, shown.join("; "));
+    Ok((!findings.is_empty()).then(note))
+}
+
 /// The variant's worktree, checked out and verified file by file against the variant's tree; with a
 /// `place`, another one, with that in its name.
 pub(crate) fn checkout(context: &Context, variant: &Variant, place: Option<&str>) -> Result<PathBuf> {
@@ -139,7 +162,9 @@ fn with_patches(context: &Context, source: &Source, name: &str, files: &[PathBuf
         let patched = store.apply(&tree, &absolute)?;
         let changes =
             patch::parse_raw_diff(&store.raw_diff(&tree, &patched)?).context("git diff-tree --raw changed")?;
+        let diff = store.diff(&tree, &patched)?;
         patch::check_changes(&changes)
+            .and_then(|()| patch::check_text(&diff))
             .map_err(|why| failure(Exit::Failed, format!("{} is refused: {why}", file.display())))?;
         commit = store.commit(&patched, &commit, &patch.sha256)?;
         tree = patched;
@@ -170,6 +195,7 @@ mod tests {
             calibrations: files.clone(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         std::fs::create_dir_all(&files).unwrap();
         std::fs::write(files.join("event.c"), "int x;\n").unwrap();

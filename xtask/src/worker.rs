@@ -3,7 +3,7 @@
 use crate::build;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
-use crate::{files, layout, process, progress};
+use crate::{files, layout, process, progress, sandbox};
 use anyhow::{Context as _, Result};
 use model::variant::Build;
 use serde::Serialize;
@@ -269,8 +269,13 @@ pub(crate) fn link_with(code: &WorkerCode, build: &Build, seed: u64, folder: &Pa
         &format!("extern const char bench_variant_id[];\nconst char bench_variant_id[] = \"{}\";\n", build.variant.id),
     )?;
 
-    let mut command = Command::new(build::compiler());
-    command.arg("-O2").arg("-o").arg(&program).arg(&identity).arg(&code.object).args(&libraries).args(more);
+    // The linker reads what was compiled of a candidate, and writes where nothing else is.
+    let place = folder.join(format!("{stem}.d"));
+    let mut readable: Vec<&Path> = libraries.iter().map(PathBuf::as_path).collect();
+    readable.extend([script.as_path(), identity.as_path(), code.object.as_path()]);
+    let mut command = sandbox::build_tool(&build::compiler(), &readable, &place)?;
+    let linked = place.join("worker");
+    command.arg("-O2").arg("-o").arg(&linked).arg(&identity).arg(&code.object).args(&libraries).args(more);
     command.args(["-Xlinker", "-T", "-Xlinker"]).arg(&script);
     if build.tls {
         command.args(["-lssl", "-lcrypto"]);
@@ -287,6 +292,9 @@ pub(crate) fn link_with(code: &WorkerCode, build: &Build, seed: u64, folder: &Pa
         );
         return Err(failure(Exit::Failed, message));
     }
+    std::fs::rename(&linked, &program).with_context(|| format!("the linker left no {}", linked.display()))?;
+    sandbox::take_back(&program)?;
+    std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
     layout::verify(&program, &ordered)?;
     for made in [&script, &identity] {
         // A soak links many thousand times.

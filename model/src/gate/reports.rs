@@ -46,7 +46,8 @@ fn summary(rest: &str, above: &[&str]) -> Option<String> {
         return None;
     }
     let (what, place) = what.split_once(" in ").unwrap_or((what, ""));
-    let kind: Vec<&str> = what.split(' ').take_while(|word| !word.contains(['/', ':']) && !word.contains('.')).collect();
+    let kind: Vec<&str> =
+        what.split(' ').take_while(|word| !word.contains(['/', ':']) && !word.contains('.')).collect();
     let function = place.split([' ', '(']).next().unwrap_or_default();
     let other = (tool == "ThreadSanitizer").then(|| second_stack(above, function)).flatten();
     let with = other.map_or(String::new(), |name| format!(" with {name}"));

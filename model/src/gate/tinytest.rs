@@ -100,7 +100,8 @@ fn last_attempt<'a>(name: &str, stdout: &'a str) -> Option<&'a str> {
     let mut rest = stdout.strip_prefix(&begins)?;
     while let Some((attempt, next)) = rest.split_once(&begins) {
         let (report, retrying) = attempt.trim_end_matches('\n').rsplit_once('\n')?;
-        let retried = retrying.starts_with(&format!("  [RETRYING {short} (")) && report.contains(&format!("[{short} FAILED]"));
+        let retried =
+            retrying.starts_with(&format!("  [RETRYING {short} (")) && report.contains(&format!("[{short} FAILED]"));
         attempts += 1;
         if !retried || attempts > MOST_RETRIES {
             return None;
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn reads_a_list_and_refuses_what_is_none() {
-        let text = "Options are: x\nKnown tests are:\n    main/a\n    dns/b   (Off by default)\n    heap/c  (DISABLED)\n";
+        let text =
+            "Options are: x\nKnown tests are:\n    main/a\n    dns/b   (Off by default)\n    heap/c  (DISABLED)\n";
         let list = parse_list(text).unwrap();
         let enabled: Vec<(&str, bool)> = list.iter().map(|test| (test.name.as_str(), test.enabled)).collect();
         assert_eq!(enabled, [("main/a", true), ("dns/b", false), ("heap/c", false)]);

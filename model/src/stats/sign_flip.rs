@@ -65,9 +65,18 @@ impl Interval {
 /// what so many values can attain, 0 where they are too few to reject at all.
 pub fn attainable_level(count: usize, alpha: f64) -> f64 {
     let allowed = allowed(count, alpha);
+    if count == 0 || allowed < fewest(count) { 0.0 } else { allowed as f64 / classes(count) as f64 }
+}
+
+/// Smallest p-value that so many values can have, however far from the centre they are; 1 without values.
+pub fn smallest_p_value(count: usize) -> f64 {
+    if count == 0 { 1.0 } else { fewest(count) as f64 / classes(count) as f64 }
+}
+
+/// Classes that are as extreme as the most extreme values there can be, themselves included.
+fn fewest(count: usize) -> usize {
     // Values that are cut anyway may turn without a trace, as long as they are the smallest.
-    let fewest = if is_exact(count) { 1 << Trim::of(count).whole } else { 1 };
-    if count == 0 || allowed < fewest { 0.0 } else { allowed as f64 / classes(count) as f64 }
+    if is_exact(count) { 1 << Trim::of(count).whole } else { 1 }
 }
 
 /// How many classes may be as extreme as what was observed, itself included, in a rejection.

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::workload::Checksum;
 
-    const RULE: ProbeRule = ProbeRule { slow_factor: 1.2, fewest_batches: 4 };
+    const RULE: ProbeRule = ProbeRule { slow_factor: 1.2, fewest_batches: 4, kept_margin_pct: 10.0 };
 
     fn sample(cpu_time_ns: u64, probe_ns: u64) -> Sample {
         Sample { wall_time_ns: 2 * cpu_time_ns, cpu_time_ns, events: 10, checksum: Checksum(0), probe_ns }

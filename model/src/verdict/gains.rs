@@ -1,5 +1,6 @@
 //! Whether at least one of several workloads gained.
 
+use super::plan::Plan;
 use super::report::{Answer, Report};
 use crate::stats::multiple::{Adjusted, holm};
 
@@ -28,9 +29,30 @@ pub fn gains(reports: &[Option<Report>], alpha: f64) -> Vec<Gain> {
         .collect()
 }
 
+/// Which of these comparisons can come to a gain at all, if each finds the largest change there is: with few
+/// blocks, or many workloads, the smallest p-value is too large for Holm's procedure. `None` stands for a
+/// workload that cannot be measured; it stays in the family.
+pub fn attainable(plans: &[Option<&Plan>], alpha: f64) -> Vec<bool> {
+    let smallest: Vec<f64> = plans.iter().map(|plan| plan.map_or(1.0, Plan::smallest_p_value)).collect();
+    // Holm's procedure rejects no less for smaller p-values, so none beyond these.
+    holm(&smallest, alpha).iter().map(|adjusted| adjusted.rejected).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_few_blocks_or_many_workloads_no_gain_can_be_named() {
+        let plans = [8, 12, 200].map(|blocks| Plan::new(blocks, 0.01).unwrap());
+        let many = |plan: usize, count: usize| attainable(&vec![Some(&plans[plan]); count], 0.01)[0];
+        assert!(many(0, 1) && !many(0, 2), "eight blocks can show one change of one");
+        assert!(many(1, 10) && !many(1, 11), "twelve blocks are enough for ten workloads");
+        assert!(many(2, 80) && !many(2, 83), "no number of blocks is enough for more than some 80");
+        // What cannot be measured counts, and what can be attained makes room for others.
+        assert_eq!(attainable(&[Some(&plans[0]), None], 0.01), [false, false]);
+        assert_eq!(attainable(&[Some(&plans[0]), Some(&plans[2])], 0.01), [true, true]);
+    }
 
     fn report(answer: Answer, p_value_sequential: f64) -> Option<Report> {
         Some(Report {

@@ -6,8 +6,11 @@
 //! than the margin, or inconclusive. [`gains`] and [`guards`] ask about several workloads together.
 
 pub mod block;
+#[cfg(test)]
+mod fixtures;
 pub mod gains;
 pub mod guards;
+pub mod left_out;
 pub mod plan;
 pub mod report;
 pub mod sequential;

@@ -19,7 +19,7 @@
 //! Statistical Society B 51 (1989). At the last look that is the interval at its own level (0.5% with
 //! nothing carried on), not at 1%: the other half was spent on the earlier looks.
 
-use crate::stats::sign_flip::attainable_level;
+use crate::stats::sign_flip::{attainable_level, smallest_p_value};
 use serde::{Deserialize, Serialize};
 
 /// Probability that a comparison of equal things finds a change.
@@ -134,6 +134,14 @@ impl Plan {
         self.looks.last().map_or(0, |look| look.blocks)
     }
 
+    /// Smallest p-value that the comparison can come to, its looks taken into account: that of the most extreme
+    /// blocks, however large the change. Just above 15 blocks a drawn flip can happen to be the identity, which
+    /// doubles it.
+    pub fn smallest_p_value(&self) -> f64 {
+        let at = |look: &PlannedLook| smallest_p_value(look.blocks) * self.alpha / look.spent;
+        self.looks.iter().filter(|look| look.spent > 0.0).map(at).fold(1.0, f64::min)
+    }
+
     /// Alpha that is left after the first `looks` looks.
     pub(super) fn left_after(&self, looks: usize) -> f64 {
         self.alpha - self.looks[..looks].iter().map(|look| look.spent).sum::<f64>()
@@ -143,6 +151,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::{Question, Sequential, Step, Stop};
 
     fn blocks(plan: &Plan) -> Vec<usize> {
         plan.looks().iter().map(|look| look.blocks).collect()
@@ -189,6 +198,27 @@ mod tests {
         assert_eq!(blocks(&plan), [100]);
         assert!(plan.looks()[0].spent <= 0.01 && plan.looks()[0].spent > 0.0098);
         assert!(Plan::once(7, ALPHA).is_err());
+    }
+
+    #[test]
+    fn the_smallest_p_value_is_that_of_blocks_that_are_all_far_to_one_side() {
+        for blocks in [8, 9, 12, 15, 40, 200] {
+            let figures: Vec<f64> = (0..blocks).map(|block| 1.0 + block as f64 / 1e3).collect();
+            for plan in [Plan::new(blocks, ALPHA).unwrap(), Plan::once(blocks, ALPHA).unwrap()] {
+                let smallest = plan.smallest_p_value();
+                // A question that is never sure enough sees all looks.
+                let question = Question { margin_pct: 1.0, stop: Stop::Answered, sure_p_value: 0.0 };
+                let mut sequential = Sequential::new(plan.clone(), question);
+                let mut report = None;
+                while let Some(due) = sequential.next_look_blocks() {
+                    if let Step::Done(done) = sequential.look(&figures[..due]).unwrap() {
+                        report = Some(done);
+                    }
+                }
+                let found = report.unwrap().p_value_sequential;
+                assert!((found / smallest - 1.0).abs() < 1e-9, "{blocks} blocks: {found}, not {smallest}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a first answer, its confirmation and its guards to the verdict that is shown: pure.
 
 use super::guards::{Guard, guard};
+use super::left_out::LeftOut;
 use super::report::{Answer, Report};
 use crate::compare::{BlockRecord, GuardResult, PairRecord};
 use crate::stats::log_ratio_to_pct;
@@ -10,6 +11,9 @@ use crate::workload::Metric;
 
 /// The guard over all batches, whose figure can take a verdict back.
 pub const ALL_BATCHES: &str = "all batches";
+
+/// The guard over what is not timed, which can, too.
+pub const UNTIMED: &str = "untimed work";
 
 /// What is shown of one workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +27,13 @@ pub struct Settled {
 }
 
 /// Settles one workload. A change stands only if fresh blocks find it, too, in the same direction, and if
-/// all batches together do not say the opposite.
-pub fn settle(first: &Report, confirmation: Option<&Report>, guards: &[GuardResult]) -> Settled {
+/// all batches together do not say the opposite. No answer stands that batches left out on one side may have made.
+pub fn settle(
+    first: &Report,
+    confirmation: Option<&Report>,
+    guards: &[GuardResult],
+    left_out: Option<&LeftOut>,
+) -> Settled {
     let changed = matches!(first.answer, Answer::Faster | Answer::Slower);
     let taken_back =
         |reason: String, shown: &Report| Settled { verdict: "inconclusive", reason: Some(reason), shown: *shown };
@@ -56,6 +65,26 @@ pub fn settle(first: &Report, confirmation: Option<&Report>, guards: &[GuardResu
         );
         return taken_back(reason, shown);
     }
+    let moved = guards.iter().find(|result| result.guard == UNTIMED && result.state == Guard::Violated);
+    if let (Some(moved), Answer::Faster) = (moved, first.answer) {
+        let reason = format!(
+            "the timed work is faster, but the time outside of it has grown by {:+.2}% of that work: work was moved out of \
+             what is timed, or its clock was slowed down",
+            moved.relative_change_pct.unwrap_or(f64::NAN)
+        );
+        return taken_back(reason, shown);
+    }
+    if let Some(left_out) = left_out.filter(|left_out| left_out.speaks_for(&first.answer)) {
+        let reason = format!(
+            "disturbed batches are left out, but not alike on both sides: {:.0}% of the baseline's counted and {:.0}% of \
+             the candidate's; that may have made the answer {} ({:+.2}%)",
+            100.0 * left_out.kept_shares[0],
+            100.0 * left_out.kept_shares[1],
+            first.answer.word(),
+            shown.relative_change_pct
+        );
+        return taken_back(reason, shown);
+    }
     Settled { verdict: first.answer.word(), reason: None, shown: *shown }
 }
 
@@ -78,9 +107,10 @@ pub fn guard_results(
     type Figure<'a> = &'a dyn Fn(&PairRecord) -> Option<f64>;
     // The floor is one of times; memory has none.
     let timed = |margin_pct: f64| margin_pct.max(floor_pct.unwrap_or(0.0));
-    let guards: [(&str, f64, Figure<'_>); 4] = [
+    let guards: [(&str, f64, Figure<'_>); 5] = [
         (ALL_BATCHES, timed(margins.all_batches_pct), &|pair| Some(pair.figures.all_batches_log_ratio)),
         (other, timed(margins.other_time_pct), &|pair| Some(pair.figures.other_time_log_ratio)),
+        (UNTIMED, timed(margins.untimed_pct), &|pair| pair.untimed_log_ratio),
         ("peak memory", margins.peak_memory_pct, &|pair| ratio(pair.peak_rss_kib)),
         ("latency p99", timed(margins.latency_p99_pct), &|pair| ratio(pair.latency_p99_ns?)),
     ];
@@ -152,14 +182,14 @@ mod tests {
 
     #[test]
     fn a_confirmed_change_is_shown_with_the_fresh_estimate() {
-        let settled = settle(&report(Answer::Faster, -3.0), Some(&report(Answer::Faster, -2.2)), &[]);
+        let settled = settle(&report(Answer::Faster, -3.0), Some(&report(Answer::Faster, -2.2)), &[], None);
         assert_eq!((settled.verdict, settled.reason, settled.shown.relative_change_pct), ("faster", None, -2.2));
     }
 
     #[test]
     fn a_change_that_fresh_blocks_do_not_find_is_inconclusive() {
         for second in [Answer::Inconclusive { smallest_detectable_pct: None }, Answer::Slower] {
-            let settled = settle(&report(Answer::Faster, -3.0), Some(&report(second, 0.4)), &[]);
+            let settled = settle(&report(Answer::Faster, -3.0), Some(&report(second, 0.4)), &[], None);
             assert_eq!(settled.verdict, "inconclusive");
             assert!(settled.reason.unwrap().contains("did not confirm"));
             assert_eq!(settled.shown.relative_change_pct, 0.4, "not the lucky one");
@@ -169,11 +199,40 @@ mod tests {
     #[test]
     fn a_gain_that_a_few_batches_pay_for_is_none() {
         let faster = report(Answer::Faster, -3.0);
-        assert_eq!(settle(&faster, None, &[all_batches([-4.0, 1.0])]).verdict, "faster");
-        let settled = settle(&faster, None, &[all_batches([0.5, 4.0])]);
+        assert_eq!(settle(&faster, None, &[all_batches([-4.0, 1.0])], None).verdict, "faster");
+        let settled = settle(&faster, None, &[all_batches([0.5, 4.0])], None);
         assert_eq!(settled.verdict, "inconclusive");
         assert!(settled.reason.unwrap().contains("a few batches"));
         let unchanged = report(Answer::NoChange { margin_pct: 1.0 }, 0.1);
-        assert_eq!(settle(&unchanged, None, &[all_batches([0.5, 4.0])]).verdict, "no-change");
+        assert_eq!(settle(&unchanged, None, &[all_batches([0.5, 4.0])], None).verdict, "no-change");
+    }
+
+    #[test]
+    fn work_that_moves_out_of_the_timed_part_is_no_gain() {
+        let faster = report(Answer::Faster, -30.0);
+        let grown = |state| GuardResult { guard: UNTIMED.into(), state, ..all_batches([25.0, 35.0]) };
+        let settled = settle(&faster, Some(&faster), &[grown(Guard::Violated)], None);
+        assert_eq!(settled.verdict, "inconclusive");
+        assert!(settled.reason.unwrap().contains("outside of it"));
+        assert_eq!(settle(&faster, None, &[grown(Guard::Undecided)], None).verdict, "faster");
+        assert_eq!(settle(&report(Answer::Slower, 3.0), None, &[grown(Guard::Violated)], None).verdict, "slower");
+    }
+
+    #[test]
+    fn an_answer_that_batches_left_out_on_one_side_may_have_made_is_inconclusive() {
+        let left_out = LeftOut {
+            kept_shares: [0.9, 0.6],
+            relative_change_pct: -33.0,
+            interval_pct: Some([-40.0, -25.0]),
+            margin_pct: 10.0,
+            differs: true,
+        };
+        let (faster, slower) = (report(Answer::Faster, -3.0), report(Answer::Slower, 3.0));
+        let settled = settle(&faster, Some(&faster), &[], Some(&left_out));
+        assert_eq!(settled.verdict, "inconclusive");
+        let reason = settled.reason.unwrap();
+        assert!(reason.contains("90% of the baseline's") && reason.contains("60% of the candidate's"), "{reason}");
+        assert_eq!(settle(&slower, Some(&slower), &[], Some(&left_out)).verdict, "slower");
+        assert_eq!(settle(&faster, None, &[], Some(&LeftOut { differs: false, ..left_out })).verdict, "faster");
     }
 }

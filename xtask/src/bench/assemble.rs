@@ -5,7 +5,7 @@ use super::run::{Measured, Options};
 use super::subject::Subject;
 use crate::context::Context;
 use crate::{git, host, records};
-use model::record::{BENCH_SCHEMA, BenchRecord, Harness, Role, Settings, Side, WorkloadResult};
+use model::record::{BENCH_SCHEMA, BenchRecord, Harness, RecordHead, Role, Settings, Side, WorkloadResult};
 use model::summary;
 use model::workload::WorkloadSpec;
 
@@ -23,13 +23,7 @@ pub(crate) fn record(
     notes.extend(measured.notes.iter().cloned());
     notes.extend(measured.stopped.iter().map(|error| format!("the run ended early: {error:#}")));
     BenchRecord {
-        schema: BENCH_SCHEMA.to_owned(),
-        host: host::fingerprint(),
-        partial: measured.stopped.is_some(),
-        id: id.to_owned(),
-        started_at: started_at.to_owned(),
-        finished_at: records::now(),
-        command: std::env::args().skip(1).collect(),
+        head: head(BENCH_SCHEMA, id, started_at, measured.stopped.is_some()),
         settings: Settings {
             quick: options.quick,
             launches: options.launches(),
@@ -39,13 +33,26 @@ pub(crate) fn record(
             peer_cpus: prepared.pinning.peers.clone(),
             syscalls_source: measured.syscalls_source.map(str::to_owned),
             instructions_source: options.instructions.then(|| "callgrind".to_owned()),
-            sandbox: "none".to_owned(),
+            sandbox: crate::sandbox::described(),
         },
         harness: harness(context, prepared),
         sides: sides(prepared),
         workloads: results(prepared, selected, measured),
         parity: measured.parity.clone(),
         notes,
+    }
+}
+
+/// What every record begins with, of a run that ends now.
+pub(crate) fn head(schema: &str, id: &str, started_at: &str, partial: bool) -> RecordHead {
+    RecordHead {
+        schema: schema.to_owned(),
+        host: host::fingerprint(),
+        partial,
+        id: id.to_owned(),
+        started_at: started_at.to_owned(),
+        finished_at: records::now(),
+        command: std::env::args().skip(1).collect(),
     }
 }
 

@@ -8,6 +8,7 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::sandbox::{Policy, Sandbox};
 use crate::session::Surroundings;
 use crate::setup::Places;
 use crate::worker::WorkerCode;
@@ -114,7 +115,7 @@ impl Counter {
 
     /// Counts the timed parts of so many batches, all of which the worker has checked.
     fn run(&self, spec: &WorkloadSpec, batches: u64, limit: Duration) -> Result<Collected> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", &format!("--toggle-collect={TIMED}")]);
         command.arg(format!("./{PROGRAM}"));
         command.args(["profile", "--workload", &spec.name, "--batches", &batches.to_string()]);
@@ -136,8 +137,9 @@ impl Counter {
     }
 
     /// valgrind in an environment that is the same to the byte for every build, user and host.
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.valgrind);
+    fn command(&self) -> Result<Command> {
+        let policy = Policy { readable: vec![self.folder.path().to_owned()], ..Policy::measure() };
+        let mut command = Sandbox::open()?.command(&policy, &self.valgrind)?;
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("GLIBC_TUNABLES", TUNABLES);
         // valgrind hands it on to the worker.
         command.env("LD_PRELOAD", format!("./{PINNED_CLOCK}")).current_dir(self.folder.path());
@@ -145,7 +147,7 @@ impl Counter {
             // SAFETY: between fork and exec only personality is called, a plain system call.
             unsafe { command.pre_exec(|| fix_addresses().map(drop)) };
         }
-        command
+        Ok(command)
     }
 }
 

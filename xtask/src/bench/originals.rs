@@ -7,6 +7,7 @@ use crate::exit::{Exit, exit_of};
 use crate::host::restrict;
 use crate::process::{self, Group};
 use crate::progress::Progress;
+use crate::sandbox::Policy;
 use crate::session::{Session, Surroundings};
 use crate::worker::Worker;
 use crate::{build, interrupt, session};
@@ -205,7 +206,7 @@ fn original_figure(
     surroundings: &Surroundings<'_>,
 ) -> Result<f64> {
     let program = build::program(&subject.build, original.program);
-    let mut command = session::command(&program, surroundings);
+    let mut command = session::command(&program, surroundings)?;
     command.args(original.args);
     restrict(&mut command, &[surroundings.pinning.worker]);
     match original.measure {
@@ -265,9 +266,10 @@ fn served(mut command: Command, body_bytes: &str, worker: &Worker, surroundings:
     command.args(["-p", &port.to_string(), "-l", body_bytes]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut server = Group::spawn(&mut command)?;
     let address = format!("127.0.0.1:{port}");
-    await_listener(&mut server, &address)?;
+    await_listener(&mut server, port)?;
+    let policy = Policy { network_of: Some(server.pid()), ..Policy::measure() };
     let request = |requests: u64| -> Result<()> {
-        let mut client = session::command(&worker.program, surroundings);
+        let mut client = session::command_within(&policy, &worker.program, surroundings)?;
         // It leaves the CPU that it finds itself on for one of the peers', as our workload's client does.
         restrict(&mut client, &[surroundings.pinning.worker]);
         client.args(["client", "--connect", &address, "--path", "/ind", "--connections", "1", "--json"]);
@@ -286,19 +288,32 @@ fn served(mut command: Command, body_bytes: &str, worker: &Worker, surroundings:
     Ok((after - before) as f64 / HTTP_REQUESTS.1 as f64)
 }
 
-fn await_listener(server: &mut Group, address: &str) -> Result<()> {
+/// Waits until the server listens: its network is one of its own, so the kernel is asked, not the server.
+fn await_listener(server: &mut Group, port: u16) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
-    while std::net::TcpStream::connect(address).is_err() {
+    let sockets = ["tcp", "tcp6"].map(|name| format!("/proc/{}/net/{name}", server.pid()));
+    let listens =
+        || sockets.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|text| is_listening(&text, port)));
+    while !listens() {
         interrupt::check()?;
         if let Some(status) = server.wait_until(Instant::now())? {
-            bail!("bench_http ended with {status} before it listened on {address}");
+            bail!("bench_http ended with {status} before it listened on port {port}");
         }
         if Instant::now() > deadline {
-            bail!("bench_http does not listen on {address}");
+            bail!("bench_http does not listen on port {port}");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
+}
+
+/// Whether a socket of /proc/PID/net/tcp listens on the port: state 0A, ports in hexadecimal digits.
+fn is_listening(sockets: &str, port: u16) -> bool {
+    let local = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|address| address.ends_with(&local)) && words.nth(1) == Some("0A")
+    })
 }
 
 /// CPU time of a single-threaded process, exact to the nanosecond.

@@ -6,6 +6,7 @@ use crate::cmd::bench::Args;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::host::{self, Pinning};
+use crate::sandbox::Sandbox;
 use crate::session::Surroundings;
 use crate::side::{self, Side};
 use crate::{build, git, progress, source, variant, worker};
@@ -49,7 +50,7 @@ pub(crate) struct Request<'a> {
 
 /// Builds what `bench` was asked for.
 pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) -> Result<Prepared> {
-    let source = source::resolve(context, args.source.as_deref())?;
+    let source = source::resolve(context, args.measuring.source.as_deref())?;
     let plain = |variant: Variant| Side { variant, profile: Profile::default() };
     let baseline = plain(variant::pristine(context, &source)?);
     let candidate = match &args.variant {
@@ -59,7 +60,8 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
         None => None,
     };
     let sides: Vec<Side> = std::iter::once(baseline).chain(candidate).collect();
-    let request = Request { sides: &sides, candidate_place: None, instructions: args.instructions, user_files };
+    let request =
+        Request { sides: &sides, candidate_place: None, instructions: args.measuring.instructions, user_files };
     let mut prepared = prepare_sides(context, &request)?;
     if prepared.is_identical() {
         prepared.notes.push("baseline and candidate are identical: every change shown is noise".to_owned());
@@ -73,8 +75,12 @@ pub(crate) fn prepare_sides(context: &Context, request: &Request<'_>) -> Result<
     drop(git::describe_checkout(&context.root));
     let mut notes = Vec::new();
     let foreign = |side: &Side| !side.variant.patches.is_empty() || !side.variant.source.pinned;
-    if request.sides.iter().any(foreign) {
-        notes.push("the code ran without a sandbox: measure only what you have read".to_owned());
+    let sandbox = Sandbox::open()?;
+    if request.sides.iter().any(foreign) && !sandbox.missing().is_empty() {
+        notes.push(format!("code that nobody vouches for ran in a sandbox {}", sandbox.described()));
+    }
+    for side in request.sides {
+        notes.extend(variant::screening_note(context, &side.variant)?);
     }
     let scratch = context.scratch("links-")?;
     let pinning = host::pinning()?;

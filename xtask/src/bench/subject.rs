@@ -84,7 +84,7 @@ impl Subject {
     /// What the worker offers; its variant must be the one that was linked.
     pub(crate) fn list(&self, worker: &Worker, surroundings: &Surroundings<'_>) -> Result<List> {
         interrupt::check()?;
-        let mut command = session::command(&worker.program, surroundings);
+        let mut command = session::command(&worker.program, surroundings)?;
         let got = process::capture(command.arg("list"), surroundings.limit)?;
         match serde_json::from_str(&got.stdout) {
             Ok(Message::List(list)) if list.variant == worker.variant_id => Ok(list),

@@ -6,6 +6,7 @@
 
 use crate::context::Context;
 use crate::host::{self, Facts};
+use crate::sandbox::{Policy, Sandbox};
 use crate::session::{self, Session, Surroundings};
 use crate::setup::{self, Verb};
 use crate::worker::Worker;
@@ -222,8 +223,10 @@ fn by_strace(worker: &Worker, spec: &WorkloadSpec, surroundings: &Surroundings<'
     let scratch = tempfile::tempdir()?;
     let log = scratch.path().join("strace");
     // strace keeps the cleared environment of the worker and passes it on.
-    let mut command = session::command(Path::new("strace"), surroundings);
-    command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&log).arg(&worker.program);
+    let mut command = session::unconfined(Path::new("strace"), surroundings);
+    command.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&log);
+    // The tracer stays outside and sees how the sandbox is put up, too: before the first mark.
+    command.args(Sandbox::open()?.words(&Policy::measure(), &worker.program)?);
     command.args(["run", "--workload", &spec.name, "--cpu", &surroundings.pinning.worker.to_string()]);
     let mut session = Session::start_command(&mut command, worker, &spec.name, surroundings.limit)?;
     session.batches(1)?;

@@ -3,7 +3,7 @@
 use super::Plan;
 use super::compiler::without_compiler_settings;
 use crate::exit::{Exit, failure};
-use crate::process;
+use crate::{process, sandbox};
 use anyhow::{Context as _, Result, bail};
 use model::build_config::LIBRARIES;
 use model::variant::Variant;
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[String]) -> Result<()> {
     let (cmake, log) = (plan.cmake(), plan.log());
     configure(plan, variant, source, more, None)?;
-    let mut compile = Command::new("cmake");
+    let mut compile = tool(plan, &[source])?;
     compile.arg("--build").arg(&cmake);
     if plan.libraries_only() {
         compile.arg("--target").args(library_targets(&cmake)?);
@@ -36,7 +36,8 @@ pub(super) fn configure(
     seed: Option<&Path>,
 ) -> Result<()> {
     let (cmake, log) = (plan.cmake(), plan.log());
-    let mut configure = Command::new("cmake");
+    let readable: Vec<&Path> = std::iter::once(source).chain(seed).collect();
+    let mut configure = tool(plan, &readable)?;
     if let Some(seed) = seed {
         configure.arg("-C").arg(seed);
     }
@@ -51,6 +52,13 @@ pub(super) fn configure(
         configure.arg(format!("-D{name}={value}"));
     }
     step(variant, configure, &log, "configured")
+}
+
+/// CMake, which reads `readable` and the profile, and writes to the build folder.
+fn tool(plan: &Plan, readable: &[&Path]) -> Result<Command> {
+    let profile = Some(super::pgo::folder(plan)).filter(|folder| folder.is_dir());
+    let readable: Vec<&Path> = readable.iter().copied().chain(profile.as_deref()).collect();
+    sandbox::build_tool("cmake", &readable, &plan.cmake())
 }
 
 /// Ninja's names of the libraries that workers are linked with. The rest, such as libevent.a, which has

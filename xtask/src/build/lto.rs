@@ -10,7 +10,7 @@ use super::{Plan, pgo};
 use crate::exit::{Exit, failure};
 use crate::process;
 use crate::setup::{self, Verb};
-use crate::{context::Context, files};
+use crate::{context::Context, files, sandbox};
 use anyhow::{Context as _, Result};
 use model::build_config::{LIBRARIES, OptLevel};
 use model::variant::Variant;
@@ -56,7 +56,11 @@ pub(super) fn optimise(plan: &Plan, variant: &Variant, flags: &[String]) -> Resu
     let names = LIBRARIES.iter().map(|name| format!("lib{name}.a")).filter(|name| lib.join(name).is_file());
     let names: Vec<String> = names.collect();
     let object = lib.join(OBJECT);
-    let mut link = Command::new(&plan.cc);
+    // The objects are in the build's folder, which it may write.
+    let profile = Some(pgo::folder(plan)).filter(|folder| folder.is_dir());
+    let readable: Vec<&Path> = profile.iter().map(std::path::PathBuf::as_path).collect();
+    let tool = |name: &str| sandbox::build_tool(name, &readable, &plan.cmake());
+    let mut link = tool(&plan.cc)?;
     let own = link_flags(plan.clang, plan.recipe.profile.level, plan.pie);
     link.args(&plan.c_flags).args(flags).args(own).arg("-o").arg(OBJECT).arg("-Wl,--whole-archive").args(&names);
     link.arg("-Wl,--no-whole-archive").current_dir(&lib);
@@ -69,7 +73,7 @@ pub(super) fn optimise(plan: &Plan, variant: &Variant, flags: &[String]) -> Resu
             files::write_atomic(&path, EMPTY_ARCHIVE)?;
         }
     }
-    let mut archive = Command::new("ar");
+    let mut archive = tool("ar")?;
     // Deterministic: neither time stamps nor users in it.
     run(plan, variant, archive.args(["rcsD", CORE, OBJECT]).current_dir(&lib))?;
     std::fs::remove_file(&object).with_context(|| format!("cannot remove {}", object.display()))?;

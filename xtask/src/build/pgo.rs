@@ -6,6 +6,7 @@ use super::compiler::without_compiler_settings;
 use crate::bench::select;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::sandbox::Policy;
 use crate::session::{self, Surroundings};
 use crate::setup::{self, Verb};
 use crate::{files, host, interrupt, process, progress, worker};
@@ -73,7 +74,9 @@ pub(super) fn train(context: &Context, plan: &Plan, counting: &Build, training: 
     let surroundings = Surroundings { pinning: &pinning, environment_bytes: 0, limit: WORKLOAD_LIMIT };
     let run = |args: &[&str], what: &str| -> Result<String> {
         interrupt::check()?;
-        let mut command = session::command(&worker.program, &surroundings);
+        // The counters are written where they will be looked for, and nowhere else.
+        let policy = Policy { writable: vec![profile.clone()], ..Policy::measure() };
+        let mut command = session::command_within(&policy, &worker.program, &surroundings)?;
         let got = process::capture(command.args(["--cpu", &pinning.worker.to_string()]).args(args), WORKLOAD_LIMIT)
             .with_context(|| format!("training {what}"))?;
         if got.status.success() {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measures workloads on libevent, built here.
 
+use super::measuring::Measuring;
 use crate::bench::prepare::{self, Prepared};
 use crate::bench::run::{self, Options};
 use crate::bench::{assemble, plan, select};
@@ -13,8 +14,6 @@ use crate::{git, interrupt, lock, progress};
 use anyhow::{Context as _, Result};
 use model::record::BenchRecord;
 use model::workload::{Manifest, WorkloadSpec};
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// Measures workloads on libevent: time, system calls, latency, each with where it comes from.
 #[derive(clap::Args, Clone, Debug)]
@@ -35,46 +34,27 @@ pub(crate) struct Args {
     /// is built: gcc, clang, O1, O2, O3, Os, lto, pgo [default: the tip, where patches were accepted]
     #[arg(long, value_name = "VARIANT", allow_hyphen_values = true)]
     pub(crate) variant: Option<String>,
-    /// Another libevent: a folder, a git URL, either with @REVISION
-    #[arg(long, value_name = "PATH|GIT-URL[@REV]")]
-    pub(crate) source: Option<String>,
     /// Three short launches of each workload: a first look within a minute
     #[arg(long)]
     pub(crate) quick: bool,
     /// Fresh processes of each side [default: 10, or 3 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) launches: Option<u32>,
-    /// Count instructions per event with callgrind, too
-    #[arg(long)]
-    pub(crate) instructions: bool,
-    /// A file with workloads of your own, C or Rust; repeatable (docs/WORKLOADS.md)
-    #[arg(long = "workload-file", value_name = "PATH")]
-    pub(crate) workload_files: Vec<PathBuf>,
-    /// Most time for one answer of a worker, in seconds; longer is a hang
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub(crate) timeout: u64,
-    /// Draws layouts, environment sizes and order [default: at random, printed]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
-    /// Folder in which the record's folder is made [default: runs]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Print a Markdown table for a pull request
-    #[arg(long)]
-    pub(crate) markdown: bool,
     /// Make this record the one that README shows
     #[arg(long)]
     pub(crate) publish: bool,
     /// List the workloads and measure nothing
     #[arg(long)]
     pub(crate) list: bool,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     refuse_to_publish_less(args, context)?;
     let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
-    let user_files = absolute(&args.workload_files)?;
+    let user_files = args.measuring.user_files()?;
     if user_files.is_empty() {
         let selected = select::select(&manifest, &args.workloads)?;
         if args.list {
@@ -82,12 +62,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         }
     }
     setup::ensure(Verb::Bench, context)?;
-    if args.instructions {
+    if args.measuring.instructions {
         setup::ensure(Verb::Instructions, context)?;
     }
     let _lock = lock::take(context, "bench")?;
     interrupt::install()?;
-    let parent = args.out.clone().unwrap_or_else(|| context.runs.clone());
+    let parent = args.measuring.parent(context);
     let prepared = prepare::prepare(context, args, &user_files)?;
     let selected = select::select(&prepared.workloads, &args.workloads)?;
     if args.list {
@@ -116,7 +96,7 @@ fn deliver(
     let terminal = table::full(record, Style::Terminal, Some(&place));
     let printed = if context.json {
         report::print(&(serde_json::to_string(record)? + "\n"))
-    } else if args.markdown {
+    } else if args.measuring.markdown {
         report::print(&table::full(record, Style::Markdown, Some(&folder.id)))
     } else {
         report::print(&terminal)
@@ -150,8 +130,8 @@ fn refuse_to_publish_less(args: &Args, context: &Context) -> Result<()> {
         (args.quick, "--quick"),
         (args.launches.is_some_and(|launches| launches < plan::LAUNCHES), "--launches below the default"),
         (!args.workloads.is_empty(), "--workload"),
-        (!args.workload_files.is_empty(), "--workload-file"),
-        (args.source.is_some(), "--source"),
+        (!args.measuring.workload_files.is_empty(), "--workload-file"),
+        (args.measuring.source.is_some(), "--source"),
         (args.variant.is_some(), "--variant"),
         (args.list, "--list"),
     ];
@@ -201,32 +181,14 @@ fn largest_batch(workloads: &[WorkloadSpec]) -> String {
     format::figure(workloads.iter().map(|spec| spec.batch_events as f64).reduce(f64::max))
 }
 
-pub(crate) fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let usage = |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
-    files
-        .iter()
-        .map(|file| {
-            let known = file.extension().is_some_and(|ending| ending == "c" || ending == "rs");
-            match file.canonicalize() {
-                Ok(path) if path.to_string_lossy().contains(':') => {
-                    Err(usage(file, "the path has a `:`, which separates paths; put the file elsewhere"))
-                }
-                Ok(path) if path.is_file() && known => Ok(path),
-                Ok(_) => Err(usage(file, "give a C or Rust file, ending in .c or .rs (docs/WORKLOADS.md)")),
-                Err(error) => Err(usage(file, &error.to_string())),
-            }
-        })
-        .collect()
-}
-
 impl Options {
     fn new(args: &Args, prepared: &Prepared) -> Options {
         Options {
             quick: args.quick,
             launches: args.launches,
             instructions: prepared.instruction_builds.is_some(),
-            limit: Duration::from_secs(args.timeout),
-            seed: args.seed.unwrap_or_else(run::random_seed),
+            limit: args.measuring.limit(),
+            seed: args.measuring.seed(),
         }
     }
 }

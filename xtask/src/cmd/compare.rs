@@ -1,7 +1,8 @@
 //! `cargo xtask compare`: is the candidate faster than the baseline, by how much, with what certainty?
 
+use super::measuring::Measuring;
 use crate::bench::prepare::{self, Prepared, Request};
-use crate::bench::{run, select};
+use crate::bench::select;
 use crate::calibrate::store;
 use crate::compare::assemble::{self, Finished};
 use crate::compare::contest::{self, Contest, Entry, Trial};
@@ -19,11 +20,13 @@ use crate::{files, host, interrupt, lock, progress, source};
 use anyhow::{Context as _, Result};
 use model::compare::CompareRecord;
 use model::thresholds::Thresholds;
-use model::verdict::{Answer, Plan, PlanError};
+use model::verdict::{Answer, Plan, PlanError, gains};
 use model::workload::{Manifest, WorkloadSpec};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
+
+/// So many blocks have the smallest p-value that any number has.
+const MANY_BLOCKS: usize = 1000;
 
 /// Compares two variants: faster, slower, no change larger than a margin, or inconclusive.
 #[derive(clap::Args, Clone, Debug)]
@@ -54,30 +57,11 @@ pub(crate) struct Args {
     /// Changes within this many per cent count as none [default: config/thresholds.toml]
     #[arg(long, value_name = "PCT", value_parser = margin)]
     pub(crate) margin: Option<f64>,
-    /// Another libevent: a folder, a git URL, either with @REVISION
-    #[arg(long, value_name = "PATH|GIT-URL[@REV]")]
-    pub(crate) source: Option<String>,
-    /// Count instructions per event with callgrind, too
-    #[arg(long)]
-    pub(crate) instructions: bool,
     /// Do not confirm changes with fresh blocks; the record says so
     #[arg(long)]
     pub(crate) no_confirm: bool,
-    /// A file with workloads of your own, C or Rust; repeatable (docs/WORKLOADS.md)
-    #[arg(long = "workload-file", value_name = "PATH")]
-    pub(crate) workload_files: Vec<PathBuf>,
-    /// Most time for one answer of a worker, in seconds; longer is a hang
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub(crate) timeout: u64,
-    /// Draws layouts, environment sizes and orders [default: at random, printed]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
-    /// Folder in which the record's folder is made [default: runs]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Print Markdown for a pull request
-    #[arg(long)]
-    pub(crate) markdown: bool,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
 }
 
 /// `30s`, `2m`, `1m30s`, `500ms`.
@@ -102,21 +86,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if let Some(margin) = args.margin {
         thresholds.no_change_margin_pct = margin;
     }
-    let user_files = super::bench::absolute(&args.workload_files)?;
+    let user_files = args.measuring.user_files()?;
     if user_files.is_empty() {
         // Before anything is built: a name that does not exist.
         let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
         select::select(&manifest, &args.workloads)?;
     }
     setup::ensure(Verb::Bench, context)?;
-    if args.instructions {
+    if args.measuring.instructions {
         setup::ensure(Verb::Instructions, context)?;
     }
     let _lock = lock::take(context, "compare")?;
     interrupt::install()?;
     let sides = sides(args, context)?;
-    let request =
-        Request { sides: &sides, candidate_place: None, instructions: args.instructions, user_files: &user_files };
+    let request = Request {
+        sides: &sides,
+        candidate_place: None,
+        instructions: args.measuring.instructions,
+        user_files: &user_files,
+    };
     let prepared = prepare::prepare_sides(context, &request)?;
     if prepared.is_identical() {
         progress::note("baseline and candidate are the same code, built in the same way: this is an A/A comparison");
@@ -124,10 +112,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let guarded = thresholds.guarded.clone();
     let globs = if args.workloads.is_empty() { &guarded } else { &args.workloads };
     let specs = select::select(&prepared.workloads, globs)?;
-    let parent = args.out.clone().unwrap_or_else(|| context.runs.clone());
+    let parent = args.measuring.parent(context);
     let folder = RunFolder::create(&parent, "compare")?;
     let started_at = records::now();
-    let seed = args.seed.unwrap_or_else(run::random_seed);
+    let seed = args.measuring.seed();
     let comparison = Comparison { args, context, prepared: &prepared, thresholds: &thresholds, specs: &specs, seed };
     let (record, stopped) = comparison.run(&folder, &started_at)?;
     // Figures of something else than what was built are no results; the samples stay.
@@ -136,7 +124,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
 }
 
 fn sides(args: &Args, context: &Context) -> Result<Vec<Side>> {
-    let source = source::resolve(context, args.source.as_deref())?;
+    let source = source::resolve(context, args.measuring.source.as_deref())?;
     let baseline = side::resolve(context, &source, &args.baseline)?;
     let candidate = match &args.candidate {
         Some(text) => side::resolve(context, &source, text)?,
@@ -165,13 +153,15 @@ impl Comparison<'_> {
             pinning: &self.prepared.pinning,
             thresholds: self.thresholds,
             folder: Some(folder),
-            limit: Duration::from_secs(self.args.timeout),
+            limit: self.args.measuring.limit(),
             quiet: false,
         };
         let linked = block::link(&contest, 0)?;
         let trials = contest::trials(&contest, self.specs, &linked)?;
         let mut errors = BTreeMap::new();
         let mut entries = self.entries(&trials, linked.took, &mut errors)?;
+        let unattainable = self.unattainable(&entries);
+        unattainable.iter().for_each(|note| progress::note(note));
         let counts = self.count(&linked, &trials)?;
         drop(linked);
         let mut confirmations = Vec::new();
@@ -197,7 +187,7 @@ impl Comparison<'_> {
             seed: self.seed,
             budget_s: self.args.budget.as_secs_f64(),
             stopped: stopped.as_ref(),
-            notes: self.notes(),
+            notes: self.notes().into_iter().chain(unattainable).collect(),
         };
         Ok((assemble::record(self.context, self.prepared, &finished, &folder.id, started_at), stopped))
     }
@@ -233,9 +223,19 @@ impl Comparison<'_> {
         Ok(entries)
     }
 
+    /// Says so before anything is measured if blocks are too few, or workloads too many, for any gain.
+    fn unattainable(&self, entries: &[Entry<'_>]) -> Option<String> {
+        let plans: Vec<Option<&Plan>> = self
+            .specs
+            .iter()
+            .map(|spec| entries.iter().find(|entry| entry.spec.name == spec.name).map(|entry| &entry.plan))
+            .collect();
+        no_gain(&plans, self.thresholds.alpha)
+    }
+
     fn count(&self, linked: &block::Linked, trials: &BTreeMap<String, Result<Trial, String>>) -> Result<Counts> {
         let sound: Vec<&WorkloadSpec> = self.specs.iter().filter(|spec| trials[&spec.name].is_ok()).collect();
-        counts::count(self.context, self.prepared, &sound, linked, Duration::from_secs(self.args.timeout))
+        counts::count(self.context, self.prepared, &sound, linked, self.args.measuring.limit())
     }
 
     /// Fresh entries for the workloads that changed: twice the blocks that found the change, in one look.
@@ -264,6 +264,31 @@ impl Comparison<'_> {
     }
 }
 
+/// What to say of comparisons that cannot come to a gain, whatever they find.
+fn no_gain(plans: &[Option<&Plan>], alpha: f64) -> Option<String> {
+    let attainable = gains::attainable(plans, alpha);
+    let planned = || plans.iter().zip(&attainable).filter_map(|(plan, attainable)| Some(((*plan)?, *attainable)));
+    let (count, without) = (planned().count(), planned().filter(|(_, attainable)| !attainable).count());
+    if without == 0 {
+        return None;
+    }
+    let family = plans.len();
+    let fewest = planned().filter(|(_, attainable)| !attainable).map(|(plan, _)| plan.blocks()).min().unwrap_or(0);
+    let which =
+        if without == count { "no workload can".to_owned() } else { format!("{without} of {count} workloads cannot") };
+    // The most blocks that count: more draw their flips, and have the same smallest p-value.
+    let enough = Plan::new(MANY_BLOCKS, alpha).ok();
+    let help = if gains::attainable(&vec![enough.as_ref(); family], alpha).iter().all(|attainable| *attainable) {
+        "a larger --budget makes more blocks"
+    } else {
+        "compare fewer workloads at once"
+    };
+    Some(format!(
+        "{which} count as gained (Holm), however much faster: the smallest p-value that {fewest} blocks can have, times \
+         {family} workloads, is above {alpha}; {help}"
+    ))
+}
+
 fn too_small(spec: &WorkloadSpec, error: &PlanError, block: Duration) -> anyhow::Error {
     let needed = match error {
         PlanError::TooFewBlocks { least, .. } => {
@@ -290,7 +315,7 @@ fn deliver(
     let terminal = report::compare::full(record, Style::Terminal, Some(&place)) + &drawn(&pictures);
     let printed = if context.json {
         report::print(&(serde_json::to_string(record)? + "\n"))
-    } else if args.markdown {
+    } else if args.measuring.markdown {
         report::print(&report::compare::full(record, Style::Markdown, Some(&folder.id)))
     } else {
         report::print(&terminal)
@@ -325,4 +350,24 @@ fn of(record: &CompareRecord, workload: &model::compare::Compared) -> Picture {
 
 fn drawn(pictures: &[Picture]) -> String {
     pictures.iter().map(|picture| format!("\n{}", picture::terminal(picture, 100))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparisons_that_cannot_come_to_a_gain_say_so_and_what_helps() {
+        let plans = [8, 40].map(|blocks| Plan::new(blocks, 0.01).unwrap());
+        let (few, enough) = (Some(&plans[0]), Some(&plans[1]));
+        assert_eq!(no_gain(&[few], 0.01), None);
+        assert_eq!(no_gain(&[enough; 12], 0.01), None);
+        let note = no_gain(&[few; 3], 0.01).unwrap();
+        assert!(note.starts_with("no workload can count as gained") && note.contains("8 blocks"), "{note}");
+        assert!(note.ends_with("a larger --budget makes more blocks"), "{note}");
+        let note = no_gain(&[few, few, enough, None], 0.01).unwrap();
+        assert!(note.starts_with("2 of 3 workloads cannot"), "{note}");
+        let note = no_gain(&[enough; 200], 0.01).unwrap();
+        assert!(note.ends_with("compare fewer workloads at once"), "{note}");
+    }
 }

@@ -1,9 +1,10 @@
-//! One verb, one file.
+//! One verb, one file; `measuring` has the options that some share.
 
 pub(crate) mod bench;
 pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod doctor;
+pub(crate) mod measuring;
 pub(crate) mod setup;
 pub(crate) mod test;
 pub(crate) mod verify;

@@ -12,7 +12,7 @@ use crate::report::table::Style;
 use crate::report::{self};
 use crate::setup::{self, Verb};
 use crate::side::{self, Side};
-use crate::{host, interrupt, lock, progress, source, variant};
+use crate::{host, interrupt, lock, progress, sandbox, source, variant};
 use anyhow::{Context as _, Result};
 use model::gate::{self, StageRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
 use model::variant::Source;
@@ -179,7 +179,7 @@ impl Draft<'_> {
             mutants: vec![],
             seconds,
             pristine_seconds: verified.pristine_time.as_secs_f64(),
-            sandbox: "none".to_owned(),
+            sandbox: sandbox::described(),
             notes,
         }
     }

@@ -2,10 +2,9 @@
 
 use super::contest::Entry;
 use super::counts::Counts;
-use crate::bench::assemble::{harness, sides};
+use crate::bench::assemble::{harness, head, sides};
 use crate::bench::prepare::Prepared;
 use crate::context::Context;
-use crate::{host, records};
 use model::calibration::Standing;
 use model::compare::{BlockRecord, COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared};
 use model::stats::sign_flip::{Interval, SignFlip};
@@ -14,6 +13,7 @@ use model::thresholds::Thresholds;
 use model::verdict::block::PairFigures;
 use model::verdict::gains::gains;
 use model::verdict::guards::Guard;
+use model::verdict::left_out::LeftOut;
 use model::verdict::sequential::POWER;
 use model::verdict::settle::{guard_results, settle, worst};
 use model::verdict::{Answer, Report};
@@ -51,13 +51,7 @@ pub(crate) fn record(
     notes.extend(finished.counts.notes.iter().cloned());
     notes.extend(finished.stopped.map(|error| format!("the comparison ended early: {error:#}")));
     CompareRecord {
-        schema: COMPARE_SCHEMA.to_owned(),
-        host: host::fingerprint(),
-        partial: finished.stopped.is_some(),
-        id: id.to_owned(),
-        started_at: started_at.to_owned(),
-        finished_at: records::now(),
-        command: std::env::args().skip(1).collect(),
+        head: head(COMPARE_SCHEMA, id, started_at, finished.stopped.is_some()),
         baseline: prepared.subjects[0].build.variant.id.clone(),
         candidate: prepared.subjects[1].build.variant.id.clone(),
         identical: prepared.is_identical(),
@@ -69,7 +63,7 @@ pub(crate) fn record(
             worker_cpu: prepared.pinning.worker,
             peer_cpus: prepared.pinning.peers.clone(),
             thresholds: finished.thresholds.clone(),
-            sandbox: "none".to_owned(),
+            sandbox: crate::sandbox::described(),
         },
         calibration: finished.calibration.clone(),
         workloads: workloads(finished),
@@ -125,7 +119,9 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     let floor = finished.calibration.as_ref().and_then(|standing| standing.noise_floor_pct.get(&spec.name).copied());
     compared.guards = guard_results(shown, spec.metric, &thresholds.guards, floor, thresholds.alpha);
     compared.checksum = Some(spec.checksum);
-    let settled = settle(&first, compared.confirmation.as_ref(), &compared.guards);
+    compared.left_out = LeftOut::of(shown, thresholds.probe.kept_margin_pct, thresholds.alpha);
+    let left_out = compared.left_out.as_ref();
+    let settled = settle(&first, compared.confirmation.as_ref(), &compared.guards, left_out);
     compared.verdict = Some(settled.verdict.to_owned());
     compared.verdict_reason = settled.reason;
     if compared.verdict_reason.is_none()
@@ -148,36 +144,15 @@ fn smallest_detectable(report: &Report, blocks: &[BlockRecord]) -> Option<f64> {
     Some(log_ratio_to_pct(test.smallest_detectable(Interval { low, high }, POWER)))
 }
 
+/// A workload with what is known of it without any block.
 fn empty(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     let wrong = finished.counts.wrong.get(&spec.name);
     Compared {
-        workload: spec.name.clone(),
-        event: spec.event.clone(),
-        metric: spec.metric,
-        relative_change_pct: None,
-        interval_pct: None,
-        verdict: None,
-        margin_pct: finished.thresholds.no_change_margin_pct,
-        smallest_detectable_pct: None,
-        verdict_reason: None,
-        gained: false,
-        p_adjusted: None,
-        baseline_ns: None,
-        candidate_ns: None,
-        blocks: 0,
-        blocks_repeated: 0,
-        seconds: 0.0,
-        plan: None,
-        first: None,
-        confirmation: None,
-        guards: vec![],
         counts: finished.counts.pairs.get(&spec.name).cloned(),
-        injected_pct: None,
-        checksum: None,
         error: finished.errors.get(&spec.name).or(wrong).cloned().or_else(|| {
             let reached = finished.entries.iter().any(|entry| entry.spec.name == spec.name);
             (!reached).then(|| "not reached before the comparison was ended".to_owned())
         }),
-        block_records: vec![],
+        ..Compared::unmeasured(spec, finished.thresholds.no_change_margin_pct)
     }
 }

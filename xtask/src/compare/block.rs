@@ -10,6 +10,7 @@ use crate::session::Surroundings;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result};
 use model::compare::{BlockRecord, PairRecord};
+use model::protocol::Sample;
 use std::time::{Duration, Instant};
 
 /// Both sides' programs in one order of functions; removed when dropped.
@@ -107,18 +108,24 @@ fn undisturbed(
         thresholds: contest.thresholds,
         surroundings: Surroundings { pinning: contest.pinning, environment_bytes: 0, limit: entry.limit },
     };
+    let write = |attempt: u32, disturbed: Option<&str>, batches: &[Vec<Sample>; 2]| {
+        let Some(folder) = contest.folder else { return Ok(()) };
+        let place = samples::Place { workload: &entry.spec.name, pair: number, attempt, disturbed };
+        samples::write(folder, draws, &place, batches)
+            .map_err(|error| anyhow::Error::new(HostFailure(format!("{error:#}"))))
+    };
     let most = contest.thresholds.external.most_repeats;
     for attempt in 0..=most {
         interrupt::check()?;
         match pair::pair(&request)? {
             Attempt::Done(record, batches) => {
-                if let Some(folder) = contest.folder {
-                    samples::write(folder, &entry.spec.name, draws, number, &batches)
-                        .map_err(|error| anyhow::Error::new(HostFailure(format!("{error:#}"))))?;
-                }
+                write(attempt + 1, None, &batches)?;
                 return Ok(*record);
             }
-            Attempt::Disturbed(why) => repeated.push(format!("attempt {}: {why}", attempt + 1)),
+            Attempt::Disturbed(why, batches) => {
+                write(attempt + 1, Some(&why), &batches)?;
+                repeated.push(format!("pair {number}, attempt {}: {why}", attempt + 1));
+            }
         }
     }
     let last = repeated.last().map_or("", String::as_str);

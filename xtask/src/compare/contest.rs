@@ -213,7 +213,7 @@ fn trial(contest: &Contest<'_>, spec: &WorkloadSpec, linked: &Linked) -> Result<
     let batch_ns = match attempt {
         Attempt::Done(record, _) => record.figures.baseline_ns * spec.batch_events as f64,
         // Only its length was wanted; nothing of it is a result.
-        Attempt::Disturbed(_) => cost.batch.as_nanos() as f64,
+        Attempt::Disturbed(..) => cost.batch.as_nanos() as f64,
     };
     let mut session = Session::start(baseline, &spec.name, &surroundings)?;
     let busy = session.slow_down(TRIAL_ITERATIONS)?;
@@ -277,3 +277,6 @@ fn round(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

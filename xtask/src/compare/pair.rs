@@ -43,8 +43,8 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Attempt {
     /// Figures, and the batches that they are of.
     Done(Box<PairRecord>, [Vec<Sample>; 2]),
-    /// Something outside of both sides was in the way.
-    Disturbed(String),
+    /// Something outside of both sides was in the way: what it was, and the batches that were done.
+    Disturbed(String, [Vec<Sample>; 2]),
 }
 
 /// What one side did.
@@ -53,6 +53,8 @@ struct Half {
     samples: Vec<Sample>,
     usage: Usage,
     latencies: Vec<Latency>,
+    /// What the harness waited for its turns.
+    elapsed: Duration,
 }
 
 /// Launches both sides once. An error is the workload's: a crash, a hang, wrong work.
@@ -71,7 +73,7 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
         let first = (draw(request.seed, "turns", round) & 1) as usize;
         for side in [first, 1 - first, 1 - first, first] {
             if let Some(why) = turn(request, &mut sessions[side], &mut halves[side]).context(ROLES[side])? {
-                return Ok(Attempt::Disturbed(why));
+                return Ok(Attempt::Disturbed(why, halves.map(|half| half.samples)));
             }
         }
     }
@@ -81,7 +83,7 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
     let peak_rss_kib =
         [baseline.quit().context(ROLES[0])?.peak_rss_kib, candidate.quit().context(ROLES[1])?.peak_rss_kib];
     if let Some(why) = disturbed(&external, request.spec, &request.thresholds.external) {
-        return Ok(Attempt::Disturbed(why));
+        return Ok(Attempt::Disturbed(why, halves.map(|half| half.samples)));
     }
     let moved = |side: usize| moved_after[side]?.checked_sub(moved_before[side]?);
     let p99 = |half: &Half| merge_latencies(&half.latencies.iter().collect::<Vec<_>>()).map(|all| all.p99_ns);
@@ -95,6 +97,7 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
         usage: [halves[0].usage, halves[1].usage],
         migrations: moved(0).zip(moved(1)).map(|(a, b)| [a, b]),
         peak_rss_kib,
+        untimed_log_ratio: untimed_log_ratio(&halves),
         latency_p99_ns: p99(&halves[0]).zip(p99(&halves[1])).map(|(a, b)| [a, b]),
         external,
     };
@@ -129,14 +132,14 @@ fn turn(request: &Request<'_>, session: &mut Session, half: &mut Half) -> Result
     let asked = Instant::now();
     let done = session.batches(request.shape.turn)?;
     let elapsed = asked.elapsed();
+    half.elapsed += elapsed;
     let tolerance = request.thresholds.external.clock_tolerance;
-    if let Some(why) = clocks_disagree(&done.samples, elapsed, tolerance, request.spec.threads) {
-        return Ok(Some(why));
-    }
+    let why = clocks_disagree(&done.samples, elapsed, tolerance, request.spec.threads);
+    // What is thrown away for that is written down, too.
     half.samples.extend(done.samples);
     half.usage = sum(&half.usage, &done.usage);
     half.latencies.extend(done.latency);
-    Ok(None)
+    Ok(why)
 }
 
 /// A clock that jumps shows as batches that took longer than the harness waited for them, or as more CPU
@@ -171,6 +174,15 @@ fn disturbed(external: &External, spec: &WorkloadSpec, rule: &ExternalRule) -> O
         return Some(format!("other processes took the CPU for {:.0}% of the time", percent(waited)));
     }
     None
+}
+
+/// What each side's turns took beyond its batches, added to the baseline's batches: work that moves out of what
+/// is timed shows here, and so does a worker whose clock goes slow. `None` without any time.
+fn untimed_log_ratio(halves: &[Half; 2]) -> Option<f64> {
+    let timed = halves.each_ref().map(|half| half.samples.iter().map(|sample| sample.wall_time_ns as f64).sum::<f64>());
+    let untimed = [0, 1].map(|side| (halves[side].elapsed.as_nanos() as f64 - timed[side]).max(0.0));
+    let ratio = (timed[0] + untimed[1]) / (timed[0] + untimed[0]);
+    (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
 }
 
 /// Times that a process was moved to another CPU.
@@ -215,6 +227,22 @@ mod tests {
         assert!(told(1000, 1300, false).unwrap().contains("CPU clock jumped"));
         assert_eq!(told(1000, 1300, true), None, "two threads have two CPUs");
         assert!(told(u64::MAX / 1000, 0, true).is_some(), "no overflow");
+    }
+
+    #[test]
+    fn work_outside_of_the_timed_part_counts_against_the_timed_work() {
+        let half = |timed_us, elapsed_us| Half {
+            samples: vec![sample(timed_us, timed_us)],
+            elapsed: Duration::from_micros(elapsed_us),
+            ..Half::default()
+        };
+        let change = |candidate| untimed_log_ratio(&[half(1000, 1100), candidate]).unwrap().exp() - 1.0;
+        assert!(change(half(1000, 1100)).abs() < 1e-9);
+        // Truly faster: what is outside stays as it is.
+        assert!(change(half(700, 800)).abs() < 1e-9);
+        // A third of the work is done outside, or the clock goes slow.
+        assert!((change(half(700, 1100)) - 0.3 / 1.1).abs() < 1e-9);
+        assert_eq!(untimed_log_ratio(&[half(0, 0), half(0, 0)]), None);
     }
 
     #[test]

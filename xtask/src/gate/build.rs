@@ -4,6 +4,7 @@
 //! compiled by the commands that compile the measured one, with the sanitizer's flags behind them. The tests' source,
 //! and every file that says how to build, is the harness's (`harness.rs`).
 
+mod keep;
 mod launch;
 mod link;
 mod objects;
@@ -16,7 +17,7 @@ use crate::build::{self, Recipe};
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::git::Store;
-use crate::{files, progress, variant};
+use crate::{files, progress, sandbox, variant};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile;
 use model::gate::Sanitizer;
@@ -100,6 +101,7 @@ pub(crate) enum Linked {
 }
 
 /// The variant's build for the gate, as config/build.toml says.
+#[allow(dead_code, reason = "for verbs that know no profiles")]
 pub(crate) fn build(context: &Context, variant: &Variant, sanitizer: Sanitizer) -> Result<GateBuild> {
     build_with(context, variant, Profile::default(), sanitizer, Linked::Measured)
 }
@@ -125,7 +127,8 @@ pub(crate) fn build_with(
     let harness_sha256 = harness::sha256(&source)?;
     let flags = sanitizer::flags(sanitizer);
     let libraries = measured.iter().flat_map(|build| build.libraries.iter().map(|library| library.sha256.as_str()));
-    let mut parts = vec![VERSION, &variant.id, &template.id, &harness_sha256, if whole { "measured" } else { "compiled" }];
+    let mut parts =
+        vec![VERSION, &variant.id, &template.id, &harness_sha256, if whole { "measured" } else { "compiled" }];
     let code_version = identity::code("");
     parts.push(&code_version);
     parts.extend(flags.iter().map(String::as_str).chain(libraries));
@@ -133,6 +136,7 @@ pub(crate) fn build_with(
     let id = files::sha256_hex(&parts)[..12].to_owned();
     let folder = context.work.join("gate/builds").join(&id);
     if let Some(build) = finished(&folder, &id) {
+        keep::used(&folder)?;
         return Ok(GateBuild { variant: variant.clone(), profile, ..build });
     }
     let earlier = earlier(context, variant, by_file, sanitizer, whole)?;
@@ -200,7 +204,11 @@ fn make(
     };
     let of_library: &[Compile] = if measured.is_some() { &[] } else { &template.library };
     let compiles: Vec<&Compile> = of_library.iter().chain(&template.tests).collect();
-    let what = if sanitizer == Sanitizer::None { "tests".to_owned() } else { format!("tests, {} sanitizer", sanitizer.name()) };
+    let what = if sanitizer == Sanitizer::None {
+        "tests".to_owned()
+    } else {
+        format!("tests, {} sanitizer", sanitizer.name())
+    };
     progress::note(&format!("building libevent's {what}, variant {} ({})", variant.id, variant.name));
     let (objects, compiled) = objects::objects(&job, &compiles)?;
     if compiled < objects.len() {
@@ -226,7 +234,7 @@ fn make(
         programs: vec![],
         libraries,
         system_libraries: link::system_libraries(&template.programs),
-        identity: folder.join("identity.o"),
+        identity: folder.join("identity/identity.o"),
         harness_sha256: plan.harness_sha256.clone(),
         sha256: BTreeMap::new(),
         objects: vec![],
@@ -239,12 +247,16 @@ fn make(
         build::check_unchanged(measured)?;
     }
     let programs = build.programs.iter().map(|(_, path)| path);
-    let made = programs.chain(&build.libraries).chain([&build.identity]);
-    build.sha256 = made.map(|path| Ok((path.clone(), files::sha256_file(path)?))).collect::<Result<_>>()?;
+    let made: Vec<&PathBuf> = programs.chain(&build.libraries).chain([&build.identity]).collect();
+    for path in made.iter().filter(|path| path.starts_with(folder)) {
+        sandbox::take_back(path)?;
+    }
+    build.sha256 = made.into_iter().map(|path| Ok((path.clone(), files::sha256_file(path)?))).collect::<Result<_>>()?;
     for (_, program) in &build.programs {
         identity::verify_identity(program, &build)?;
     }
     files::write_atomic(&folder.join(RECORD), &serde_json::to_vec(&build)?)?;
+    keep::prune(&context.work.join("gate/builds"))?;
     Ok(build)
 }
 
@@ -271,7 +283,8 @@ fn left_out(profile: Profile, measured: bool) -> Vec<String> {
 /// What a compiler reads besides the system: nothing of the user's.
 fn readable(context: &Context, plan: &Plan) -> Vec<PathBuf> {
     // Pristine's objects lie below gate/, measured archives and generated headers below builds/.
-    vec![plan.source.clone(), context.work.join("gate"), context.work.join("builds")]
+    let folders = ["gate", "builds"].map(|name| context.work.join(name));
+    folders.into_iter().filter(|folder| folder.is_dir()).chain([plan.source.clone()]).collect()
 }
 
 /// Names of files, without their folders, that only one of pristine and the variant has.

@@ -73,7 +73,10 @@ pub(super) fn run(command: &mut Command, input: Option<File>, bounds: Bounds<'_>
     // Children that it left are of its group; what they still print is nobody's report.
     group.kill();
     streams.iter_mut().try_for_each(Stream::drain)?;
-    let [stdout, stderr] = streams.map(Stream::text);
+    let [stdout, mut stderr] = streams.map(Stream::text);
+    if let Some(bytes) = group.killed_for_memory_bytes() {
+        stderr.push_str(&format!("\n[killed by the harness: its processes took {bytes} bytes of memory]\n"));
+    }
     Ok(Finished { ended, stdout, stderr, seconds, hung_at })
 }
 

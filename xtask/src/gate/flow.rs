@@ -79,7 +79,9 @@ pub(crate) fn check_names(context: &Context, without: &[String]) -> Result<()> {
     names.dedup();
     match without.iter().find(|name| !names.contains(&name.as_str())) {
         None => Ok(()),
-        Some(name) => Err(failure(Exit::Usage, format!("--without {name}: no such stage; there are {}", names.join(", ")))),
+        Some(name) => {
+            Err(failure(Exit::Usage, format!("--without {name}: no such stage; there are {}", names.join(", "))))
+        }
     }
 }
 
@@ -140,7 +142,8 @@ impl Gate<'_> {
         let wanted: Vec<&Stage> = STAGES.iter().filter(|stage| self.wants(stage)).collect();
         // They mostly compute, and the tests mostly sleep.
         let ((tested, stopped), beside) = std::thread::scope(|scope| {
-            let beside = scope.spawn(|| wanted.iter().map(|stage| (stage.name, run_stage(stage, &sides))).collect::<Vec<_>>());
+            let beside =
+                scope.spawn(|| wanted.iter().map(|stage| (stage.name, run_stage(stage, &sides))).collect::<Vec<_>>());
             let tested = trial::run(&mut runnable, &manner);
             (tested, beside.join())
         });
@@ -166,8 +169,12 @@ impl Gate<'_> {
     fn say_what_is_missing(&mut self, error: &anyhow::Error) {
         let why = if exit_of(error) == Exit::Interrupted { "interrupted" } else { "the gate ended early" };
         let chosen = |name: &str| self.request.only.is_none_or(|only| only.contains_key(name));
-        let configurations =
-            self.config.configurations.iter().filter(|c| c.light || self.request.tier == Tier::Full).map(|c| c.name.as_str());
+        let configurations = self
+            .config
+            .configurations
+            .iter()
+            .filter(|c| c.light || self.request.tier == Tier::Full)
+            .map(|c| c.name.as_str());
         let stages = STAGES.iter().filter(|stage| self.of_tier(stage)).map(|stage| stage.name);
         let there = |name: &str| self.done.stages.iter().any(|stage| stage.name == name);
         let missing: Vec<StageRecord> = configurations
@@ -207,7 +214,8 @@ impl Gate<'_> {
             if let Err(why) = sanitizer::starts(self.context, &cc, sanitizer)? {
                 progress::note(&why);
                 for configuration in configurations.iter().filter(|c| c.sanitizer == sanitizer) {
-                    let why = format!("{why}; `--without {}` leaves it out, and the record says so", configuration.name);
+                    let why =
+                        format!("{why}; `--without {}` leaves it out, and the record says so", configuration.name);
                     self.done.stages.push(StageRecord::not_run(&configuration.name, why));
                 }
                 configurations.retain(|configuration| configuration.sanitizer != sanitizer);
@@ -221,12 +229,14 @@ impl Gate<'_> {
         let made = |sanitizer: &Sanitizer| {
             let request = self.request;
             // What is compared must be built alike.
-            build::build_with(self.context, request.pristine, request.profile, *sanitizer, request.linked).map_err(|error| {
-                match exit_of(&error) {
-                    Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself cannot be built: {error:#}")),
+            build::build_with(self.context, request.pristine, request.profile, *sanitizer, request.linked).map_err(
+                |error| match exit_of(&error) {
+                    Exit::Failed => {
+                        failure(Exit::Infrastructure, format!("pristine itself cannot be built: {error:#}"))
+                    }
                     _ => error,
-                }
-            })
+                },
+            )
         };
         let builds = sanitizers.iter().map(made).collect();
         self.done.pristine_time += started.elapsed();
@@ -284,9 +294,13 @@ impl Gate<'_> {
         }
         let runs = self.config.limits.pristine_runs;
         let names: Vec<&str> = missing.iter().map(|&number| ready[number].name()).collect();
-        progress::note(&format!("learning what pristine's tests do here, {runs} runs of each, once: {}", names.join(", ")));
+        progress::note(&format!(
+            "learning what pristine's tests do here, {runs} runs of each, once: {}",
+            names.join(", ")
+        ));
         let unknown: Vec<Unknown<'_>> = missing.iter().map(|&number| ready[number].unknown()).collect();
-        let rows = unknown.iter().zip(names).map(|(u, name)| (name.to_owned(), u.tests.len() * runs as usize)).collect();
+        let rows =
+            unknown.iter().zip(names).map(|(u, name)| (name.to_owned(), u.tests.len() * runs as usize)).collect();
         let matrix = Matrix::new("pristine", rows, self.request.quiet);
         let learned = known::learn(&unknown, self.config, jobs, &|order, run| {
             matrix.tick(order.patience, run.is_none_or(|run| run.outcome.is_failure()));

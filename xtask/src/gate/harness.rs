@@ -38,7 +38,8 @@ pub(crate) struct Harness {
 
 /// Takes the hashes of every file that builds and tests the variant's code and of everything that was built.
 pub(crate) fn taken(context: &Context, builds: &[&GateBuild]) -> Result<Harness> {
-    let mut folders: Vec<PathBuf> = OURS.iter().map(|name| context.root.join(name)).filter(|path| path.exists()).collect();
+    let mut folders: Vec<PathBuf> =
+        OURS.iter().map(|name| context.root.join(name)).filter(|path| path.exists()).collect();
     folders.extend(builds.iter().map(|build| build.source.clone()));
     folders.sort();
     folders.dedup();

@@ -35,7 +35,8 @@ pub(crate) fn verify_identity(program: &Path, build: &GateBuild) -> Result<()> {
     let found = read(program)?;
     if found.as_deref() != Some(expected.as_str()) {
         let found = found.unwrap_or_else(|| "nothing".to_owned());
-        let message = format!("{} says it is `{found}`, not `{expected}`; no result is taken from it", program.display());
+        let message =
+            format!("{} says it is `{found}`, not `{expected}`; no result is taken from it", program.display());
         return Err(failure(Exit::Tampering, message));
     }
     // Programs that others link with the identity object, such as model tests, are hashed by those.
@@ -55,7 +56,8 @@ pub(crate) fn verify_told(program: &Path, told: &str, build: &GateBuild) -> Resu
     if told.trim_end() == expected {
         return Ok(());
     }
-    let message = format!("{} tells `{}`, not `{expected}`; no result is taken from it", program.display(), told.trim());
+    let message =
+        format!("{} tells `{}`, not `{expected}`; no result is taken from it", program.display(), told.trim());
     Err(failure(Exit::Tampering, message))
 }
 

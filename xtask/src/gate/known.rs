@@ -132,7 +132,10 @@ pub(super) fn learn(
 
 fn all<'a>(unknown: &'a [Unknown<'a>], order: impl Fn(usize, &'a Test) -> Order<'a>) -> Vec<Order<'a>> {
     let lanes = unknown.iter().enumerate();
-    lanes.flat_map(|(lane, unknown)| unknown.tests.iter().map(move |test| (lane, test))).map(|(l, t)| order(l, t)).collect()
+    lanes
+        .flat_map(|(lane, unknown)| unknown.tests.iter().map(move |test| (lane, test)))
+        .map(|(l, t)| order(l, t))
+        .collect()
 }
 
 /// Runs with hardly anything beside them: tests that sleep still leave a CPU idle two at a time.

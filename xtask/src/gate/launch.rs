@@ -2,26 +2,26 @@
 
 use super::build::GateBuild;
 use crate::context::Context;
+use crate::sandbox::{Policy, Sandbox};
 use anyhow::Result;
 use model::gate::Sanitizer;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// A program of `build`, or one linked against it, in the environment of a configuration and no other.
+/// A program of `build`, or one linked against it, confined, in the environment of a configuration and no other.
 pub(super) fn command(
-    _context: &Context,
+    context: &Context,
     build: &GateBuild,
     program: &Path,
     environment: &BTreeMap<String, String>,
 ) -> Result<Command> {
-    let mut command = Command::new(program);
-    command.env_clear().envs(BASE.iter().copied()).envs(options(build.sanitizer)).envs(environment);
+    let sandbox = Sandbox::open()?;
+    sandbox.suffices(context, &build.variant)?;
+    let mut command = sandbox.command(&Policy::test(build.sanitizer != Sanitizer::None), program)?;
+    command.env("TZ", "UTC").envs(options(build.sanitizer)).envs(environment).current_dir("/");
     Ok(command)
 }
-
-/// What every test sees: nothing of the user's.
-const BASE: &[(&str, &str)] = &[("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC"), ("HOME", "/tmp")];
 
 /// How sanitizers behave: findings are read from what they print. A race or undefined behaviour that pristine has,
 /// too, must not end the test that meets it.

@@ -1,5 +1,6 @@
 //! The gate: is a variant correct (docs/GATE.md).
 
+pub(crate) mod abi;
 pub(crate) mod build;
 mod child;
 pub(crate) mod flow;
@@ -19,3 +20,6 @@ pub(crate) mod stages;
 mod suite;
 mod test_case;
 mod trial;
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,8 @@ impl<'a> Ready<'a> {
     /// The trial of the candidate, or the record of why there can be none.
     pub(super) fn trial(self, request: &Request<'_>) -> Result<Result<Trial<'a>, StageRecord>> {
         let name = self.name().to_owned();
-        let (context, configuration, build) = (self.candidate.context, self.candidate.configuration, self.candidate.build);
+        let (context, configuration, build) =
+            (self.candidate.context, self.candidate.configuration, self.candidate.build);
         let selected = |test: &Test| {
             let only = request.only.and_then(|only| only.get(&name));
             let light = request.tier == Tier::Light && only.is_none();
@@ -119,7 +120,8 @@ impl<'a> Ready<'a> {
         }
         let known = self.known.unwrap_or_default();
         let pairs = self.tests.into_iter().filter(|test| selected(test));
-        let with_candidates = |theirs: Test| Some((tests.iter().find(|test| test.name == theirs.name)?.clone(), theirs));
+        let with_candidates =
+            |theirs: Test| Some((tests.iter().find(|test| test.name == theirs.name)?.clone(), theirs));
         let tests = pairs.filter_map(with_candidates).collect();
         Ok(Ok(Trial {
             name,

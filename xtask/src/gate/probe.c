@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,7 +15,9 @@ int event_base_get_features(const struct event_base *);
 const char **event_get_supported_methods(void);
 const char *event_get_version(void);
 void event_enable_debug_mode(void);
-int event_add(struct event *, const void *);
+struct event *event_new(struct event_base *, int, short, void (*)(int, short, void *), void *);
+int event_assign(struct event *, struct event_base *, int, short, void (*)(int, short, void *), void *);
+int event_add(struct event *, const struct timeval *);
 
 /* Kinds of anonymous descriptors, as the kernel names them. */
 static void descriptors(void)
@@ -41,17 +44,27 @@ static void descriptors(void)
 	closedir(folder);
 }
 
-/* Debug mode stops a program that adds an event which was never assigned; without it, that is an error. */
-static int stops_misuse(void)
+static void never(int fd, short what, void *argument)
+{
+	(void)fd;
+	(void)what;
+	(void)argument;
+}
+
+/* Debug mode stops a program that assigns an event which is pending; without it, nobody notices. */
+static int stops_misuse(struct event_base *base)
 {
 	int status;
 	pid_t child;
 	fflush(stdout);
 	child = fork();
 	if (child == 0) {
-		struct event *never_assigned = calloc(1, 4096);
+		struct timeval late = { 1000, 0 };
+		struct event *event = event_new(base, -1, 0, never, NULL);
 		close(2);
-		event_add(never_assigned, NULL);
+		if (event == NULL || event_add(event, &late))
+			_exit(0);
+		event_assign(event, base, -1, 0, never, NULL);
 		_exit(0);
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child)
@@ -77,7 +90,7 @@ int main(void)
 	printf("method=%s\n", event_base_get_method(base));
 	printf("features=%d\n", event_base_get_features(base));
 	descriptors();
-	printf("debug=%d\n", stops_misuse());
+	printf("debug=%d\n", stops_misuse(base));
 	fflush(stdout);
 	/* Leaks are not its business. */
 	_exit(0);

@@ -7,13 +7,12 @@ use super::launch;
 use crate::build::without_compiler_settings;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
-use crate::process;
+use crate::{process, sandbox};
 use anyhow::{Context as _, Result};
 use model::gate::Proof;
 use model::gate::tinytest::Ended;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -25,9 +24,11 @@ const TELLING: &[&str] = &["eventpoll", "timerfd"];
 
 /// Links the probe against a build, in `folder`.
 pub(super) fn link(build: &GateBuild, folder: &Path) -> Result<PathBuf> {
-    let (code, program) = (folder.join("probe.c"), folder.join(format!("probe-{}", build.id)));
+    let place = folder.join(&build.id);
+    let (code, program) = (folder.join("probe.c"), place.join("probe"));
     std::fs::write(&code, CODE).with_context(|| format!("cannot write {}", code.display()))?;
-    let mut cc = Command::new(&build.cc);
+    let readable: Vec<&Path> = build.libraries.iter().map(PathBuf::as_path).chain([code.as_path()]).collect();
+    let mut cc = sandbox::build_tool(&build.cc, &readable, &place)?;
     without_compiler_settings(&mut cc);
     cc.args(["-O1", "-g"]).args(&build.flags).arg("-o").arg(&program).arg(&code);
     cc.args(&build.libraries).args(&build.system_libraries).arg("-lpthread");
@@ -89,7 +90,8 @@ mod tests {
 
     #[test]
     fn what_the_probe_prints_is_compared_with_what_is_wanted() {
-        let text = "version=2\nsupported=epoll\nmethod=epoll\nfeatures=7\ndescriptor=timerfd\ndescriptor=eventpoll\ndebug=0\n";
+        let text =
+            "version=2\nsupported=epoll\nmethod=epoll\nfeatures=7\ndescriptor=timerfd\ndescriptor=eventpoll\ndebug=0\n";
         let found = read(text).unwrap();
         let wanted = Proof {
             method: "epoll".into(),

@@ -25,7 +25,10 @@ pub(crate) fn last(runs: &Path, variant: &str, tier: Tier) -> Result<Rerun> {
     });
     let mine = records.filter(|record| record.variant.as_deref() == Some(variant) && record.tier == tier);
     let Some(record) = mine.max_by(|a, b| (&a.started_at, &a.id).cmp(&(&b.started_at, &b.id))) else {
-        let message = format!("--rerun-failed: {} has no record of variant {variant} and this gate; leave it out", runs.display());
+        let message = format!(
+            "--rerun-failed: {} has no record of variant {variant} and this gate; leave it out",
+            runs.display()
+        );
         return Err(failure(Exit::Usage, message));
     };
     let bad = record.stages.iter().filter(|stage| stage.verdict != Verdict::Pass && !stage.excluded);

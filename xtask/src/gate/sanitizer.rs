@@ -3,6 +3,7 @@
 use crate::build::without_compiler_settings;
 use crate::context::Context;
 use crate::process;
+use crate::sandbox::{self, Policy};
 use anyhow::{Context as _, Result};
 use model::gate::Sanitizer;
 use std::os::unix::process::ExitStatusExt as _;
@@ -66,17 +67,26 @@ pub(crate) fn starts(context: &Context, cc: &str, sanitizer: Sanitizer) -> Resul
     compile.args(["-O1", "-g", "-pthread"]).args(flags(sanitizer)).arg("-o").arg(&program).arg(&code);
     let got = process::capture(&mut compile, LIMIT)?;
     if !got.status.success() {
-        return Ok(Err(format!("{cc} cannot link the {name} sanitizer: {}{}", last_line(&got.stderr), packages(sanitizer))));
+        return Ok(Err(format!(
+            "{cc} cannot link the {name} sanitizer: {}{}",
+            last_line(&got.stderr),
+            packages(sanitizer)
+        )));
     }
     let run = |argument: Option<&str>| {
-        let mut command = Command::new(&program);
-        process::capture(command.args(argument).current_dir(scratch.path()), LIMIT)
+        // Confined as tests are: what the sandbox forbids, a sanitizer may need.
+        let mut command = sandbox::command(&Policy::test(true), &program)?;
+        process::capture(command.args(argument), LIMIT)
     };
     let got = run(None)?;
     if !got.status.success() {
         let bits = std::fs::read_to_string(RANDOM_BITS).ok().and_then(|text| text.trim().parse().ok());
         let how = ended(got.status);
-        return Ok(Err(format!("the {name} sanitizer does not start ({how}): {}{}", last_line(&got.stderr), cause(sanitizer, bits))));
+        return Ok(Err(format!(
+            "the {name} sanitizer does not start ({how}): {}{}",
+            last_line(&got.stderr),
+            cause(sanitizer, bits)
+        )));
     }
     let defects: &[&str] = if sanitizer == Sanitizer::Address { &[name, "leak"] } else { &[name] };
     for defect in defects {
@@ -146,10 +156,14 @@ mod tests {
             calibrations: folder.path().to_owned(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         // A compiler that knows the flags and does not do what they say.
         let blind = folder.path().join("blind");
-        write_program(&blind, "#!/bin/sh\nfor word; do shift; case $word in -f*) ;; *) set -- \"$@\" \"$word\";; esac; done\nexec cc \"$@\"\n");
+        write_program(
+            &blind,
+            "#!/bin/sh\nfor word; do shift; case $word in -f*) ;; *) set -- \"$@\" \"$word\";; esac; done\nexec cc \"$@\"\n",
+        );
         let why = starts(&context, blind.to_str().unwrap(), Sanitizer::Undefined).unwrap().unwrap_err();
         assert!(why.contains("does not find a planted defect"), "{why}");
         let without = folder.path().join("without");
@@ -158,9 +172,11 @@ mod tests {
         assert!(why.contains("cannot find -ltsan") && why.contains("libtsan"), "{why}");
     }
 
+    /// By another process: a file that this one has open for writing may be inherited by a child of another thread,
+    /// and then cannot be executed.
     fn write_program(path: &Path, text: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::write(path, text).unwrap();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"printf %s "$1" > "$0" && chmod 755 "$0""#]).arg(path).arg(text);
+        assert!(command.status().unwrap().success());
     }
 }

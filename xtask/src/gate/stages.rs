@@ -1,5 +1,7 @@
 //! Stages beside libevent's own tests: model tests, the ABI, whatever comes. Each is a line of a list.
 
+mod interface;
+
 use super::build::GateBuild;
 use crate::context::Context;
 use anyhow::Result;
@@ -32,4 +34,4 @@ pub(crate) struct Stage {
 }
 
 /// In the order of the report. They run while libevent's tests sleep.
-pub(crate) const STAGES: &[Stage] = &[];
+pub(crate) const STAGES: &[Stage] = &[Stage { name: "abi", tiers: &[Tier::Full], run: interface::run }];

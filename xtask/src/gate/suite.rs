@@ -77,7 +77,8 @@ pub(super) fn believes_anything(
     let environment = config.environment(configuration);
     let (ended, text) = ask(context, build, &build.regress, &["--timeout", "0", &name], &environment)?;
     let refused = matches!(ended, Some(Ended::Exit(status)) if status != 0) && !text.contains("tests ok");
-    Ok((!refused).then(|| format!("asked for the test `{name}`, which does not exist, regress ended with {ended:?}: {text}")))
+    Ok((!refused)
+        .then(|| format!("asked for the test `{name}`, which does not exist, regress ended with {ended:?}: {text}")))
 }
 
 fn ask(

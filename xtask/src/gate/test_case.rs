@@ -92,7 +92,9 @@ impl Lane<'_> {
         let got = child::run(&mut command, Some(input), bounds)?;
         Ok(match got.ended {
             Some(Ended::Exit(0)) => Outcome::Passed,
-            Some(Ended::Exit(_)) => Outcome::Failed(got.stderr.lines().last().unwrap_or("its output is wrong").to_owned()),
+            Some(Ended::Exit(_)) => {
+                Outcome::Failed(got.stderr.lines().last().unwrap_or("its output is wrong").to_owned())
+            }
             _ => Outcome::Failed("the script that checks its output did not end".to_owned()),
         })
     }

@@ -68,12 +68,7 @@ pub(super) fn run(trials: &mut [Trial<'_>], manner: &Manner<'_>) -> (Vec<StageRe
 }
 
 /// Every test once: those that can have others beside them, or the rest, one at a time.
-fn first_runs(
-    trials: &[Trial<'_>],
-    states: &mut [State],
-    manner: &Manner<'_>,
-    serial: bool,
-) -> Option<anyhow::Error> {
+fn first_runs(trials: &[Trial<'_>], states: &mut [State], manner: &Manner<'_>, serial: bool) -> Option<anyhow::Error> {
     let mut places = Vec::new();
     let mut orders = Vec::new();
     for (number, trial) in trials.iter().enumerate() {
@@ -85,7 +80,8 @@ fn first_runs(
             }
         }
     }
-    let patience: Vec<Patience> = states.iter_mut().map(|s| std::mem::replace(&mut s.patience, Patience::new(0))).collect();
+    let patience: Vec<Patience> =
+        states.iter_mut().map(|s| std::mem::replace(&mut s.patience, Patience::new(0))).collect();
     let jobs = if serial { 1 } else { manner.jobs };
     let ended: Vec<std::sync::Mutex<Option<Instant>>> = trials.iter().map(|_| std::sync::Mutex::new(None)).collect();
     let told = |order: &Order<'_>, run: Option<&Run>| {
@@ -129,7 +125,14 @@ impl Trial<'_> {
         self.known.tests.get(&test.name).cloned().unwrap_or_default()
     }
 
-    fn order<'b>(&self, patience: usize, lane: &'b Lane<'b>, test: &'b Test, log: String, limits: &Limits) -> Order<'b> {
+    fn order<'b>(
+        &self,
+        patience: usize,
+        lane: &'b Lane<'b>,
+        test: &'b Test,
+        log: String,
+        limits: &Limits,
+    ) -> Order<'b> {
         let known = self.known_of(test);
         let limit = judge::limit_seconds(known.seconds_max, limits.factor, limits.floor_seconds);
         Order { lane, patience, test, log, limit: Duration::from_secs_f64(limit), expected_seconds: known.seconds_max }
@@ -176,7 +179,11 @@ impl Trial<'_> {
             }
         }
         if !suspects.is_empty() {
-            manner.matrix.note(&format!("{}: {} tests failed and are repeated on both sides", self.name, suspects.len()));
+            manner.matrix.note(&format!(
+                "{}: {} tests failed and are repeated on both sides",
+                self.name,
+                suspects.len()
+            ));
         }
         let mut left = suspects.into_iter();
         loop {
@@ -186,7 +193,8 @@ impl Trial<'_> {
             }
             if state.worse.len() >= manner.limits.worse_tests || state.patience.is_over() {
                 for suspect in batch {
-                    let why = format!("{}; not repeated, since others are worse already", self.said(state, suspect.index));
+                    let why =
+                        format!("{}; not repeated, since others are worse already", self.said(state, suspect.index));
                     state.worse.insert(self.tests[suspect.index].0.name.clone(), why);
                 }
                 continue;

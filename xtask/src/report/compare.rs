@@ -13,7 +13,7 @@ use model::thresholds::Thresholds;
 /// Everything about a record; `folder` is where it is kept.
 pub(crate) fn full(record: &CompareRecord, style: Style, folder: Option<&str>) -> String {
     let mut text = String::new();
-    if record.partial {
+    if record.head.partial {
         text.push_str("PARTIAL: the run was cut short; the answers are of what was done until then.\n\n");
     }
     if record.identical {

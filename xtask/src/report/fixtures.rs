@@ -3,23 +3,25 @@
 use model::build_config::Profile;
 use model::compare::{BlockRecord, COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared};
 use model::host::HostFingerprint;
-use model::record::{Harness, Role, Side};
+use model::record::{Harness, RecordHead, Role, Side};
 use model::thresholds::Thresholds;
 use model::variant::{Build, Purpose, Source, Variant};
 use model::verdict::{Answer, Report};
-use model::workload::Metric;
+use model::workload::{Manifest, Metric, WorkloadSpec};
 use std::collections::BTreeMap;
 
 /// Two workloads without answers, patched against pristine, uncalibrated.
 pub(super) fn record() -> CompareRecord {
     CompareRecord {
-        schema: COMPARE_SCHEMA.to_owned(),
-        host: HostFingerprint { cpu_model: Some("EPYC <7>".to_owned()), ..HostFingerprint::default() }.sealed(),
-        partial: false,
-        id: "20250102T030405Z-compare".to_owned(),
-        started_at: "2025-01-02T03:04:05Z".to_owned(),
-        finished_at: "2025-01-02T03:05:05Z".to_owned(),
-        command: vec!["compare".to_owned()],
+        head: RecordHead {
+            schema: COMPARE_SCHEMA.to_owned(),
+            host: HostFingerprint { cpu_model: Some("EPYC <7>".to_owned()), ..HostFingerprint::default() }.sealed(),
+            partial: false,
+            id: "20250102T030405Z-compare".to_owned(),
+            started_at: "2025-01-02T03:04:05Z".to_owned(),
+            finished_at: "2025-01-02T03:05:05Z".to_owned(),
+            command: vec!["compare".to_owned()],
+        },
         baseline: "b".repeat(12),
         candidate: "c".repeat(12),
         identical: false,
@@ -86,33 +88,9 @@ fn side(role: Role, name: &str) -> Side {
 
 /// Not measured.
 pub(super) fn compared(workload: &str) -> Compared {
-    Compared {
-        workload: workload.to_owned(),
-        event: "one".to_owned(),
-        metric: Metric::CpuTime,
-        relative_change_pct: None,
-        interval_pct: None,
-        verdict: None,
-        margin_pct: 1.0,
-        smallest_detectable_pct: None,
-        verdict_reason: None,
-        gained: false,
-        p_adjusted: None,
-        baseline_ns: None,
-        candidate_ns: None,
-        blocks: 0,
-        blocks_repeated: 0,
-        seconds: 0.0,
-        plan: None,
-        first: None,
-        confirmation: None,
-        guards: vec![],
-        counts: None,
-        injected_pct: None,
-        checksum: None,
-        error: None,
-        block_records: vec![],
-    }
+    let manifest = Manifest::parse(include_str!("../../../config/workloads.toml")).unwrap();
+    let spec = WorkloadSpec { name: workload.to_owned(), metric: Metric::CpuTime, ..manifest.workloads[0].clone() };
+    Compared::unmeasured(&spec, 1.0)
 }
 
 /// An answer with its figures.

@@ -16,7 +16,7 @@ const RESULTS: &str = "docs/results";
 
 /// Writes a record to the published ones and makes README show it. Returns the files to commit.
 pub(crate) fn publish(context: &Context, record: &BenchRecord) -> Result<Vec<PathBuf>> {
-    let name = format!("{RESULTS}/{}.json", record.id);
+    let name = format!("{RESULTS}/{}.json", record.head.id);
     let path = context.root.join(&name);
     if path.exists() {
         return Err(failure(

@@ -17,7 +17,7 @@ pub(crate) enum Style {
 /// Everything about a record: results, parity, errors, notes, provenance.
 pub(crate) fn full(record: &BenchRecord, style: Style, folder: Option<&str>) -> String {
     let mut text = String::new();
-    if record.partial {
+    if record.head.partial {
         text.push_str("PARTIAL: the run was cut short; the figures are of what was done until then.\n\n");
     }
     text.push_str(&results(record, style));
@@ -98,7 +98,7 @@ fn parity(rows: &[Parity], style: Style) -> String {
 pub(crate) fn provenance(record: &BenchRecord, folder: Option<&str>) -> String {
     let mut lines: Vec<String> = record.sides.iter().map(side_line).collect();
     let settings = &record.settings;
-    lines.push(format!("host {}: {}", record.host.id, record.host.summary()));
+    lines.push(format!("host {}: {}", record.head.host.id, record.head.host.summary()));
     lines.push(format!(
         "{} launches of {} ms a side in fresh processes on CPU {}, each with another order of functions (seed {}); \
          worker {}; system calls by {}; instructions by {}; sandbox: {}",
@@ -117,7 +117,7 @@ pub(crate) fn provenance(record: &BenchRecord, folder: Option<&str>) -> String {
          variants, a table like this is not enough (docs/METHODOLOGY.md)."
             .to_owned(),
     );
-    lines.push(format!("{} ({})", folder.unwrap_or(&record.id), record.started_at));
+    lines.push(format!("{} ({})", folder.unwrap_or(&record.head.id), record.head.started_at));
     lines.join("\n") + "\n"
 }
 
@@ -193,7 +193,8 @@ pub(super) fn draw(header: &[&str], rows: Vec<Vec<String>>, style: Style) -> Str
     table.set_header(header.to_vec());
     table.add_rows(rows);
     for (column, title) in table.column_iter_mut().zip(header) {
-        let words = ["workload", "side", "original", "our workload", "unit", "verdict", "form", "method", "rule", "stage"];
+        let words =
+            ["workload", "side", "original", "our workload", "unit", "verdict", "form", "method", "rule", "stage"];
         let first_original = *title == "original" && column.index > 0;
         column.set_cell_alignment(if words.contains(title) && !first_original {
             CellAlignment::Left

@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn what_did_not_run_is_never_shown_as_passed() {
-        let ran = StageRecord { tests_run: Some(2), tests_expected: Some(3), ..StageRecord::failed("epoll", "2 of 3 ran") };
+        let ran =
+            StageRecord { tests_run: Some(2), tests_expected: Some(3), ..StageRecord::failed("epoll", "2 of 3 ran") };
         let left_out = StageRecord { excluded: true, ..StageRecord::not_run("thread", "left out with --without") };
         let record = VerifyRecord {
             schema: model::gate::VERIFY_SCHEMA.into(),

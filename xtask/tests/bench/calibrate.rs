@@ -32,6 +32,40 @@ fn journal(world: &World) -> String {
     files.filter_map(|file| fs::read_to_string(file).ok()).max_by_key(String::len).unwrap_or_default()
 }
 
+/// The form's figures are those of the comparisons of equal things in the journal, each of which has either an
+/// answer with its figures or a reason for having none.
+fn assert_agrees_with_journal(form: &Value, journal: &str, comparisons: usize) {
+    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let trials = lines.iter().flat_map(|line| line["trials"].as_array().unwrap());
+    let equal: Vec<&Value> = trials.filter(|t| t["form"] == form["form"] && t["injected_pct"] == 0.0).collect();
+    assert_eq!(equal.len(), comparisons, "{journal}");
+    let numbers: Vec<u64> = equal.iter().map(|trial| trial["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..comparisons as u64).collect::<Vec<_>>(), "each has a number, and so a seed, of its own");
+    let (answered, without): (Vec<&Value>, Vec<&Value>) = equal.into_iter().partition(|t| t["verdict"].is_string());
+    for trial in &answered {
+        let blocks = trial["blocks"].as_u64().unwrap();
+        assert!(blocks >= 8 && trial["log_ratios"].as_array().unwrap().len() as u64 == blocks, "{trial}");
+        let estimate = trial["estimate_pct"].as_f64().unwrap();
+        let [low, high] = [0, 1].map(|end| trial["interval_pct"][end].as_f64().unwrap());
+        assert!(low <= estimate && estimate <= high, "{trial}");
+        let excludes_zero = low > 0.0 || high < 0.0;
+        let word = trial["verdict"].as_str().unwrap();
+        assert_eq!(excludes_zero, ["faster", "slower"].contains(&word), "{trial}");
+        assert_eq!(trial["error"], Value::Null, "an answer or an error: {trial}");
+    }
+    for trial in &without {
+        assert!(trial["error"].is_string() && trial["estimate_pct"].is_null(), "no answer has its reason: {trial}");
+    }
+    let changed = |trial: &&&Value| trial["verdict"] == "faster" || trial["verdict"] == "slower";
+    let (count, wrong) = (answered.len() as u32, answered.iter().filter(changed).count() as u32);
+    assert_eq!((&form["comparisons"], &form["false_positives"]), (&count.into(), &wrong.into()));
+    assert_eq!(form["without_answer"], without.len());
+    assert_eq!(form["upper_bound_pct"].as_f64(), model::calibration::upper_bound_pct(wrong, count));
+    if count > 0 {
+        assert_eq!(form["by_workload"][TINY], serde_json::json!([count, wrong]));
+    }
+}
+
 /// The state without earlier calibrations.
 fn prepared() -> World {
     let world = World::prepared();
@@ -47,8 +81,7 @@ fn equal_things_and_a_slowdown_are_compared_and_the_result_stands_under_verdicts
     assert_eq!((&document["schema"], &document["partial"]), (&"calibrate/1".into(), &false.into()));
     let forms = document["forms"].as_array().unwrap();
     let relink = forms.iter().find(|form| form["form"] == "relink").unwrap();
-    let answered = relink["comparisons"].as_u64().unwrap() + relink["without_answer"].as_u64().unwrap();
-    assert_eq!(answered, 2);
+    assert_agrees_with_journal(relink, &journal(&world), 2);
     let copies = forms.iter().find(|form| form["form"] == "byte-copy").unwrap();
     assert_eq!((&copies["comparisons"], &copies["upper_bound_pct"]), (&0.into(), &Value::Null), "not run, not passed");
     let [found] = document["detection"].as_array().unwrap().as_slice() else { panic!("one slowdown") };
@@ -122,6 +155,44 @@ fn a_soak_that_was_killed_goes_on_where_it_was() {
     assert_eq!(document["partial"], false);
     assert!(journal(&world).starts_with(&before), "what was done stays");
     assert_eq!(journal(&world).lines().count(), 5, "four comparisons of equal things and one slowdown");
+}
+
+#[test]
+fn a_soak_that_was_killed_leaves_no_load_behind() {
+    let world = prepared();
+    // Its first comparison is one beside a busy neighbour.
+    let mut run = world.start(&["calibrate", "--workload", TINY, "--form", "neighbour", "--budget", "3s"]);
+    let limit = std::time::Duration::from_secs(300);
+    let mut loads = vec![];
+    assert!(
+        crate::support::eventually_within(limit, || {
+            loads = busy_neighbours(|parent| parent == run.pid());
+            !loads.is_empty() || !run.goes_on()
+        }),
+        "no load was started"
+    );
+    if loads.is_empty() {
+        let outcome = run.wait().expect_said(&["lends one CPU"]);
+        eprintln!("NOT RUN: a load needs another CPU: {}", outcome.stderr.trim());
+        return;
+    }
+    run.signal(libc::SIGKILL);
+    run.wait();
+    let left = || busy_neighbours(|_| true).into_iter().filter(|pid| loads.contains(pid)).collect::<Vec<_>>();
+    assert!(crate::support::eventually(|| left().is_empty()), "still running: {:?}", left());
+    world.assert_no_worker_is_left();
+}
+
+/// Process ids of loads whose parent is so.
+fn busy_neighbours(is_parent: impl Fn(u32) -> bool) -> Vec<u32> {
+    let of = |entry: fs::DirEntry| -> Option<u32> {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+        let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        (is_parent(parent) && command.contains("# busy neighbour")).then_some(pid)
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
 }
 
 #[test]

@@ -181,6 +181,43 @@ fn a_full_disk_loses_no_results_and_leaves_no_half_written_record() {
 }
 
 #[test]
+fn a_disk_that_fills_up_ends_a_comparison_with_what_it_has() {
+    let world = World::prepared();
+    let folder = world.folder.path().join("full");
+    let kept = world.folder.path().join("kept");
+    let compare = ["compare", "pristine", "--workload", TINY, "--budget", "40s", "--margin", "40", "--no-confirm"];
+    // Some of the first block's batches fit, those of ten blocks do not.
+    let Some(command) = on_own_disk(&world, "size=64k", &folder, &kept, &compare) else { return };
+    let outcome = finish(command).expect_code(4).expect_said(&[folder.to_str().unwrap(), "No space left"]);
+    assert!(
+        outcome.stdout.contains("PARTIAL") && outcome.stdout.contains(TINY),
+        "it is printed all the same: {outcome:?}"
+    );
+    let left = snapshot(&kept);
+    for (path, content) in &left {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.ends_with(".jsonl") {
+            assert!(content.is_empty() || content.ends_with(b"\n"), "complete lines only");
+        }
+        let text = String::from_utf8_lossy(content);
+        match name {
+            "launches.jsonl" | "samples.jsonl" => text.lines().for_each(|line| {
+                serde_json::from_str::<serde_json::Value>(line).expect("complete lines only");
+            }),
+            "record.json" => {
+                let record: serde_json::Value = serde_json::from_str(&text).expect("a record is whole");
+                assert_eq!(record["partial"], true);
+            }
+            "summary.txt" => assert!(text.contains("PARTIAL")),
+            "picture.svg" => assert!(text.trim_end().ends_with("</svg>")),
+            other => panic!("half-written: {other}"),
+        }
+    }
+    assert!(!left.is_empty(), "the batches that were written down stay");
+    world.assert_no_worker_is_left();
+}
+
+#[test]
 fn a_work_folder_on_a_full_disk_is_said() {
     let world = World::prepared();
     let folder = world.folder.path().join("small");

@@ -28,8 +28,7 @@ fn a_good_patch_is_measured_beside_the_pristine_source() {
     let workers = &document["harness"]["worker_sha256"];
     assert!(workers["baseline"].is_string());
     assert_eq!(workers["baseline"], workers["candidate"], "the measuring code is the same on both sides");
-    let notes = document["notes"].to_string();
-    assert!(notes.contains("without a sandbox"), "{notes}");
+    assert_eq!(document["settings"]["sandbox"], "complete");
 
     let [from, to] = document["workloads"].as_array().unwrap().as_slice() else { panic!("two sides") };
     assert_eq!((&from["role"], &to["role"]), (&"baseline".into(), &"candidate".into()));

@@ -8,7 +8,12 @@ use std::process::Command;
 #[test]
 fn a_variant_that_does_not_compile_is_a_record_with_the_compilers_words() {
     let (world, _folder) = small(World::prepared());
-    let broken = patch(&world, "buffer.c", "struct evbuffer *\nevbuffer_new(void)\n{", "struct evbuffer *\nevbuffer_new(void)\n{ nonsense here;");
+    let broken = patch(
+        &world,
+        "buffer.c",
+        "struct evbuffer *\nevbuffer_new(void)\n{",
+        "struct evbuffer *\nevbuffer_new(void)\n{ nonsense here;",
+    );
     let record = world.run(&["verify", "--json", &broken]).expect_code(2).document();
     let stages = record["stages"].as_array().unwrap();
     let build = stages.iter().find(|stage| stage["name"] == "build").unwrap();
@@ -30,7 +35,9 @@ fn a_patch_that_may_not_be_is_a_failed_stage() {
 #[test]
 fn names_that_are_none_are_usage_errors() {
     let world = World::empty_at(&crate::support::checkout());
-    world.run(&["verify", "--without", "nothing"]).expect_refusal(1, &["--without nothing", "epoll-changelist", "thread"]);
+    world
+        .run(&["verify", "--without", "nothing"])
+        .expect_refusal(1, &["--without nothing", "epoll-changelist", "thread"]);
 }
 
 #[test]
@@ -77,14 +84,16 @@ fn a_sanitizer_that_cannot_start_is_no_pass_unless_it_is_left_out() {
     let (world, _folder) = small(World::prepared());
     let file = world.root.join("config/gate.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let keep = |part: &&str| ["\"epoll\"\n", "\"thread\"\n"].iter().any(|name| part.starts_with(&format!("\nname = {name}")));
+    let keep =
+        |part: &&str| ["\"epoll\"\n", "\"thread\"\n"].iter().any(|name| part.starts_with(&format!("\nname = {name}")));
     let (head, rest) = text.split_once("[[configuration]]").unwrap();
     let (configurations, tail) = rest.split_once("# libevent's other test programs").unwrap();
     let kept: String =
         configurations.split("[[configuration]]").filter(keep).map(|part| format!("[[configuration]]{part}")).collect();
     std::fs::write(&file, format!("{head}{kept}#{tail}")).unwrap();
     let cc = world.folder.path().join("cc-without-thread");
-    let script = "#!/bin/sh\ncase \"$*\" in *fsanitize=thread*) echo 'cannot find -ltsan' >&2; exit 1;; esac\nexec cc \"$@\"\n";
+    let script =
+        "#!/bin/sh\ncase \"$*\" in *fsanitize=thread*) echo 'cannot find -ltsan' >&2; exit 1;; esac\nexec cc \"$@\"\n";
     std::fs::write(&cc, script).unwrap();
     std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
     let run = |more: &[&str]| {

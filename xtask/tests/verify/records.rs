@@ -27,7 +27,10 @@ fn a_harmless_patch_passes_and_what_was_run_is_counted() {
     let patch = crate::misbehaving::harmless(&world);
     let outcome = world.run(&["verify", "--json", &patch]).expect_code(0);
     let record = outcome.document();
-    assert_eq!((&record["schema"], &record["verdict"], &record["tier"]), (&"verify/1".into(), &"pass".into(), &"light".into()));
+    assert_eq!(
+        (&record["schema"], &record["verdict"], &record["tier"]),
+        (&"verify/1".into(), &"pass".into(), &"light".into())
+    );
     let stages = record["stages"].as_array().unwrap();
     let epoll = stages.iter().find(|stage| stage["name"] == "epoll").unwrap();
     assert_eq!(epoll["tests_run"], epoll["tests_expected"]);

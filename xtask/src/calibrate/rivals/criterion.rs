@@ -65,7 +65,14 @@ pub(super) fn link(context: &Context, build: &Build, seed: u64, program: &Path) 
     }
     let made = executable(&got.stdout).context("cargo names no executable of the benches")?;
     std::fs::copy(&made, program).with_context(|| format!("cannot write {}", program.display()))?;
-    layout::verify(program, &ordered)
+    let placed = layout::places(program, &ordered)?;
+    let kept = placed.windows(2).filter(|pair| pair[0] <= pair[1]).count();
+    // How Rust links leaves a few functions elsewhere in some orders. For a method whose users do not choose an
+    // order it is enough that rounds differ: a script that was ignored would keep half of the neighbours.
+    if placed.len() < 20 || kept * 10 < placed.len() * 9 {
+        bail!("{}: the linker kept {kept} of {} neighbours in the order asked for", program.display(), placed.len());
+    }
+    Ok(())
 }
 
 /// What cargo says it made.
@@ -152,7 +159,7 @@ fn run(
     home: &Path,
     surroundings: &Surroundings<'_>,
 ) -> Result<String> {
-    let mut command = session::command(program, surroundings);
+    let mut command = session::unconfined(program, surroundings);
     let seconds = |time: Duration| format!("{:.3}", time.as_secs_f64());
     command.args(["--bench", "--exact", &benchmark(&spec.name), "--color", "never", "--noplot"]);
     command.args(["--sample-size", SAMPLES, "--warm-up-time", &seconds(warm_up)]);

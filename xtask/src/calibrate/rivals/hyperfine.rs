@@ -82,7 +82,7 @@ pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
     let runs = ((left.as_secs_f64() / run.as_secs_f64() / 2.0).floor() as u64).saturating_sub(1).max(2);
     let folder = task.context.scratch("hyperfine-")?;
     let export = folder.path().join("times.json");
-    let mut hyperfine = session::command(program, &task.surroundings);
+    let mut hyperfine = session::unconfined(program, &task.surroundings);
     hyperfine.args([
         "--shell",
         "none",
@@ -106,7 +106,7 @@ pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
 
 /// One run: a whole process.
 fn command(task: &Task<'_>, worker: &Worker, batches: u64, busy: Option<u64>) -> Command {
-    let mut command = session::command(&worker.program, &task.surroundings);
+    let mut command = session::unconfined(&worker.program, &task.surroundings);
     let cpu = task.surroundings.pinning.worker.to_string();
     command.args(["--cpu", &cpu, "profile", "--workload", &task.spec.name, "--batches", &batches.to_string()]);
     if let Some(iterations) = busy {

@@ -1,7 +1,8 @@
-//! The one place where the gate's builds start compilers, which read what nobody trusts.
+//! The one place where the gate's builds start tools on what nobody trusts: confined, each writing to its own folder.
 
 use crate::build::without_compiler_settings;
 use crate::process::{self, Captured};
+use crate::sandbox;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,9 +11,10 @@ use std::time::Duration;
 /// One file takes seconds, on a busy machine with a sanitizer up to a minute.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A compiler or archiver that writes below `folder` only, and works there.
-pub(super) fn tool(program: &str, folder: &Path, _readable: &[PathBuf]) -> Result<Command> {
-    let mut command = Command::new(program);
+/// A compiler or another tool that reads `readable`, works in `folder`, and writes below `writable` only.
+pub(super) fn tool(program: &str, folder: &Path, readable: &[PathBuf], writable: &Path) -> Result<Command> {
+    let readable: Vec<&Path> = readable.iter().map(PathBuf::as_path).collect();
+    let mut command = sandbox::build_tool(program, &readable, writable)?;
     without_compiler_settings(&mut command);
     command.current_dir(folder);
     Ok(command)

@@ -26,7 +26,7 @@ pub(super) fn archives(job: &Job<'_>, library: &[Compile], objects: &[Object]) -
             continue;
         }
         let archive = folder.join(&name);
-        let mut command = launch::tool("ar", job.folder, job.readable)?;
+        let mut command = launch::tool("ar", job.folder, job.readable, &folder)?;
         command.arg("qcsD").arg(&archive).args(members);
         finish(job, &mut command, &name)?;
         archives.push(archive);
@@ -36,10 +36,12 @@ pub(super) fn archives(job: &Job<'_>, library: &[Compile], objects: &[Object]) -
 
 /// Compiles the object file that makes a program say which build it is of.
 pub(super) fn identity(job: &Job<'_>, build: &GateBuild) -> Result<()> {
+    let made = build.identity.parent().context("it is in a folder")?;
+    std::fs::create_dir_all(made).with_context(|| format!("cannot create {}", made.display()))?;
     let code = job.folder.join("identity.c");
     std::fs::write(&code, identity::code(&identity::text(build))).context("cannot write identity.c")?;
     // Without the sanitizer: it runs before that is ready.
-    let mut command = launch::tool(job.cc, job.folder, job.readable)?;
+    let mut command = launch::tool(job.cc, job.folder, job.readable, made)?;
     command.args(["-O1", "-fPIC", "-c", "identity.c", "-o"]).arg(&build.identity);
     finish(job, &mut command, "identity.c")
 }
@@ -52,7 +54,8 @@ pub(super) fn programs(
     objects: &[Object],
 ) -> Result<Vec<(String, PathBuf)>> {
     let mut path_of: BTreeMap<&str, &PathBuf> = objects.iter().map(|o| (o.object.as_str(), &o.path)).collect();
-    let named: Vec<(String, &PathBuf)> = build.libraries.iter().filter_map(|path| Some((in_cmake(path)?, path))).collect();
+    let named: Vec<(String, &PathBuf)> =
+        build.libraries.iter().filter_map(|path| Some((in_cmake(path)?, path))).collect();
     path_of.extend(named.iter().map(|(name, path)| (name.as_str(), *path)));
     let folder = job.folder.join("bin");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -60,7 +63,7 @@ pub(super) fn programs(
     for link in links {
         interrupt::check()?;
         let program = folder.join(&link.name);
-        let mut command = launch::tool(job.cc, job.folder, job.readable)?;
+        let mut command = launch::tool(job.cc, job.folder, job.readable, &folder)?;
         command.args(job.flags).arg("-o").arg(&program).arg(&build.identity);
         for word in super::objects::flags_in_source(&link.words, job.source) {
             match path_of.get(word.as_str()) {

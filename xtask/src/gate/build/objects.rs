@@ -7,7 +7,7 @@
 use super::launch;
 use super::template::{Compile, SOURCE};
 use crate::exit::{Exit, failure};
-use crate::{files, interrupt};
+use crate::{files, interrupt, sandbox};
 use anyhow::{Context as _, Result};
 use model::variant::Variant;
 use serde::{Deserialize, Serialize};
@@ -54,13 +54,15 @@ pub(super) fn objects(job: &Job<'_>, compiles: &[&Compile]) -> Result<(Vec<Objec
     let mut found: Vec<Option<Object>> = compiles.iter().map(|compile| reused(compile)).collect();
     let missing: Vec<usize> = (0..found.len()).filter(|&number| found[number].is_none()).collect();
     // Large files first, so that no CPU is left alone with one at the end.
-    let size = |number: &usize| std::fs::metadata(in_source(&compiles[*number].source, job.source)).map_or(0, |m| m.len());
+    let size =
+        |number: &usize| std::fs::metadata(in_source(&compiles[*number].source, job.source)).map_or(0, |m| m.len());
     let mut queue = missing;
     queue.sort_by_key(|number| std::cmp::Reverse(size(number)));
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || -> Result<()> {
         while let Some(&number) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let object = compile(job, compiles[number], &hashes).inspect_err(|_| next.store(usize::MAX / 2, Ordering::Relaxed))?;
+            let object = compile(job, compiles[number], &hashes)
+                .inspect_err(|_| next.store(usize::MAX / 2, Ordering::Relaxed))?;
             done.lock().map_err(|_| anyhow::anyhow!("a thread of the build ended"))?.push((number, object));
         }
         Ok(())
@@ -69,7 +71,9 @@ pub(super) fn objects(job: &Job<'_>, compiles: &[&Compile]) -> Result<(Vec<Objec
     std::thread::scope(|scope| {
         let started: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let ended = started.into_iter().map(|thread| thread.join());
-        ended.map(|result| result.map_err(|_| anyhow::anyhow!("a thread of the build ended"))?).collect::<Result<Vec<()>>>()
+        ended
+            .map(|result| result.map_err(|_| anyhow::anyhow!("a thread of the build ended"))?)
+            .collect::<Result<Vec<()>>>()
     })?;
     for (number, object) in done.into_inner().unwrap_or_default() {
         found[number] = Some(object);
@@ -90,14 +94,13 @@ pub(super) fn flags_in_source(flags: &[String], source: &Path) -> Vec<String> {
 
 fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> {
     interrupt::check()?;
-    let path = job.folder.join(&compile.object);
-    let read = path.with_extension("o.d");
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    }
+    // A folder for each: what the compiler makes of one file, it cannot put into the place of another one.
+    let folder = job.folder.join(&compile.object);
+    let path = folder.join(folder.file_name().context("an object file has a name")?);
+    let read = path.with_extension("d");
     let source = in_source(&compile.source, job.source);
     let arguments = flags_in_source(&compile.flags, job.source);
-    let mut command = launch::tool(job.cc, job.folder, job.readable)?;
+    let mut command = launch::tool(job.cc, job.folder, job.readable, &folder)?;
     command.args(arguments).args(job.flags).arg("-MD").arg("-MF").arg(&read).arg("-o").arg(&path);
     command.arg("-c").arg(&source);
     let got = launch::run(&mut command)?;
@@ -111,6 +114,7 @@ fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> 
         );
         return Err(failure(Exit::Failed, message));
     }
+    sandbox::take_back(&path)?;
     let text = std::fs::read_to_string(&read).with_context(|| format!("cannot read {}", read.display()))?;
     let names = prerequisites(&text).with_context(|| format!("{} is not understood", read.display()))?;
     let folder = job.source.to_str().context("paths are UTF-8")?;

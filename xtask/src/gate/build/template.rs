@@ -4,6 +4,7 @@
 //! of the source. The library's commands are those of the build that is measured; only the tests' come from a
 //! configuration of their own, in which tests are on.
 
+use super::launch;
 use crate::build::{self, Recipe};
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -129,7 +130,8 @@ fn config(cmake: &Path) -> Result<String> {
 
 /// Answers of checks of the system in CMake's cache, as a script for another configuration.
 fn seed_script(cache: &str) -> String {
-    let of_check = |name: &str| ["EVENT__", "HAVE_", "check_c_compiler_flag_"].iter().any(|start| name.starts_with(start));
+    let of_check =
+        |name: &str| ["EVENT__", "HAVE_", "check_c_compiler_flag_"].iter().any(|start| name.starts_with(start));
     let entries = cache.lines().filter_map(|line| line.split_once(":INTERNAL="));
     let plain = entries.filter(|(name, value)| of_check(name) && !value.contains(['"', '\\', '$', ';']));
     plain.map(|(name, value)| format!("set({name} \"{value}\" CACHE INTERNAL \"\")\n")).collect()
@@ -151,9 +153,9 @@ fn generate(source: &Path, folder: &Path) -> Result<Option<PathBuf>> {
     let generated = folder.join("generated");
     std::fs::create_dir_all(&generated).with_context(|| format!("cannot create {}", generated.display()))?;
     std::fs::copy(&rpc, generated.join("regress.rpc")).with_context(|| format!("cannot copy {}", rpc.display()))?;
-    let mut command = Command::new("python3");
-    command.arg("-B").arg(&generator).args(["--quiet", "regress.rpc"]).current_dir(&generated);
-    let got = process::capture(&mut command, TOOL_LIMIT)?;
+    let mut command = launch::tool("python3", &generated, &[source.to_owned()], &generated)?;
+    command.arg("-B").arg(&generator).args(["--quiet", "regress.rpc"]);
+    let got = launch::run(&mut command)?;
     if !got.status.success() || !generated.join(GENERATED).is_file() {
         let message = format!(
             "{} failed ({}): {}{}; libevent's tests need a working python3",
@@ -168,13 +170,7 @@ fn generate(source: &Path, folder: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// The commands as data.
-fn understood(
-    id: &str,
-    source: &Path,
-    measured: &Build,
-    cmake: &Path,
-    generated: Option<&Path>,
-) -> Result<Template> {
+fn understood(id: &str, source: &Path, measured: &Build, cmake: &Path, generated: Option<&Path>) -> Result<Template> {
     let of_measured = measured.folder.join("cmake");
     let (cc, all) = compiles(&of_measured, source, None)?;
     let library: Vec<Compile> = LIBRARIES

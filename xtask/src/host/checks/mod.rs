@@ -4,6 +4,7 @@ mod cpu;
 mod disturbance;
 mod kernel;
 mod resources;
+mod sandbox;
 mod tools;
 
 use crate::context::Context;
@@ -105,6 +106,7 @@ pub(crate) fn all(scene: &Scene<'_>) -> Vec<Check> {
     checks.extend(disturbance);
     checks.extend(kernel::checks(scene));
     checks.extend(resources::checks(scene));
+    checks.extend(sandbox::checks());
     checks.extend(tools::checks(scene));
     checks
 }
@@ -123,6 +125,7 @@ mod tests {
             calibrations: folder.path().join("calibrations"),
             install: false,
             json: true,
+            sandbox_without: vec![],
         };
         let scene =
             Scene { facts: Facts::below(folder.path()), context: &context, pinning: None, virtual_machine: true };

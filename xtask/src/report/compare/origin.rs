@@ -13,10 +13,10 @@ pub(super) fn calibration(record: &CompareRecord) -> String {
                 calibrate`\n"
             .to_owned();
     };
-    let host = if standing.host == record.host.id {
+    let host = if standing.host == record.head.host.id {
         "this host".to_owned()
     } else {
-        format!("host {}, which is not this one as it is now ({})", standing.host, record.host.id)
+        format!("host {}, which is not this one as it is now ({})", standing.host, record.head.host.id)
     };
     let date = standing.finished_at.get(..10).unwrap_or(&standing.finished_at);
     let mut text = format!("calibration of {host} ({date}): {}; {}\n", errors(standing), floors(record, standing));
@@ -51,7 +51,7 @@ fn floors(record: &CompareRecord, standing: &Standing) -> String {
 pub(super) fn provenance(record: &CompareRecord, folder: Option<&str>) -> String {
     let settings = &record.settings;
     let mut lines: Vec<String> = record.sides.iter().map(side_line).collect();
-    lines.push(format!("host {}: {}", record.host.id, record.host.summary()));
+    lines.push(format!("host {}: {}", record.head.host.id, record.head.host.summary()));
     lines.push(format!(
         "up to {} s a workload, and as much again to confirm a change; blocks of paired fresh processes on CPU {}, both \
          sides with the same order of functions, each block with another one (seed {}); worker {}; sandbox: {}",
@@ -67,7 +67,7 @@ pub(super) fn provenance(record: &CompareRecord, folder: Option<&str>) -> String
          test over blocks with all looks counted; no change: the interval lies within the margin (docs/METHODOLOGY.md).",
         coverage(&settings.thresholds),
     ));
-    lines.push(format!("{} ({})", folder.unwrap_or(&record.id), record.started_at));
+    lines.push(format!("{} ({})", folder.unwrap_or(&record.head.id), record.head.started_at));
     lines.join("\n") + "\n"
 }
 
@@ -85,9 +85,9 @@ pub(crate) fn caption(record: &CompareRecord) -> String {
             build.compiler
         )
     };
-    let head = format!("record {} ({})", record.id, record.started_at);
-    let host = format!("host {}: {}", record.host.id, record.host.summary());
-    let partial = record.partial.then(|| "PARTIAL: the run was cut short".to_owned());
+    let head = format!("record {} ({})", record.head.id, record.head.started_at);
+    let host = format!("host {}: {}", record.head.host.id, record.head.host.summary());
+    let partial = record.head.partial.then(|| "PARTIAL: the run was cut short".to_owned());
     let lines: Vec<String> =
         [head].into_iter().chain(partial).chain(record.sides.iter().map(side)).chain([host]).collect();
     lines.join("\n")

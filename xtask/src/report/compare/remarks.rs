@@ -5,6 +5,7 @@ use crate::report::format::interval;
 use model::compare::GuardResult;
 use model::verdict::Report;
 use model::verdict::guards::Guard;
+use model::verdict::left_out::LeftOut;
 
 /// Titles with their lines; a title without lines is left out.
 pub(super) fn all(record: &CompareRecord) -> Vec<(String, Vec<String>)> {
@@ -33,6 +34,7 @@ fn of_workload(compared: &Compared) -> Vec<String> {
         .chain(compared.verdict_reason.clone())
         .chain(confirmation(compared))
         .chain(guards)
+        .chain(compared.left_out.as_ref().and_then(left_out))
         .map(|line| format!("{}: {line}", compared.workload))
         .collect()
 }
@@ -61,6 +63,20 @@ fn guard(result: &GuardResult) -> Option<String> {
         None => format!("{}, no interval", percent2(pct)),
     });
     Some(format!("guard {} {state}: {figures}, margin {}", result.guard, size(result.margin_pct)))
+}
+
+/// Said whether it took the verdict back or not: shorter batches are disturbed less, but others may be hidden.
+fn left_out(left_out: &LeftOut) -> Option<String> {
+    let [baseline, candidate] = left_out.kept_shares.map(|share| size(100.0 * share));
+    left_out.differs.then(|| {
+        format!(
+            "batches that counted, because nothing disturbed them: {baseline} of the baseline's, {candidate} of the \
+             candidate's: {} {}, margin {}",
+            percent2(left_out.relative_change_pct),
+            interval(left_out.interval_pct),
+            size(left_out.margin_pct)
+        )
+    })
 }
 
 /// Of many workloads one gains by chance alone; Holm's procedure takes their number into account.

@@ -4,6 +4,7 @@ use model::calibration::Standing;
 use model::compare::GuardResult;
 use model::verdict::Answer;
 use model::verdict::guards::Guard;
+use model::verdict::left_out::LeftOut;
 use std::collections::BTreeMap;
 
 /// The line that begins like this, spaces taken together.
@@ -72,7 +73,7 @@ fn partial_and_identical_are_said_first() {
     assert!(
         full(&record, Style::Terminal, None).starts_with("Both sides are the same code, built in the same way: an A/A")
     );
-    record.partial = true;
+    record.head.partial = true;
     let text = full(&record, Style::Markdown, None);
     assert!(text.starts_with("PARTIAL: ") && text.contains("every change found is a false positive"));
 }
@@ -131,7 +132,7 @@ fn the_calibration_is_shown_or_its_absence() {
     let text = full(&record, Style::Terminal, None);
     assert!(text.contains("how often this harness errs here is not known; run `cargo xtask calibrate`"), "{text}");
     record.calibration = Some(Standing {
-        host: record.host.id.clone(),
+        host: record.head.host.id.clone(),
         finished_at: "2025-01-01T00:00:00Z".to_owned(),
         comparisons: 300,
         false_positives: 2,
@@ -167,5 +168,22 @@ fn figures_come_with_their_provenance() {
         caption.starts_with("record 20250102T030405Z-compare (2025-01-02T03:04:05Z)\nbaseline: pristine"),
         "{caption}"
     );
-    assert!(caption.contains(&format!("host {}: EPYC <7>", record.host.id)), "{caption}");
+    assert!(caption.contains(&format!("host {}: EPYC <7>", record.head.host.id)), "{caption}");
+}
+
+#[test]
+fn batches_left_out_on_one_side_are_said_and_chance_is_not() {
+    let mut record = record();
+    let left_out = LeftOut {
+        kept_shares: [0.9, 0.6],
+        relative_change_pct: -33.0,
+        interval_pct: Some([-40.0, -25.0]),
+        margin_pct: 10.0,
+        differs: true,
+    };
+    record.workloads[0] = Compared { left_out: Some(left_out), ..faster() };
+    record.workloads[1] = Compared { left_out: Some(LeftOut { differs: false, ..left_out }), ..compared("c.d") };
+    let text = full(&record, Style::Terminal, None);
+    assert!(text.contains("90.0% of the baseline's, 60.0% of the candidate's: -33.0% [-40.0%, -25.0%]"), "{text}");
+    assert_eq!(text.matches("batches that counted").count(), 1, "{text}");
 }
