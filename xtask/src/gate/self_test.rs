@@ -17,7 +17,7 @@ use crate::exit::{Exit, exit_of, failure};
 use crate::records::{self, RunFolder};
 use crate::report::table::Style;
 use crate::report::{self};
-use crate::{host, interrupt, progress, source, variant};
+use crate::{host, interrupt, progress, sandbox, source, variant};
 use anyhow::{Context as _, Result};
 use journal::Journal;
 use model::gate::{Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Options, context: &Context, out: Option<&Path>, asked_j
             mutants: scored.mutants.clone(),
             seconds: started.elapsed().as_secs_f64(),
             pristine_seconds: 0.0,
-            sandbox: gates::sandbox().to_owned(),
+            sandbox: sandbox::described(),
             notes: stopped.iter().map(|error| format!("it ended early: {error:#}")).collect(),
         },
         selection,

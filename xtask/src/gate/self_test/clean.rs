@@ -52,6 +52,7 @@ mod tests {
             calibrations: folder.path().into(),
             install: false,
             json: false,
+            sandbox_without: vec![],
         };
         let source = Source {
             label: "x".into(),

@@ -18,11 +18,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Isolation of what is run, as records say it.
-pub(super) fn sandbox() -> &'static str {
-    "none"
-}
-
 /// Runs the gates of `verify`.
 pub(super) struct Real<'a> {
     pub(super) context: &'a Context,

@@ -10,7 +10,15 @@ use std::path::Path;
 
 fn context(work: &Path) -> Context {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-    Context { root, work: work.into(), runs: work.into(), calibrations: work.into(), install: false, json: false }
+    Context {
+        root,
+        work: work.into(),
+        runs: work.into(),
+        calibrations: work.into(),
+        install: false,
+        json: false,
+        sandbox_without: vec![],
+    }
 }
 
 #[test]
