@@ -319,7 +319,11 @@ pub(crate) unsafe extern "C" fn on_buffer(
     tag.world.log(format!("change of {}", tag.index));
 }
 
-pub(crate) unsafe extern "C" fn on_fire(_fd: c_int, what: c_short, arg: *mut c_void) {
+pub(crate) unsafe extern "C" fn on_fire(fd: c_int, what: c_short, arg: *mut c_void) {
+    let mut bytes = [0_u8; 4096];
+    // What is there would keep the loop busy for ever.
+    // SAFETY: the event's descriptor outlives it; reads what fits.
+    while unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) } > 0 {}
     if let Some((world, index)) = called(arg, &format!("fire {what}")) {
         free_victim(world, index);
     }
