@@ -37,6 +37,8 @@ struct State {
     first: Vec<Option<Run>>,
     worse: BTreeMap<String, String>,
     flaky: BTreeMap<String, String>,
+    /// Every failure has its answer.
+    settled: bool,
     started: Instant,
     ended: Instant,
 }
@@ -56,6 +58,7 @@ pub(super) fn run(trials: &mut [Trial<'_>], manner: &Manner<'_>) -> (Vec<StageRe
         first: trial.tests.iter().map(|_| None).collect(),
         worse: BTreeMap::new(),
         flaky: BTreeMap::new(),
+        settled: false,
         started: begin,
         ended: begin,
     };
@@ -117,6 +120,8 @@ struct Suspect {
 enum First {
     Fine,
     Worse(String),
+    /// Pristine has failed in every run: no number of repeats can show a candidate to be worse.
+    AsPristine,
     Repeat(BTreeSet<String>),
 }
 
@@ -150,6 +155,9 @@ impl Trial<'_> {
             return if rare { First::Repeat(new) } else { First::Worse(reported(&new)) };
         }
         match &run.outcome {
+            Outcome::Failed(_) if known.rate().runs > 0 && known.rate().failures == known.rate().runs => {
+                First::AsPristine
+            }
             Outcome::Failed(_) | Outcome::Hung => First::Repeat(new),
             Outcome::Skipped if !known.skips => First::Worse("skipped, and pristine does not skip it".to_owned()),
             Outcome::Passed if known.seconds_min.is_some_and(|least| judge::is_too_fast(run.seconds, least)) => {
@@ -169,6 +177,11 @@ impl Trial<'_> {
             match self.judge_first(test, run) {
                 First::Fine => {}
                 First::Worse(why) => drop(state.worse.insert(test.name.clone(), why)),
+                First::AsPristine => {
+                    let runs = self.known_of(test).rate().runs;
+                    let why = format!("{}; pristine failed in all of its {runs} runs", self.said(state, index));
+                    state.flaky.insert(test.name.clone(), why);
+                }
                 First::Repeat(reports) => suspects.push(Suspect {
                     index,
                     candidate: Rate::default(),
@@ -204,6 +217,7 @@ impl Trial<'_> {
                 batch.retain(|suspect| !self.answer(suspect, state, look));
             }
         }
+        state.settled = true;
         state.ended = Instant::now();
         Ok(())
     }
@@ -310,6 +324,9 @@ impl Trial<'_> {
         }
         if state.patience.is_over() {
             why.push(format!("{} tests hung and the rest was given up", self.hung(&state)));
+        }
+        if !state.settled {
+            why.push("it ended before its failures were judged".to_owned());
         }
         if ran < self.tests.len() {
             why.push(format!("{ran} of {} tests ran", self.tests.len()));
