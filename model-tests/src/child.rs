@@ -2,7 +2,7 @@
 
 use crate::case::Case;
 use crate::family::{Entry, Verdict};
-use crate::{locks, memory, observe};
+use crate::{clock, locks, memory, observe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -157,6 +157,7 @@ fn child(entry: &Entry, case: &Case, print: bool, said: &File, result: &File, st
 }
 
 fn end_of_case(entry: &Entry, descriptors: usize) -> Verdict {
+    clock::end();
     if entry.checks_memory {
         memory::check_end()?;
         if locks::alive() != 0 {

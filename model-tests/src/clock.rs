@@ -10,11 +10,12 @@ static BASE: AtomicPtr<ffi::event_base> = AtomicPtr::new(null_mut());
 /// Turns without news after which nothing more is on its way.
 const IDLE_TURNS: u32 = 2;
 /// More than any case needs to come to rest.
-const MOST_TURNS: u32 = 20_000;
+const MOST_TURNS: u32 = 3_000;
 const MS_NS: i64 = 1_000_000;
 
 unsafe extern "C" {
     fn model_tests_clock_start(network: i32, stalled: extern "C" fn(i32)) -> i32;
+    fn model_tests_clock_end();
     fn model_tests_clock_advance(ns: i64);
     fn model_tests_clock_move_wall(ns: i64);
     fn model_tests_clock_now() -> i64;
@@ -24,7 +25,7 @@ unsafe extern "C" {
 
 /// What a case waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
+pub(crate) enum Waits {
     /// Pipes and Unix sockets: what is written is there at once.
     Local,
     /// Loopback too: a wait that finds nothing makes sure that the kernel has delivered what was sent.
@@ -35,7 +36,7 @@ pub enum Waits {
 ///
 /// # Errors
 /// libevent asks another clock: then no case would be the same twice. Or there is no loopback.
-pub fn start(waits: Waits) -> Result<(), String> {
+pub(crate) fn start(waits: Waits) -> Result<(), String> {
     // SAFETY: this process has one thread.
     if unsafe { model_tests_clock_start(i32::from(waits == Waits::Network), stalled) } != 0 {
         return Err("no loopback: these cases need 127.0.0.1".to_owned());
@@ -57,19 +58,25 @@ pub fn start(waits: Waits) -> Result<(), String> {
     seen("monotonic", &|| (tv.tv_sec, tv.tv_usec), now_ns())
 }
 
+/// The case is over: its descriptors are closed, and time is everybody's again.
+pub(crate) fn end() {
+    // SAFETY: one thread.
+    unsafe { model_tests_clock_end() };
+}
+
 /// The loop of this base is broken off when it waits and nothing can wake it.
-pub fn watch(base: *mut ffi::event_base) {
+pub(crate) fn watch(base: *mut ffi::event_base) {
     BASE.store(base, Ordering::Relaxed);
 }
 
 /// Time passes.
-pub fn advance(ms: u64) {
+pub(crate) fn advance(ms: u64) {
     // SAFETY: one thread.
     unsafe { model_tests_clock_advance(ms.cast_signed() * MS_NS) }
 }
 
 /// Somebody sets the wall clock, forward or back.
-pub fn move_wall(ms: i64) {
+pub(crate) fn move_wall(ms: i64) {
     // SAFETY: one thread.
     unsafe { model_tests_clock_move_wall(ms * MS_NS) }
 }
@@ -80,24 +87,24 @@ fn now_ns() -> i64 {
 }
 
 /// Milliseconds since some instant before the case.
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     (now_ns() / MS_NS).cast_unsigned()
 }
 
 /// When the last wait ended: the time that a loop keeps in mind is never older.
-pub fn waited_ms() -> u64 {
+pub(crate) fn waited_ms() -> u64 {
     // SAFETY: one thread.
     (unsafe { model_tests_clock_waited() } / MS_NS).cast_unsigned()
 }
 
 /// How many waits have found something ready.
-pub fn ready() -> u64 {
+pub(crate) fn ready() -> u64 {
     // SAFETY: one thread.
     unsafe { model_tests_clock_ready() }
 }
 
 /// Turns the loop, without letting time pass, until nothing is ready any more.
-pub fn settle(base: *mut ffi::event_base) {
+pub(crate) fn settle(base: *mut ffi::event_base) {
     let mut idle = 0;
     for _ in 0..MOST_TURNS {
         let before = ready();
@@ -108,11 +115,11 @@ pub fn settle(base: *mut ffi::event_base) {
             return;
         }
     }
-    observe::violated("the loop finds no rest".to_owned());
+    observe::add(format_args!("the loop finds no rest"));
 }
 
 /// Lets `ms` pass in the loop, with everything that is due on the way.
-pub fn pass(base: *mut ffi::event_base, ms: u64) {
+pub(crate) fn pass(base: *mut ffi::event_base, ms: u64) {
     let tv = timeval(ms);
     // SAFETY: the base is alive; libevent copies the time.
     unsafe {
@@ -122,7 +129,7 @@ pub fn pass(base: *mut ffi::event_base, ms: u64) {
 }
 
 /// Milliseconds as C has them.
-pub fn timeval(ms: u64) -> libc::timeval {
+pub(crate) fn timeval(ms: u64) -> libc::timeval {
     libc::timeval { tv_sec: (ms / 1000).cast_signed(), tv_usec: (ms % 1000 * 1000).cast_signed() }
 }
 

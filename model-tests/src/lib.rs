@@ -8,7 +8,7 @@
 mod base;
 mod case;
 mod child;
-pub mod clock;
+mod clock;
 pub mod families;
 mod family;
 pub mod locks;

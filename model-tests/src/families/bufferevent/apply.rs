@@ -95,7 +95,11 @@ fn on_bufferevent(op: &Op) {
                 ffi::bufferevent_set_timeouts(bev, pointer(&reading), pointer(&writing))
             }
             // Limits are for sockets.
-            _ if kind == Some(Kind::Pair) || kind == Some(Kind::FilterPair) => 0,
+            Op::Rate(..) | Op::Group(..) | Op::MaxSingle(..) | Op::Decrement(..)
+                if matches!(kind, Some(Kind::Pair | Kind::FilterPair)) =>
+            {
+                0
+            }
             Op::Rate(_, _, limit) => {
                 let config = limit.map_or(null_mut(), |(rate, burst, ms)| config(rate, burst, ms));
                 ffi::bufferevent_set_rate_limit(bev, config)

@@ -30,7 +30,12 @@ pub(crate) unsafe extern "C" fn read(called: *mut ffi::bufferevent, arg: *mut c_
     // SAFETY: alive: nothing has freed it since the check above.
     unsafe {
         match reader {
-            Reader::Answer(len) => write(link, end, len),
+            Reader::Answer(len) => {
+                let before = with_link(link, |link| std::mem::replace(&mut link.ends[end].answered, true));
+                if before == Some(false) {
+                    write(link, end, len);
+                }
+            }
             Reader::Free => free(link, end),
             Reader::Stop => drop(ffi::bufferevent_disable(called, READ)),
             Reader::Drain | Reader::Leave => {}

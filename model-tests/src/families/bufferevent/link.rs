@@ -15,6 +15,8 @@ pub(crate) const CHANGE: u8 = 0x5a;
 pub(crate) struct End {
     pub(crate) bev: *mut ffi::bufferevent,
     pub(crate) reader: Reader,
+    /// It answers once: how many calls a stream takes is open.
+    pub(crate) answered: bool,
     /// Bytes sent from here, and received here, since the link has its present sockets.
     pub(crate) sent: usize,
     pub(crate) received: usize,
@@ -71,6 +73,7 @@ impl End {
         End {
             bev: null_mut(),
             reader,
+            answered: false,
             sent: 0,
             received: 0,
             read_called: false,

@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 pub(crate) enum Reader {
     Drain,
     Leave,
-    /// Drains, and writes so many bytes back.
+    /// Drains, and, the first time, writes so many bytes back.
     Answer(usize),
     /// Drains, and frees its bufferevent.
     Free,
@@ -158,7 +158,7 @@ fn op(rng: &mut Rng) -> Op {
             )
         }
         27 => Op::Group(link, end, rng.usize(64..2000), rng.usize(2000..5000)),
-        28 => Op::MaxSingle(link, end, [0, 1, 100, 1 << 20][rng.usize(..4)], [0, 1, 100, 1 << 20][rng.usize(..4)]),
+        28 => Op::MaxSingle(link, end, [0, 50, 1000, 1 << 20][rng.usize(..4)], [0, 50, 1000, 1 << 20][rng.usize(..4)]),
         29 => Op::Decrement(link, end, rng.isize(-500..3000)),
         30 => Op::Reader(link, end, reader(rng)),
         31 => Op::Flush(link, end, what, rng.u32(..3)),

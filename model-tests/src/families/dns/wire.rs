@@ -61,8 +61,7 @@ impl Reply {
         match self {
             Reply::Good(count, ttl) => vec![message(question, 0x8180, &records(question, *count, *ttl))],
             Reply::Alias(links, count) => {
-                let mut all: Vec<Vec<u8>> =
-                    (0..*links).map(|link| record(5, 1, 9, &[4, b'a', b'l', b'i', b'0' + link, 0xc0, 12])).collect();
+                let mut all: Vec<Vec<u8>> = (0..*links).map(|link| record(5, 1, 9, &alias(question, link))).collect();
                 all.extend(records(question, *count, 30));
                 vec![message(question, 0x8180, &all)]
             }
@@ -147,6 +146,16 @@ fn record(kind: u16, class: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
     record.extend((data.len() as u16).to_be_bytes());
     record.extend(data);
     record
+}
+
+/// The name of a link in a chain: from the second on it points at one that points on.
+fn alias(question: &[u8], link: u8) -> Vec<u8> {
+    let mut name = vec![4, b'a', b'l', b'i', b'0' + link];
+    // Each record of the chain has 12 bytes before its data, and 7 in it.
+    let before = end_of_question(question) + 12 + (usize::from(link).max(1) - 1) * 19;
+    let pointer = if link == 0 { 0xc00c } else { 0xc000 | before as u16 };
+    name.extend(pointer.to_be_bytes());
+    name
 }
 
 fn records(packet: &[u8], count: u8, ttl: u32) -> Vec<Vec<u8>> {

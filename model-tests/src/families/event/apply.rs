@@ -267,11 +267,11 @@ fn many(count: u16, from: u16) -> Verdict {
     let mut events = Vec::new();
     // SAFETY: base alive; events are freed and descriptors closed before the counts go.
     unsafe {
-        for number in 0..usize::from(count) {
+        for counter in &mut called {
             let [near, far] = sockets::pair().map_err(|error| format!("no descriptors: {error}"))?;
             let fd = libc::fcntl(near.as_raw_fd(), libc::F_DUPFD_CLOEXEC, c_int::from(from));
             sockets::write(far.as_raw_fd(), b"x");
-            let event = ffi::event_new(base(), fd, READ, Some(one_of_many), (&raw mut called[number]).cast());
+            let event = ffi::event_new(base(), fd, READ, Some(one_of_many), std::ptr::from_mut(counter).cast());
             ffi::event_priority_set(event, 0);
             if ffi::event_add(event, null()) != 0 {
                 return Err(format!("descriptor {fd} is refused"));
@@ -324,6 +324,7 @@ pub(crate) fn finish() -> Verdict {
         clock::watch(null_mut());
     }
     flush();
+    with(|state| state.channels = Default::default());
     match with(|state| state.finalizers) {
         0 => Ok(()),
         left => Err(format!("{left} finalisers were never called")),

@@ -23,19 +23,20 @@ pub(crate) unsafe extern "C" fn called(_fd: c_int, what: c_short, arg: *mut c_vo
         } else if entry.gone {
             violate!("event {slot} is called ({what:#x}), but is neither pending nor active");
         }
-        if what & TIMEOUT != 0 && !entry.activated {
-            if let Some(at) = entry.not_before.filter(|at| now < *at) {
-                violate!("event {slot} is called {} ms before its timeout", at - now);
-            }
+        if what & TIMEOUT != 0
+            && !entry.activated
+            && let Some(at) = entry.not_before.filter(|at| now < *at)
+        {
+            violate!("event {slot} is called {} ms before its timeout", at - now);
         }
         (entry.activated, entry.not_before) = (false, None);
         entry.added &= entry.persist;
         let line = format!("event {slot} called for {what:#x} at {now}");
         let io = matches!(entry.kind, Kind::Io(..));
         if state.crowd && io {
-            state.unordered.push(line)
+            state.unordered.push(line);
         } else {
-            state.log.push(line)
+            state.log.push(line);
         }
         state.calls += 1;
         (state.slots[slot].acts.clone(), state.calls >= MOST_CALLS)

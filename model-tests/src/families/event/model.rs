@@ -99,7 +99,7 @@ pub(crate) fn event(slot: usize) -> *mut ffi::event {
 /// Whether an event is neither pending nor active.
 pub(crate) fn is_idle(event: *mut ffi::event) -> bool {
     // SAFETY: alive, as the caller says by holding it in a slot.
-    unsafe { ffi::event_pending(event, ALL.into(), null_mut()) == 0 }
+    unsafe { ffi::event_pending(event, ALL, null_mut()) == 0 }
 }
 
 pub(crate) fn fd(channel: usize, end: usize) -> Option<RawFd> {

@@ -56,7 +56,8 @@ impl Family for Client {
         let limit = |rng: &mut Rng| (rng.u8(..4) == 0).then(|| rng.u32(50..8000));
         let timeout = (rng.u8(..3) == 0).then(|| rng.u64(1..100));
         let (headers, body) = (limit(rng), limit(rng));
-        let mut ops = vec![Op::Base(Backend::of(number), timeout, rng.u8(..3), headers, body)];
+        // No retries: 2.1.12 leaves the timer of one behind when its connection is freed (docs/gate/models-events.md).
+        let mut ops = vec![Op::Base(Backend::of(number), timeout, 0, headers, body)];
         for _ in 0..rng.usize(1..5) {
             for _ in 0..[1, 1, 2][rng.usize(..3)] {
                 let kind = [1, 1, 2, 4, 8, 32][rng.usize(..6)];

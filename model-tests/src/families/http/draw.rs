@@ -220,10 +220,19 @@ pub(crate) fn response(rng: &mut Rng) -> Vec<u8> {
 
 /// Where a text is cut, in parts: nowhere, at one place, or again and again.
 pub(crate) fn split(rng: &mut Rng, text: &[u8]) -> Vec<Vec<u8>> {
-    let most = match rng.u8(..4) {
+    let most = match rng.u8(..5) {
         0 | 1 => 1,
         2 => 2,
-        _ => 12,
+        3 => 12,
+        _ => {
+            // The last bytes one by one.
+            let (now, later) = text.split_at(text.len().saturating_sub(rng.usize(1..50)));
+            return std::iter::once(now)
+                .chain(later.chunks(1))
+                .filter(|part| !part.is_empty())
+                .map(<[u8]>::to_vec)
+                .collect();
+        }
     };
     let mut parts = Vec::new();
     let mut rest = text;
