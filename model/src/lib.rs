@@ -6,6 +6,7 @@
 pub mod abi;
 pub mod build_config;
 pub mod calibration;
+pub mod cases;
 pub mod compare;
 pub mod counts;
 pub mod gate;

@@ -18,6 +18,7 @@ mod process;
 mod progress;
 mod records;
 mod report;
+mod rust_object;
 mod sandbox;
 mod session;
 mod setup;
@@ -54,6 +55,7 @@ enum Verb {
     Compare(cmd::compare::Args),
     Calibrate(cmd::calibrate::Args),
     Verify(cmd::verify::Args),
+    Models(cmd::models::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -67,6 +69,7 @@ impl Verb {
             Verb::Compare(_) => "compare",
             Verb::Calibrate(_) => "calibrate",
             Verb::Verify(_) => "verify",
+            Verb::Models(_) => "models",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -95,6 +98,7 @@ fn main() -> std::process::ExitCode {
         Verb::Compare(args) => cmd::compare::run(args, &context),
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
         Verb::Verify(args) => cmd::verify::run(args, &context),
+        Verb::Models(args) => cmd::models::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

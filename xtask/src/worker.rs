@@ -3,6 +3,7 @@
 use crate::build;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::rust_object::{self, Program, SYSTEM_LIBRARIES};
 use crate::{files, layout, process, progress, sandbox};
 use anyhow::{Context as _, Result};
 use model::variant::Build;
@@ -11,8 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Compiling the worker with all its dependencies takes about a minute on two cores.
-const COMPILE_LIMIT: Duration = Duration::from_secs(900);
 /// Linking takes well under a second.
 const LINK_LIMIT: Duration = Duration::from_secs(120);
 
@@ -36,13 +35,6 @@ const INGREDIENTS: &[&str] = &[
     "model/Cargo.toml",
     "model/src",
 ];
-/// Variables with which cargo is told how to compile; by how they begin.
-const CARGO_SETTINGS_BEGIN: &[&str] =
-    &["CARGO_BUILD_", "CARGO_ENCODED_", "CARGO_INCREMENTAL", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC", "RUSTFLAGS"];
-/// What the worker's profile leaves at its default, where a user's configuration could put something else.
-const PROFILE_DEFAULTS: &[&str] =
-    &["debug-assertions=false", "incremental=false", "overflow-checks=false", "rpath=false", "strip=\"none\""];
-
 /// What decides how is measured and what is made of it.
 const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.toml", "xtask/src"];
 
@@ -65,13 +57,6 @@ const METHOD: &[&str] = &[
     "xtask/src/layout.rs",
     "xtask/src/session.rs",
 ];
-
-/// What Rust's standard library needs from the system (`--print native-static-libs`).
-const SYSTEM_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
-
-/// LLVM's bitcode, which Rust's standard library brings along and no linker here reads: without it a link takes
-/// half of the time.
-const LEFT_OUT: &str = "SECTIONS\n{\n  /DISCARD/ : { *(.llvmbc) *(.llvmcmd) }\n}\nINSERT AFTER .comment;\n";
 
 /// The worker's own machine code, the same for every build with these headers.
 #[derive(Clone, Debug, Serialize)]
@@ -129,105 +114,21 @@ pub(crate) fn compile(context: &Context, build: &Build, user_workloads: &[PathBu
 
     progress::note("compiling the worker (once for these headers; about a minute from nothing)");
     let log = folder.join("compile.log");
-    let target = context.work.join("target");
-    let mut command = cargo(context)?;
-    command
-        .env("CC", &cc)
-        .env("CARGO_TARGET_DIR", &target)
-        .env("LIBEVENT_INCLUDE_DIR", build::headers(context, build))
-        .env("BENCH_USER_WORKLOADS", std::env::join_paths(user_workloads).context("a path with `:`")?);
-    // An older one must not be taken for what is compiled now.
-    for old in places(&target) {
-        std::fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
-    }
-    let status = process::logged(&mut command, COMPILE_LIMIT, &log)?;
-    if !status.success() {
+    let user = std::env::join_paths(user_workloads).context("a path with `:`")?;
+    let environment = [("BENCH_USER_WORKLOADS", user.as_os_str())];
+    let program = Program { package: "bench-harness", environment: &environment };
+    let bytes = rust_object::compile(context, &program, &build::headers(context, build), &log)?.map_err(|message| {
         let what = if user_workloads.is_empty() { "the worker" } else { "the worker with the given workloads" };
-        let message = format!("{what} does not compile; the end of {}:\n{}", log.display(), process::tail(&log, 30));
-        return Err(failure(if user_workloads.is_empty() { Exit::Infrastructure } else { Exit::Failed }, message));
-    }
-    let [made] = <[PathBuf; 1]>::try_from(places(&target))
-        .map_err(|places| anyhow::anyhow!("cargo left {} static libraries below {}", places.len(), target.display()))?;
-    let bytes = join(context, &made, &log)?;
+        failure(
+            if user_workloads.is_empty() { Exit::Infrastructure } else { Exit::Failed },
+            format!("{what} {message}"),
+        )
+    })?;
     files::write_atomic(&object, &bytes)?;
     let sha256 = files::sha256_hex(&[&bytes]);
     files::write_atomic(&sum, sha256.as_bytes())?;
     prune(&context.work.join("workers"))?;
     Ok(code(sha256))
-}
-
-/// Makes one object file of the worker's static library and its `main`, so that each of many links has
-/// little to do. What only other parts of the library use is left out; the names of libevent's functions
-/// stay open, and so does the variant's id, which each link defines.
-fn join(context: &Context, library: &Path, log: &Path) -> Result<Vec<u8>> {
-    let scratch = context.scratch("join-")?;
-    let [script, joined] = ["left-out.ld", "joined.o"].map(|name| scratch.path().join(name));
-    std::fs::write(&script, LEFT_OUT).with_context(|| format!("cannot write {}", script.display()))?;
-    let mut link = Command::new(build::compiler());
-    link.args(["-O2", "-r", "-nostdlib", "-Xlinker", "--gc-sections", "-Xlinker", "-u", "-Xlinker", "main"]);
-    link.args(["-Xlinker", "--strip-debug", "-Xlinker", "-T", "-Xlinker"]).arg(&script);
-    link.arg("-o").arg(&joined).arg(context.root.join("bench-harness/csrc/main.c")).arg(library);
-    build::without_compiler_settings(&mut link);
-    let status = process::logged(&mut link, LINK_LIMIT, log)?;
-    if !status.success() {
-        let message = format!("the worker cannot be linked; the end of {}:\n{}", log.display(), process::tail(log, 30));
-        return Err(failure(Exit::Infrastructure, message));
-    }
-    std::fs::read(&joined).with_context(|| format!("cannot read {}", joined.display()))
-}
-
-/// The cargo that compiles the worker, and compiles it the same whatever the caller's environment and
-/// configuration files say. They still decide where crates come from.
-fn cargo(context: &Context) -> Result<Command> {
-    let mut command = plain_cargo(context);
-    command.args(["build", "--locked", "--profile", "worker", "--package", "bench-harness", "--lib"]);
-    for setting in profile_settings(&context.root.join("Cargo.toml"))? {
-        command.arg("--config").arg(setting);
-    }
-    Ok(command)
-}
-
-/// Cargo in the workspace, without what the caller's environment says of compilers and of libevent.
-pub(crate) fn plain_cargo(context: &Context) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(&context.root).env_remove("LIBEVENT_SOURCE_DIR").env_remove("LIBEVENT_BUILD_DIR");
-    // What this very cargo set for its child is not for the other one, either.
-    for (name, _) in std::env::vars_os() {
-        if CARGO_SETTINGS_BEGIN.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
-            command.env_remove(&name);
-        }
-    }
-    build::without_compiler_settings(&mut command);
-    // Empty, they overrule configuration files.
-    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
-        command.env(name, "");
-    }
-    // The one whose version is recorded, not that of a configuration file.
-    command.env("RUSTC", "rustc");
-    command
-}
-
-/// The worker's profile as arguments of `--config`, which nothing overrules.
-fn profile_settings(manifest: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| manifest.display().to_string())?;
-    let profile = table.get("profile").and_then(|profiles| profiles.get("worker")?.as_table());
-    let profile = profile.with_context(|| format!("{} has no [profile.worker]", manifest.display()))?;
-    let own = profile.iter().map(|(name, value)| format!("{name}={value}"));
-    let defaults = PROFILE_DEFAULTS.iter().map(|setting| (*setting).to_owned());
-    let defaults = defaults.filter(|setting| !profile.contains_key(setting.split('=').next().unwrap_or_default()));
-    Ok(own.chain(defaults).map(|setting| format!("profile.worker.{setting}")).collect())
-}
-
-/// Where cargo has put the worker's static library: below the profile, or, if the user's cargo builds for
-/// a named target, below that.
-fn places(target: &Path) -> Vec<PathBuf> {
-    let below = std::fs::read_dir(target).into_iter().flatten().flatten().map(|entry| entry.path());
-    below
-        .flat_map(|folder| [folder.join("libbench_harness.a"), folder.join("worker/libbench_harness.a")])
-        .filter(|path| path.parent().is_some_and(|folder| folder.ends_with("worker")) && path.is_file())
-        .collect()
 }
 
 /// Removes the workers that were used longest ago; each has some 30 MB, and every change of the
@@ -319,7 +220,7 @@ pub(crate) fn ingredients(context: &Context, user_workloads: &[PathBuf]) -> Resu
 }
 
 /// SHA-256 over files and folders of the workspace, and other files by path and content.
-fn hash_of(context: &Context, names: &[&str], others: &[PathBuf]) -> Result<String> {
+pub(crate) fn hash_of(context: &Context, names: &[&str], others: &[PathBuf]) -> Result<String> {
     let mut parts = Vec::new();
     for name in names {
         let path = context.root.join(name);
@@ -333,7 +234,7 @@ fn hash_of(context: &Context, names: &[&str], others: &[PathBuf]) -> Result<Stri
     Ok(files::sha256_hex(&parts))
 }
 
-fn rustc_version(context: &Context) -> Result<String> {
+pub(crate) fn rustc_version(context: &Context) -> Result<String> {
     // In the checkout, whose folder may decide which one it is.
     let mut command = Command::new("rustc");
     let got = process::capture(command.arg("--version").current_dir(&context.root), Duration::from_secs(30))?;
@@ -343,18 +244,6 @@ fn rustc_version(context: &Context) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_whole_profile_is_given_to_cargo_where_nothing_overrules_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let manifest = folder.path().join("Cargo.toml");
-        std::fs::write(&manifest, "[profile.worker]\ninherits = \"release\"\nopt-level = 3\nstrip = true\n").unwrap();
-        let settings = profile_settings(&manifest).unwrap();
-        for expected in ["inherits=\"release\"", "opt-level=3", "strip=true", "incremental=false"] {
-            assert!(settings.contains(&format!("profile.worker.{expected}")), "{expected} in {settings:?}");
-        }
-        assert_eq!(settings.iter().filter(|setting| setting.contains("strip")).count(), 1, "the manifest decides");
-    }
 
     #[test]
     fn only_the_newest_workers_are_kept() {

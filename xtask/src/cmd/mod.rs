@@ -5,6 +5,7 @@ pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod doctor;
 pub(crate) mod measuring;
+pub(crate) mod models;
 pub(crate) mod setup;
 pub(crate) mod test;
 pub(crate) mod verify;

@@ -10,6 +10,7 @@ pub(crate) mod identity;
 mod known;
 mod launch;
 mod matrix;
+pub(crate) mod models;
 mod prepare;
 mod probe;
 mod queue;

@@ -3,6 +3,7 @@
 mod interface;
 
 use super::build::GateBuild;
+use super::models;
 use crate::context::Context;
 use anyhow::Result;
 use model::gate::{StageRecord, Tier};
@@ -34,4 +35,9 @@ pub(crate) struct Stage {
 }
 
 /// In the order of the report. They run while libevent's tests sleep.
-pub(crate) const STAGES: &[Stage] = &[Stage { name: "abi", tiers: &[Tier::Full], run: interface::run }];
+pub(crate) const STAGES: &[Stage] = &[
+    Stage { name: "models", tiers: &[Tier::Light, Tier::Full], run: models::plain },
+    Stage { name: "models-address", tiers: &[Tier::Full], run: models::address },
+    Stage { name: "models-undefined", tiers: &[Tier::Full], run: models::undefined },
+    Stage { name: "abi", tiers: &[Tier::Full], run: interface::run },
+];

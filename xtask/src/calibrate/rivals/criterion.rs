@@ -6,7 +6,7 @@ use crate::compare::contest::Trial;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::session::{self, Surroundings};
-use crate::{build, host, layout, process, variant, worker};
+use crate::{build, host, layout, process, rust_object, variant};
 use anyhow::{Context as _, Result, bail};
 use model::variant::Build;
 use model::workload::WorkloadSpec;
@@ -46,7 +46,7 @@ pub(super) fn link(context: &Context, build: &Build, seed: u64, program: &Path) 
     let script = program.with_extension("ld");
     std::fs::write(&script, layout::linker_script(&ordered))
         .with_context(|| format!("cannot write {}", script.display()))?;
-    let mut command = worker::plain_cargo(context);
+    let mut command = rust_object::plain_cargo(context);
     command.args(["rustc", "--locked", "--profile", "bench", "--package", "bench-harness", "--bench", "workloads"]);
     // For the benches alone: what they are made of stays compiled.
     command.args(["--message-format", "json", "--", "-C"]).arg(format!("link-arg=-Wl,-T,{}", script.display()));

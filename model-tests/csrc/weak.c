@@ -1,0 +1,18 @@
+/* What a link may or may not define: the variant's id, and the sanitizers' functions. */
+__attribute__((weak)) extern const char model_tests_variant_id[];
+__attribute__((weak)) void __asan_init(void);
+__attribute__((weak)) void __tsan_init(void);
+__attribute__((weak)) int __lsan_do_recoverable_leak_check(void);
+
+/* The id that xtask's link gave; cargo's own programs have none. */
+const char *model_tests_variant(void) { return model_tests_variant_id ? model_tests_variant_id : "unlinked"; }
+
+/* The sanitizer whose runtime is linked, as far as a program can tell. */
+const char *model_tests_sanitizer(void) {
+	return __asan_init ? "address" : __tsan_init ? "thread" : "none";
+}
+
+/* Prints leaks to standard error; returns 1 if there are any, 0 if not, -1 if nobody can tell. */
+int model_tests_leaks(void) {
+	return __lsan_do_recoverable_leak_check ? __lsan_do_recoverable_leak_check() : -1;
+}

@@ -1,0 +1,202 @@
+//! Model tests on both sides: the same cases, compared; what differs is made small and kept.
+
+mod failure;
+mod link;
+mod run;
+
+use super::build::GateBuild;
+use super::stages::Sides;
+use crate::context::Context;
+use crate::exit::{Exit, exit_of, failure};
+use crate::{files, interrupt};
+use anyhow::{Context as _, Result};
+pub(crate) use failure::{Kept, replay};
+use link::Linked;
+use model::cases::{Amount, CaseResult, CasesConfig, Judgement, judge};
+use model::gate::{Sanitizer, StageRecord, Tier, Verdict};
+use run::Range;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// Failures that are confirmed and made small; of more it is said how many there are.
+const MOST_KEPT: usize = 5;
+
+/// `models`: without a sanitizer.
+pub(crate) fn plain(sides: &Sides<'_>) -> Result<StageRecord> {
+    stage(sides, "models", Sanitizer::None, |config| if sides.tier == Tier::Light { config.light } else { config.full })
+}
+
+/// `models-address`.
+pub(crate) fn address(sides: &Sides<'_>) -> Result<StageRecord> {
+    stage(sides, "models-address", Sanitizer::Address, |config| config.address)
+}
+
+/// `models-undefined`.
+pub(crate) fn undefined(sides: &Sides<'_>) -> Result<StageRecord> {
+    stage(sides, "models-undefined", Sanitizer::Undefined, |config| config.undefined)
+}
+
+fn stage(
+    sides: &Sides<'_>,
+    name: &str,
+    sanitizer: Sanitizer,
+    amount: impl Fn(&CasesConfig) -> Amount,
+) -> Result<StageRecord> {
+    let of = |builds: &'_ [GateBuild]| builds.iter().position(|build| build.sanitizer == sanitizer);
+    let (Some(pristine), Some(candidate)) = (of(sides.pristine_builds), of(sides.candidate_builds)) else {
+        return Ok(StageRecord::not_run(name, format!("there is no build with sanitizer {}", sanitizer.name())));
+    };
+    let config = config(sides.context)?;
+    let pair = match Pair::new(sides.context, &sides.pristine_builds[pristine], &sides.candidate_builds[candidate]) {
+        Ok(pair) => pair,
+        Err(error) if exit_of(&error) == Exit::Failed => return Ok(StageRecord::failed(name, format!("{error:#}"))),
+        Err(error) => return Err(error),
+    };
+    let ranges = pair.ranges(&config, amount(&config), config.seed, None)?;
+    let compared = pair.compare(&ranges, sides.logs)?;
+    Ok(record(name, compared))
+}
+
+/// `config/models.toml`.
+pub(crate) fn config(context: &Context) -> Result<CasesConfig> {
+    CasesConfig::parse(&context.config("models.toml")?)
+        .map_err(|error| failure(Exit::Usage, format!("config/models.toml: {error}")))
+}
+
+/// What the comparison of some cases came to.
+#[derive(Debug, Default)]
+pub(crate) struct Compared {
+    pub(crate) cases_run: u64,
+    pub(crate) cases_expected: u64,
+    /// Cases in which pristine itself is wrong.
+    pub(crate) unjudged: Vec<String>,
+    /// Kinds of visible changes that nobody promised, and the cases that show them.
+    pub(crate) changed: BTreeMap<String, u64>,
+    /// Confirmed, smallest form kept.
+    pub(crate) kept: Vec<Kept>,
+    /// Differences that did not come again.
+    pub(crate) unconfirmed: Vec<String>,
+    /// Failures beyond those that are kept.
+    pub(crate) more: u64,
+    pub(crate) seconds: f64,
+}
+
+/// The program beside both libraries.
+pub(crate) struct Pair<'a> {
+    context: &'a Context,
+    pristine: Linked<'a>,
+    candidate: Linked<'a>,
+}
+
+impl<'a> Pair<'a> {
+    /// Compiles and links what is not there yet. Fails with [`Exit::Failed`] if the candidate does not link.
+    pub(crate) fn new(context: &'a Context, pristine: &'a GateBuild, candidate: &'a GateBuild) -> Result<Pair<'a>> {
+        let object = link::compile(context, pristine)?;
+        let pristine = link::link(&object, pristine).map_err(|error| match exit_of(&error) {
+            Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself: {error:#}")),
+            _ => error,
+        })?;
+        Ok(Pair { context, pristine, candidate: link::link(&object, candidate)? })
+    }
+
+    /// The cases of an amount, family by family; of one family only, if it is named.
+    pub(crate) fn ranges(
+        &self,
+        config: &CasesConfig,
+        amount: Amount,
+        seed: u64,
+        only: Option<&str>,
+    ) -> Result<Vec<Range>> {
+        let families = run::families(self.context, &self.pristine)?;
+        if let Some(only) = only
+            && families.iter().all(|family| family.family != only)
+        {
+            let names: Vec<&str> = families.iter().map(|family| family.family.as_str()).collect();
+            return Err(failure(Exit::Usage, format!("no family `{only}`; there are {}", names.join(", "))));
+        }
+        let wanted = families.iter().filter(|family| only.is_none_or(|only| family.family == only));
+        Ok(wanted
+            .flat_map(|family| {
+                let range =
+                    |(first, count)| Range { family: family.family.clone(), seed, first, count, jobs: config.jobs };
+                config.ranges(amount, &family.family, family.systematic).into_iter().map(range)
+            })
+            .collect())
+    }
+
+    /// Runs all ranges on both sides and judges every case. What fails is kept below `logs`.
+    pub(crate) fn compare(&self, ranges: &[Range], logs: &Path) -> Result<Compared> {
+        let started = Instant::now();
+        let mut compared =
+            Compared { cases_expected: ranges.iter().map(|range| range.count).sum(), ..Compared::default() };
+        for range in ranges {
+            interrupt::check()?;
+            let pristine = self.pristine_results(range)?;
+            let candidate = run::range(self.context, &self.candidate, range)?;
+            for (pristine, candidate) in pristine.iter().zip(&candidate) {
+                compared.cases_run += 1;
+                let name = format!("{}/{}", range.family, candidate.case);
+                match judge(pristine, candidate) {
+                    Judgement::Same => {}
+                    Judgement::Unjudged => compared.unjudged.push(name),
+                    Judgement::Changed(kinds) => {
+                        for kind in kinds {
+                            *compared.changed.entry(kind).or_default() += 1;
+                        }
+                    }
+                    Judgement::Fails(_) if compared.kept.len() >= MOST_KEPT => compared.more += 1,
+                    Judgement::Fails(why) => match failure::confirm(self, range, candidate.case, &why, logs)? {
+                        Some(kept) => compared.kept.push(kept),
+                        None => compared.unconfirmed.push(format!("{name}: {why}")),
+                    },
+                }
+            }
+        }
+        compared.seconds = started.elapsed().as_secs_f64();
+        Ok(compared)
+    }
+
+    /// Pristine's results of a range: those of an earlier run of the very same program, or new ones.
+    fn pristine_results(&self, range: &Range) -> Result<Vec<CaseResult>> {
+        let asked = serde_json::to_string(range).context("a range is plain data")?;
+        let key = files::sha256_hex(&[self.pristine.sha256.as_bytes(), asked.as_bytes()]);
+        let cache = self.context.work.join("gate/models/pristine").join(format!("{}.json", &key[..16]));
+        if let Ok(text) = std::fs::read(&cache)
+            && let Ok(results) = serde_json::from_slice::<Vec<CaseResult>>(&text)
+            && results.len() as u64 == range.count
+        {
+            return Ok(results);
+        }
+        let results = run::range(self.context, &self.pristine, range)?;
+        files::write_atomic(&cache, &serde_json::to_vec(&results)?)?;
+        Ok(results)
+    }
+}
+
+/// The stage's record.
+fn record(name: &str, compared: Compared) -> StageRecord {
+    let mut record = StageRecord::plain(name);
+    let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    record.tests_run = Some(number(compared.cases_run));
+    record.tests_expected = Some(number(compared.cases_expected));
+    record.failed = compared.kept.iter().map(|kept| kept.name.clone()).collect();
+    record.flaky = compared.unconfirmed;
+    record.seconds = compared.seconds;
+    if !compared.kept.is_empty() || compared.cases_run != compared.cases_expected {
+        record.verdict = Verdict::Fail;
+        record.why = compared.kept.first().map(|kept| format!("{}: {}", kept.name, kept.why));
+    }
+    record.details = compared.kept.into_iter().map(|kept| kept.shown()).collect();
+    if compared.more > 0 {
+        record.details.push(format!("{} more cases fail", compared.more));
+    }
+    for (kind, cases) in &compared.changed {
+        record.details.push(format!("visible change, to be decided on: {kind} ({cases} cases)"));
+    }
+    if !compared.unjudged.is_empty() {
+        let (count, first) = (compared.unjudged.len(), &compared.unjudged[0]);
+        record.details.push(format!("{count} cases say nothing, because pristine fails in them ({first})"));
+    }
+    record
+}

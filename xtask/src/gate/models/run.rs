@@ -1,0 +1,129 @@
+//! Running the program: whole ranges of cases, and single cases from files.
+
+use super::link::Linked;
+use crate::context::Context;
+use crate::exit::{Exit, failure};
+use crate::gate::launch;
+use crate::process;
+use anyhow::{Context as _, Result, bail};
+use model::cases::CaseResult;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest time for one range: no case may take more than its own limit, and those that do end in it.
+const RANGE_LIMIT: Duration = Duration::from_secs(3600);
+/// One case, with the sanitizers' start.
+const CASE_LIMIT: Duration = Duration::from_secs(120);
+/// The form of output that is understood.
+const PROGRAM: &str = "model-tests/1";
+
+/// The first line of every output.
+#[derive(Debug, Deserialize)]
+struct Head {
+    program: String,
+}
+
+/// A family, as `list` names it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Family {
+    pub(crate) family: String,
+    /// Cases with the first numbers that enumerate something.
+    pub(crate) systematic: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct End {
+    cases_run: u64,
+}
+
+/// Cases that follow each other in one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Range {
+    pub(crate) family: String,
+    pub(crate) seed: u64,
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    pub(crate) jobs: u64,
+}
+
+/// A case file, of which only the list of operations changes.
+pub(crate) type CaseFile = serde_json::Map<String, serde_json::Value>;
+
+/// The families of the program.
+pub(crate) fn families(context: &Context, linked: &Linked<'_>) -> Result<Vec<Family>> {
+    let output = launch(context, linked, &["list"], CASE_LIMIT)?;
+    let lines = after_head(&output)?;
+    lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a family: {line}"))).collect()
+}
+
+/// What every case of a range came to; all of them, or an error.
+pub(crate) fn range(context: &Context, linked: &Linked<'_>, range: &Range) -> Result<Vec<CaseResult>> {
+    let numbers = [range.seed, range.first, range.count, range.jobs].map(|number| number.to_string());
+    let [seed, first, count, jobs] = numbers.each_ref().map(String::as_str);
+    let options = ["--family", &range.family, "--seed", seed, "--from", first, "--cases", count, "--jobs", jobs];
+    let arguments: Vec<&str> = std::iter::once("run").chain(options).collect();
+    let output = launch(context, linked, &arguments, RANGE_LIMIT)?;
+    let lines: Vec<&str> = after_head(&output)?.collect();
+    let (last, lines) = lines.split_last().context("the model tests printed nothing")?;
+    let end: End = serde_json::from_str(last).with_context(|| format!("the model tests ended with: {last}"))?;
+    let results = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not a result: {line}")))
+        .collect::<Result<Vec<CaseResult>>>()?;
+    let expected = range.first..range.first + range.count;
+    let numbered = results.iter().map(|result| result.case).eq(expected);
+    if !numbered || end.cases_run != range.count || results.iter().any(|result| result.family != range.family) {
+        bail!(
+            "{} results of {} cases of family {}, or others than asked for",
+            results.len(),
+            range.count,
+            range.family
+        );
+    }
+    Ok(results)
+}
+
+/// The operations of a case that is drawn.
+pub(crate) fn show(context: &Context, linked: &Linked<'_>, family: &str, seed: u64, case: u64) -> Result<CaseFile> {
+    let numbers = [seed, case].map(|number| number.to_string());
+    let arguments = ["show", "--family", family, "--seed", &numbers[0], "--case", &numbers[1]];
+    let output = launch(context, linked, &arguments, CASE_LIMIT)?;
+    serde_json::from_str(output.trim()).with_context(|| format!("not a case: {output}"))
+}
+
+/// Runs a case file: its observations, and what it came to.
+pub(crate) fn trace(context: &Context, linked: &Linked<'_>, file: &Path) -> Result<(Vec<String>, CaseResult)> {
+    // The case itself: the program is confined and sees no folder of records.
+    let case = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let output = launch(context, linked, &["trace", "--case", case.trim()], CASE_LIMIT)?;
+    let mut lines: Vec<String> = after_head(&output)?.map(str::to_owned).collect();
+    let last = lines.pop().context("the model tests printed nothing")?;
+    let result = serde_json::from_str(&last).with_context(|| format!("not a result: {last}"))?;
+    Ok((lines, result))
+}
+
+/// The one place where the program, which holds a candidate's code, is started.
+fn launch(context: &Context, linked: &Linked<'_>, arguments: &[&str], limit: Duration) -> Result<String> {
+    let mut command = launch::command(context, linked.build, &linked.program, &BTreeMap::new())?;
+    command.args(arguments);
+    let got = process::capture(&mut command, limit)?;
+    if !got.status.success() {
+        let last = got.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+        let message =
+            format!("the model tests of variant {} ended with {}: {last}", linked.build.variant.id, got.status);
+        return Err(failure(Exit::Failed, message));
+    }
+    Ok(got.stdout)
+}
+
+fn after_head(output: &str) -> Result<impl Iterator<Item = &str>> {
+    let mut lines = output.lines().filter(|line| !line.is_empty());
+    let first = lines.next().context("the model tests printed nothing")?;
+    let head: Head = serde_json::from_str(first).with_context(|| format!("the model tests began with: {first}"))?;
+    if head.program != PROGRAM {
+        bail!("the model tests are {}, not {PROGRAM}", head.program);
+    }
+    Ok(lines)
+}
