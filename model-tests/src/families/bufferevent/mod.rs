@@ -87,11 +87,20 @@ impl Family for Bufferevents {
         for link in 0..rng.usize(1..3) {
             ops.push(open(rng, link));
         }
+        if rng.u8(..4) == 0 {
+            // Limits matter when there is much to move and time passes.
+            let rate = rng.usize(100..3000);
+            ops.push(Op::Rate(0, 0, Some((rate, rate + rng.usize(..2000), 100))));
+            ops.extend([Op::Write(0, 0, 20_000), Op::PeerWrite(0, 20_000), Op::Pass(rng.u64(1..3000))]);
+        }
         for _ in 0..rng.usize(8..45) {
             ops.push(op(rng));
             if rng.u8(..3) == 0 {
                 ops.push(Op::Settle);
             }
+        }
+        if rng.u8(..3) == 0 {
+            ops.push(Op::Flush(rng.usize(..2), rng.usize(..2), [2, 4, 6][rng.usize(..3)], rng.u32(..3)));
         }
         ops
     }
