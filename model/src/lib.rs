@@ -11,6 +11,7 @@ pub mod compare;
 pub mod counts;
 pub mod gate;
 pub mod host;
+pub mod mutants;
 pub mod patch;
 pub mod protocol;
 pub mod record;

@@ -41,7 +41,7 @@ pub(super) fn check(plan: &Plan, variant: &Variant, libraries: &[Library]) -> Re
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         // A text file that names other libraries stands in some places of one: the libraries are looked at anyway.
         let Ok(file) = object::File::parse(&*bytes) else { continue };
-        let symbols = file.dynamic_symbols().filter(|symbol| symbol.is_definition());
+        let symbols = file.dynamic_symbols().filter(is_defined);
         taken.extend(
             symbols.filter_map(|symbol| symbol.name().ok()).filter(|name| defined.contains(*name)).map(str::to_owned),
         );
@@ -67,10 +67,16 @@ fn archive_definitions(path: &Path) -> Result<BTreeSet<String>> {
     for member in ArchiveFile::parse(&*bytes)?.members() {
         let member = member?;
         let Ok(file) = object::File::parse(member.data(&*bytes)?) else { continue };
-        let global = file.symbols().filter(|symbol| symbol.is_definition() && symbol.is_global());
+        let global = file.symbols().filter(is_defined);
         names.extend(global.filter_map(|symbol| symbol.name().ok()).map(str::to_owned));
     }
     Ok(names)
+}
+
+/// Whether others can use it from here. `is_definition` says no to functions that are chosen when the program is loaded,
+/// as libc's `memcpy` and `time` are, and to common and absolute symbols.
+fn is_defined<'data>(symbol: &impl object::ObjectSymbol<'data>) -> bool {
+    !symbol.is_undefined() && !symbol.is_local()
 }
 
 /// The file that the compiler links for a name, if there is one.
@@ -79,4 +85,46 @@ fn located(plan: &Plan, name: &str) -> Result<Option<PathBuf>> {
     without_compiler_settings(&mut command);
     let got = process::capture(command.arg(format!("-print-file-name={name}")), Duration::from_secs(20))?;
     Ok(Some(PathBuf::from(got.stdout.trim())).filter(|path| path.is_absolute() && path.is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::compiler::compiler;
+    use crate::exit::exit_of;
+    use std::process::Command;
+
+    /// Functions of the system, defined in every way there is, and one that only looks so.
+    #[test]
+    fn a_definition_is_seen_however_it_is_made() {
+        let code = "
+            static void *chosen(void) { return (void *)0; }
+            void *memcpy(void *, const void *, unsigned long) __attribute__((ifunc(\"chosen\")));
+            __asm__(\".globl clock_gettime\\n.type clock_gettime, @notype\\nclock_gettime:\\n\");
+            __asm__(\".globl gettimeofday\\n.set gettimeofday, 4096\\n\");
+            __attribute__((weak, visibility(\"hidden\"))) long time(long *t) { return t != 0; }
+            __attribute__((common)) int environ;
+            static int read(void) { return 1; }
+            int evutil_other_(void) { return read(); }\n";
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan::of_test(folder.path(), &compiler(), vec![]);
+        let lib = plan.cmake().join("lib");
+        std::fs::create_dir_all(&lib).unwrap();
+        std::fs::write(lib.join("a.c"), code).unwrap();
+        for (program, arguments) in [
+            (compiler(), &["-w", "-fno-builtin", "-c", "a.c"][..]),
+            ("ar".to_owned(), &["rc", "libevent_core.a", "a.o"]),
+        ] {
+            let got = Command::new(program).args(arguments).current_dir(&lib).output().unwrap();
+            assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+        }
+        let library = Library { name: "libevent_core.a".to_owned(), sha256: String::new() };
+        let error = check(&plan, &crate::build::tests::variant(), &[library]).unwrap_err();
+        assert_eq!(exit_of(&error), Exit::Failed);
+        let text = error.to_string();
+        for name in ["clock_gettime", "environ", "gettimeofday", "memcpy", "time"] {
+            assert!(text.contains(name), "{name} is not in {text}");
+        }
+        assert!(!text.contains("read") && !text.contains("evutil_other_"), "{text}");
+    }
 }

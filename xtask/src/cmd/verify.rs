@@ -5,6 +5,7 @@ use crate::exit::{Exit, exit_of, failure};
 use crate::gate::build::Linked;
 use crate::gate::flow::{self, Request, Verified};
 use crate::gate::rerun::{self, Rerun};
+use crate::gate::self_test;
 use crate::git::Store;
 use crate::records::{self, RunFolder};
 use crate::report::table::Style;
@@ -25,6 +26,7 @@ use std::time::Instant;
   cargo xtask verify --full my.patch                everything: backends, sanitizers, other programs
   cargo xtask verify --full my.patch --without thread
   cargo xtask verify --full my.patch --rerun-failed what failed last time; no whole gate
+  cargo xtask verify --self-test                    does the gate find seeded defects; hours, may be resumed
 
 Exit code 0: passed; 2: failed, or something did not run. docs/GATE.md says what is run and how it is judged.")]
 pub(crate) struct Args {
@@ -56,6 +58,8 @@ pub(crate) struct Args {
     /// Print Markdown for a pull request
     #[arg(long)]
     pub(crate) markdown: bool,
+    #[command(flatten)]
+    pub(crate) self_test: self_test::Options,
 }
 
 /// Runs the verb.
@@ -65,6 +69,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     setup::ensure_all(&[Verb::Bench, Verb::Verify], false, context)?;
     let _lock = lock::take(context, "verify")?;
     interrupt::install()?;
+    if args.self_test.self_test {
+        return self_test::run(&args.self_test, context, args.out.as_deref(), args.jobs);
+    }
     let source = source::resolve(context, args.source.as_deref())?;
     let parent = args.out.clone().unwrap_or_else(|| context.runs.clone());
     let asked = asked(args, context, &source)?;

@@ -13,7 +13,6 @@ use crate::sandbox;
 use anyhow::{Context as _, Result};
 use model::abi::{self, AbiReport, Headers, Interface, Layouts};
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,10 +30,7 @@ fn interface(context: &Context, build: &GateBuild) -> Result<Interface> {
     let scratch = context.scratch("abi-")?;
     let probe = scratch.path().join("probe.c");
     let names = public_headers(&build.include)?;
-    let text = names.iter().fold(String::new(), |mut text, name| {
-        drop(writeln!(text, "#include <{name}>"));
-        text
-    });
+    let text: String = names.iter().map(|name| format!("#include <{name}>\n")).collect();
     std::fs::write(&probe, text).with_context(|| format!("cannot write {}", probe.display()))?;
     Ok(Interface {
         symbols: symbols::of(&build.libraries)?,

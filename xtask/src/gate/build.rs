@@ -101,6 +101,7 @@ pub(crate) enum Linked {
 }
 
 /// The variant's build for the gate, as config/build.toml says.
+#[allow(dead_code, reason = "for verbs that know no profiles")]
 pub(crate) fn build(context: &Context, variant: &Variant, sanitizer: Sanitizer) -> Result<GateBuild> {
     build_with(context, variant, Profile::default(), sanitizer, Linked::Measured)
 }
@@ -140,7 +141,7 @@ pub(crate) fn build_with(
     }
     let earlier = earlier(context, variant, by_file, sanitizer, whole)?;
     let plan = Plan { template, measured, source, folder, id, flags, harness_sha256, linked };
-    make(context, variant, profile, sanitizer, plan, &earlier)
+    make(context, variant, profile, sanitizer, &plan, &earlier)
 }
 
 /// Everything that is decided before anything is compiled.
@@ -181,16 +182,16 @@ fn make(
     variant: &Variant,
     profile: Profile,
     sanitizer: Sanitizer,
-    plan: Plan,
+    plan: &Plan,
     earlier: &[Object],
 ) -> Result<GateBuild> {
-    let Plan { template, measured, source, folder, .. } = &plan;
+    let Plan { template, measured, source, folder, .. } = plan;
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| format!("cannot clear {}", folder.display()))?;
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let foreign_names = foreign_names(context, variant)?;
-    let readable = readable(context, &plan);
+    let readable = readable(context, plan);
     let job = Job {
         variant,
         source,

@@ -11,7 +11,7 @@ use model::gate::judge::{ALONE, KnownConfiguration};
 use model::gate::tinytest::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Raised when what is learned changes its meaning.
@@ -57,13 +57,13 @@ pub(super) fn place(
 }
 
 /// What was learned earlier.
-pub(super) fn load(path: &PathBuf, inputs: &str) -> Option<KnownConfiguration> {
+pub(super) fn load(path: &Path, inputs: &str) -> Option<KnownConfiguration> {
     let cached: Cached = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     (cached.inputs == inputs).then_some(cached.known)
 }
 
 /// Keeps what is known, also what pristine turned out to report in a later run: races show themselves rarely.
-pub(super) fn remember(path: &PathBuf, inputs: &str, known: &KnownConfiguration) -> Result<()> {
+pub(super) fn remember(path: &Path, inputs: &str, known: &KnownConfiguration) -> Result<()> {
     let cached = Cached { inputs: inputs.to_owned(), known: known.clone() };
     files::write_atomic(path, &serde_json::to_vec(&cached)?)
 }

@@ -16,6 +16,7 @@ mod probe;
 mod queue;
 pub(crate) mod rerun;
 pub(crate) mod sanitizer;
+pub(crate) mod self_test;
 pub(crate) mod stages;
 mod suite;
 mod test_case;

@@ -141,7 +141,9 @@ impl<'a> Pair<'a> {
                     Judgement::Same => {}
                     Judgement::Unjudged => compared.unjudged.push(name),
                     Judgement::Changed(kinds) => {
-                        kinds.into_iter().for_each(|kind| *compared.changed.entry(kind).or_default() += 1)
+                        for kind in kinds {
+                            *compared.changed.entry(kind).or_default() += 1;
+                        }
                     }
                     Judgement::Fails(_) if compared.kept.len() >= MOST_KEPT => compared.more += 1,
                     Judgement::Fails(why) => match failure::confirm(self, range, candidate.case, &why, logs)? {

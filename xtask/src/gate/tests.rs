@@ -168,8 +168,11 @@ fn object_code_compiled_by_the_template_is_that_of_the_measured_library() {
     }
 }
 
+/// Sections by name, with what is in them.
+type Sections = Vec<(String, Vec<u8>)>;
+
 /// Members of an archive with the content of every section that is loaded.
-fn code_of(path: &Path) -> Vec<(String, Vec<(String, Vec<u8>)>)> {
+fn code_of(path: &Path) -> Vec<(String, Sections)> {
     use object::{Object as _, ObjectSection as _};
     let bytes = std::fs::read(path).unwrap();
     let archive = object::read::archive::ArchiveFile::parse(&*bytes).unwrap();

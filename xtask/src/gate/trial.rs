@@ -37,6 +37,8 @@ struct State {
     first: Vec<Option<Run>>,
     worse: BTreeMap<String, String>,
     flaky: BTreeMap<String, String>,
+    /// Every failure has its answer.
+    settled: bool,
     started: Instant,
     ended: Instant,
 }
@@ -56,6 +58,7 @@ pub(super) fn run(trials: &mut [Trial<'_>], manner: &Manner<'_>) -> (Vec<StageRe
         first: trial.tests.iter().map(|_| None).collect(),
         worse: BTreeMap::new(),
         flaky: BTreeMap::new(),
+        settled: false,
         started: begin,
         ended: begin,
     };
@@ -111,13 +114,34 @@ struct Suspect {
     /// Reports that pristine was not known to have.
     reports: BTreeSet<String>,
     hung_again: bool,
+    /// It passed sooner than pristine was ever seen to; how long its repeats took, and pristine's beside them.
+    early: bool,
+    seconds: [Vec<f64>; 2],
+}
+
+impl Suspect {
+    fn new(index: usize, reports: BTreeSet<String>, early: bool) -> Suspect {
+        let (candidate, pristine) = (Rate::default(), Rate::default());
+        Suspect { index, candidate, pristine, reports, hung_again: false, early, seconds: [vec![], vec![]] }
+    }
+
+    /// The longest repeat was much shorter than pristine's shortest. Pristine's earlier times may be of a busier host.
+    fn is_early_again(&self) -> Option<(f64, f64)> {
+        let longest = self.seconds[0].iter().copied().fold(0.0, f64::max);
+        let least = self.seconds[1].iter().copied().fold(f64::INFINITY, f64::min);
+        (self.early && least.is_finite() && judge::is_too_fast(longest, least)).then_some((longest, least))
+    }
 }
 
 /// What a first run alone says.
 enum First {
     Fine,
     Worse(String),
+    /// Pristine has failed in every run: no number of repeats can show a candidate to be worse.
+    AsPristine,
     Repeat(BTreeSet<String>),
+    /// Passed, and much sooner than pristine ever did.
+    Early,
 }
 
 impl Trial<'_> {
@@ -150,11 +174,13 @@ impl Trial<'_> {
             return if rare { First::Repeat(new) } else { First::Worse(reported(&new)) };
         }
         match &run.outcome {
+            Outcome::Failed(_) if known.rate().runs > 0 && known.rate().failures == known.rate().runs => {
+                First::AsPristine
+            }
             Outcome::Failed(_) | Outcome::Hung => First::Repeat(new),
             Outcome::Skipped if !known.skips => First::Worse("skipped, and pristine does not skip it".to_owned()),
             Outcome::Passed if known.seconds_min.is_some_and(|least| judge::is_too_fast(run.seconds, least)) => {
-                let least = known.seconds_min.unwrap_or_default();
-                First::Worse(format!("passed within {:.3} s; pristine never took less than {least:.3} s", run.seconds))
+                First::Early
             }
             Outcome::Skipped | Outcome::Passed => First::Fine,
         }
@@ -169,18 +195,18 @@ impl Trial<'_> {
             match self.judge_first(test, run) {
                 First::Fine => {}
                 First::Worse(why) => drop(state.worse.insert(test.name.clone(), why)),
-                First::Repeat(reports) => suspects.push(Suspect {
-                    index,
-                    candidate: Rate::default(),
-                    pristine: Rate::default(),
-                    reports,
-                    hung_again: false,
-                }),
+                First::AsPristine => {
+                    let runs = self.known_of(test).rate().runs;
+                    let why = format!("{}; pristine failed in all of its {runs} runs", self.said(state, index));
+                    state.flaky.insert(test.name.clone(), why);
+                }
+                First::Repeat(reports) => suspects.push(Suspect::new(index, reports, false)),
+                First::Early => suspects.push(Suspect::new(index, BTreeSet::new(), true)),
             }
         }
         if !suspects.is_empty() {
             manner.matrix.note(&format!(
-                "{}: {} tests failed and are repeated on both sides",
+                "{}: {} tests failed, or passed too soon, and are repeated on both sides",
                 self.name,
                 suspects.len()
             ));
@@ -204,6 +230,7 @@ impl Trial<'_> {
                 batch.retain(|suspect| !self.answer(suspect, state, look));
             }
         }
+        state.settled = true;
         state.ended = Instant::now();
         Ok(())
     }
@@ -240,6 +267,7 @@ impl Trial<'_> {
         let mut learned = false;
         for ((number, side), run) in sides.into_iter().zip(done.runs) {
             let (Some(run), suspect) = (run, &mut batch[number]) else { continue };
+            suspect.seconds[side].push(run.seconds);
             if side == 0 {
                 suspect.candidate.add(run.outcome.is_failure());
                 suspect.hung_again |= run.outcome == Outcome::Hung;
@@ -270,6 +298,16 @@ impl Trial<'_> {
             theirs.failures,
             theirs.runs
         );
+        if suspect.early {
+            if let Some((longest, least)) = suspect.is_early_again() {
+                let why =
+                    format!("passed within {longest:.3} s; pristine, beside it, never took less than {least:.3} s");
+                state.worse.insert(test.name.clone(), why);
+            }
+            if mine.failures == 0 {
+                return true;
+            }
+        }
         let hangs = suspect.hung_again && suspect.pristine.failures == 0;
         if hangs || judge::compare(mine, theirs, look) == Answer::Worse {
             state.worse.insert(test.name.clone(), rates);
@@ -310,6 +348,9 @@ impl Trial<'_> {
         }
         if state.patience.is_over() {
             why.push(format!("{} tests hung and the rest was given up", self.hung(&state)));
+        }
+        if !state.settled {
+            why.push("it ended before its failures were judged".to_owned());
         }
         if ran < self.tests.len() {
             why.push(format!("{ran} of {} tests ran", self.tests.len()));

@@ -6,6 +6,7 @@ pub(crate) mod format;
 pub(crate) mod picture;
 pub(crate) mod readme;
 pub(crate) mod rivals;
+pub(crate) mod self_test;
 pub(crate) mod table;
 pub(crate) mod verify;
 

@@ -188,3 +188,56 @@ fn what_a_candidate_tries_while_it_runs_does_not_succeed() {
     assert!(listener.accept().is_err(), "nobody came");
     assert!(!Path::new("/tmp/hostile-0").exists() && !world.work.join("hostile").exists());
 }
+
+/// Takes the right to namespaces from a command, as containers do. Only root has it to lose.
+fn without_namespaces(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    const CAP_SYS_ADMIN: libc::c_ulong = 21;
+    // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+#[test]
+fn where_parts_are_missing_known_code_runs_and_other_code_only_when_told() {
+    // SAFETY: geteuid cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    let open = |folder: &Path| {
+        folder.ancestors().all(|folder| fs::metadata(folder).is_ok_and(|m| m.permissions().mode() & 0o001 != 0))
+    };
+    let world = World::prepared();
+    if !root || !open(&world.work) {
+        eprintln!("not run: needs root, and a checkout in folders that others may enter");
+        return;
+    }
+    let desk = Desk::new(&world);
+    let patch = desk.patch("buffer.c", "int evbuffer_harmless_(void);\nint evbuffer_harmless_(void) { return 2; }");
+    let run = |more: &[&str]| {
+        let mut command = world.command(&[crate::support::QUICK, &["--json"], more].concat());
+        without_namespaces(&mut command);
+        crate::support::finish(command)
+    };
+    let document = run(&[]).expect_code(0).document();
+    assert_eq!(document["settings"]["sandbox"], "without mounts, network");
+    let variant = ["--variant", patch.to_str().unwrap()];
+    run(&variant).expect_code(4).expect_said(&[
+        "nobody vouches",
+        "mounts: ",
+        "network: ",
+        "--sandbox-without mounts,network",
+    ]);
+    run(&[&variant[..], &["--sandbox-without", "mounts"]].concat())
+        .expect_code(4)
+        .expect_said(&["--sandbox-without network"]);
+    let document = run(&[&variant[..], &["--sandbox-without", "mounts,network"]].concat()).expect_code(0).document();
+    assert_eq!(document["settings"]["sandbox"], "without mounts, network");
+    assert!(
+        document["notes"].to_string().contains("ran in a sandbox without mounts, network"),
+        "{}",
+        document["notes"]
+    );
+}

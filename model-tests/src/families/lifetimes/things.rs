@@ -319,7 +319,22 @@ pub(crate) unsafe extern "C" fn on_buffer(
     tag.world.log(format!("change of {}", tag.index));
 }
 
-pub(crate) unsafe extern "C" fn on_fire(_fd: c_int, what: c_short, arg: *mut c_void) {
+pub(crate) unsafe extern "C" fn on_fire(fd: c_int, what: c_short, arg: *mut c_void) {
+    let mut bytes = [0_u8; 4096];
+    // What is there would keep the loop busy for ever, and so would the end of the stream.
+    let last = loop {
+        // SAFETY: the event's descriptor outlives it; reads what fits.
+        let len = unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) };
+        if len <= 0 {
+            break len;
+        }
+    };
+    // SAFETY: tags live until the end of the case.
+    let tag = unsafe { &*arg.cast::<Tag>() };
+    if last == 0 && !tag.dead.get() {
+        // SAFETY: the event is alive.
+        tag.world.with(tag.index, |thing| unsafe { ffi::event_del(thing.raw.cast()) });
+    }
     if let Some((world, index)) = called(arg, &format!("fire {what}")) {
         free_victim(world, index);
     }

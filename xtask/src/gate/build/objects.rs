@@ -98,8 +98,11 @@ fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> 
     let folder = job.folder.join(&compile.object);
     let path = folder.join(folder.file_name().context("an object file has a name")?);
     let read = path.with_extension("d");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let source = in_source(&compile.source, job.source);
-    let arguments = flags_in_source(&compile.flags, job.source);
+    let mut arguments = flags_in_source(&compile.flags, job.source);
+    // Errors are shown as plain text.
+    arguments.retain(|flag| flag != "-fdiagnostics-color=always");
     let mut command = launch::tool(job.cc, job.folder, job.readable, &folder)?;
     command.args(arguments).args(job.flags).arg("-MD").arg("-MF").arg(&read).arg("-o").arg(&path);
     command.arg("-c").arg(&source);

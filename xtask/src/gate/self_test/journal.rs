@@ -1,0 +1,169 @@
+//! What a self-test has done, line by line, so that it can be ended at any instant and resumed.
+
+use crate::context::Context;
+use crate::{files, records};
+use anyhow::{Context as _, Result};
+use model::gate::{Tier, Verdict};
+use model::mutants::{PristineRun, Run};
+use model::variant::Variant;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(super) enum Entry {
+    /// Of a gate on a seeded defect.
+    Mutant(Run),
+    /// Of some stages of the full gate on a seeded defect.
+    Stages(Run),
+    /// Of a gate on the unmodified library.
+    Pristine(PristineRun),
+}
+
+/// One line.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    /// When it ended: RFC 3339, UTC.
+    at: String,
+    /// SHA-256 of the patch; none for the unmodified library.
+    patch_sha256: Option<String>,
+    entry: Entry,
+}
+
+/// Everything that was run with one gate on one host.
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    entries: Vec<(Option<String>, Entry)>,
+}
+
+/// The folder of the journal: its name stands for the gate itself, and for the library that it compares with. What
+/// another gate found says nothing of this one.
+pub(super) fn folder(context: &Context, pristine: &Variant) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell which program this is")?;
+    let mut parts = vec![files::sha256_file(&own)?, pristine.id.clone()];
+    for name in ["config", "model-tests"] {
+        let folder = context.root.join(name);
+        if folder.is_dir() {
+            parts.push(files::sha256_tree(&folder)?);
+        }
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    Ok(context.work.join("self-test").join(&files::sha256_hex(&parts)[..12]))
+}
+
+impl Journal {
+    /// Opens the journal in `folder`. A line that a kill or a full disk cut off is cut off entirely: its run is made again.
+    pub(super) fn open(folder: &Path) -> Result<Journal> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let path = folder.join("runs.jsonl");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => vec![],
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            files::write_atomic(&path, &text[..whole])?;
+        }
+        let mut entries = Vec::new();
+        for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            let line: Line = serde_json::from_slice(line)
+                .with_context(|| format!("{}, line {}, is damaged; remove the file", path.display(), number + 1))?;
+            entries.push((line.patch_sha256, line.entry));
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Journal { path, file, entries })
+    }
+
+    /// Adds a run, whole or not at all.
+    pub(super) fn add(&mut self, patch_sha256: Option<String>, entry: Entry) -> Result<()> {
+        let line = Line { at: records::now(), patch_sha256, entry };
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        let unwritable = || format!("cannot write {}; free space there and run the same command", self.path.display());
+        let complete = self.file.metadata().with_context(unwritable)?.len();
+        let written = self.file.write_all(&text).with_context(unwritable);
+        if written.is_err() {
+            // If that fails too, opening cuts the rest of the line off.
+            drop(self.file.set_len(complete));
+        }
+        written?;
+        self.entries.push((line.patch_sha256, line.entry));
+        Ok(())
+    }
+
+    /// The gate's answer on a defect with this patch, if it came to one.
+    pub(super) fn gate(&self, name: &str, tier: Tier, patch_sha256: &str) -> Option<&Run> {
+        self.entries.iter().rev().find_map(|(sha256, entry)| match entry {
+            Entry::Mutant(run) if run.name == name && run.tier == tier => {
+                (sha256.as_deref() == Some(patch_sha256) && run.verdict != Verdict::NotRun).then_some(run)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether these stages were run on a defect with this patch.
+    pub(super) fn has_stages(&self, name: &str, patch_sha256: &str) -> bool {
+        self.entries.iter().any(|(sha256, entry)| {
+            matches!(entry, Entry::Stages(run) if run.name == name && run.verdict != Verdict::NotRun)
+                && sha256.as_deref() == Some(patch_sha256)
+        })
+    }
+
+    /// Whether that run on the unmodified library was made.
+    pub(super) fn has_pristine(&self, tier: Tier, loaded: bool, number: u32) -> bool {
+        self.pristine_runs().any(|run| (run.tier, run.loaded, run.number) == (tier, loaded, number))
+    }
+
+    /// Stages that found a defect, in whichever run; each once.
+    pub(super) fn stages_that_failed(&self, name: &str) -> Vec<String> {
+        let of = self.entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Mutant(run) | Entry::Stages(run) if run.name == name => Some(&run.failed_stages),
+            _ => None,
+        });
+        let mut stages: Vec<String> = of.flatten().cloned().collect();
+        stages.sort();
+        stages.dedup();
+        stages
+    }
+
+    /// Gates on defects; with `of_sample`, the runs of a part of the stages, as if they were light gates.
+    pub(super) fn runs(&self, of_sample: bool) -> Vec<Run> {
+        let pick = |entry: &Entry| match entry {
+            Entry::Mutant(run) if !of_sample => Some(run.clone()),
+            Entry::Stages(run) if of_sample => Some(Run { tier: Tier::Light, ..run.clone() }),
+            _ => None,
+        };
+        self.entries.iter().filter_map(|(_, entry)| pick(entry)).collect()
+    }
+
+    fn pristine_runs(&self) -> impl Iterator<Item = &PristineRun> {
+        self.entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Pristine(run) => Some(run),
+            _ => None,
+        })
+    }
+
+    /// Gates on the unmodified library.
+    pub(super) fn pristine(&self) -> Vec<PristineRun> {
+        self.pristine_runs().cloned().collect()
+    }
+
+    /// How many runs are in it.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
