@@ -26,6 +26,7 @@ pub(crate) fn apply(world: &mut World, op: &Op) -> Verdict {
             // SAFETY: the buffer is alive.
             observe!("expand {}", unsafe { ffi::evbuffer_expand(world.slots[at(*b)].raw, *len) });
         }
+        Op::Huge { b, call, less } => huge(&world.slots[at(*b)], *call, usize::MAX - less)?,
         Op::Reserve { b, want, vecs, commit, salt } => {
             reserve(&mut world.slots[at(*b)], *want, usize::from(*vecs), Data { len: *commit, salt: *salt })?;
         }
@@ -153,6 +154,20 @@ fn add_iovec(slot: &mut Slot, parts: &[Data]) {
     observe!("iovec {added}");
     // It says how much of them it took.
     slot.bytes.extend(parts.concat().into_iter().take(added));
+}
+
+/// It must be refused, before a byte of the data is looked at.
+fn huge(slot: &Slot, call: u8, len: usize) -> Verdict {
+    let data = [0_u8; 8];
+    // SAFETY: the buffer is alive; no call may come to read the data.
+    let refused = unsafe {
+        match call % 3 {
+            0 => ffi::evbuffer_add(slot.raw, data.as_ptr().cast(), len) != 0,
+            1 => ffi::evbuffer_prepend(slot.raw, data.as_ptr().cast(), len) != 0,
+            _ => ffi::evbuffer_expand(slot.raw, len) != 0,
+        }
+    };
+    if refused { Ok(()) } else { Err(format!("call {call} takes {len} bytes")) }
 }
 
 fn drain(slot: &mut Slot, len: usize) {
@@ -289,7 +304,7 @@ fn pointer_moves(slot: &Slot, pos: usize, add: usize) -> Verdict {
     // SAFETY: the buffer is alive, the pointer fresh.
     let result = unsafe { ffi::evbuffer_ptr_set(slot.raw, &raw mut place, add, how) };
     observe!("pointer moved {result} {}", place.pos);
-    let there = pos + add <= slot.bytes.len();
+    let there = pos.checked_add(add).is_some_and(|place| place <= slot.bytes.len());
     if (result == 0) != there || (there && place.pos != (pos + add) as isize) {
         return Err(format!("{add} on from {pos} of {}: {result}, at {}", slot.bytes.len(), place.pos));
     }

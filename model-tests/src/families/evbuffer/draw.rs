@@ -61,16 +61,23 @@ fn draw(rng: &mut Rng) -> Op {
         33 => Op::Copyout { b, len: size(rng) },
         34..36 => Op::CopyoutFrom { b, pos: size(rng), len: size(rng) },
         36..40 => Op::Pullup { b, len: size_or_all(rng) },
-        40..43 => Op::Expand { b, len: size(rng) },
+        40..42 => Op::Expand { b, len: size(rng) },
+        42 => Op::Huge { b, call: rng.u8(..3), less: rng.usize(..3000) },
         43..49 => {
             let (want, commit) = (size(rng).max(1), size(rng));
             Op::Reserve { b, want, vecs: rng.u8(1..4), commit, salt: rng.u32(..) }
         }
         49..51 => Op::Peek { b, pos: size(rng), len: size_or_all(rng), vecs: rng.u8(1..6) },
-        51..53 => Op::Pointer { b, pos: size(rng), add: size(rng) },
+        51..53 => {
+            let add = if rng.u8(..6) == 0 { usize::MAX - rng.usize(..3) } else { size(rng) };
+            Op::Pointer { b, pos: size(rng), add }
+        }
         53..56 => {
             let (at, len, miss) = (rng.usize(..20_000), rng.usize(1..40), rng.u8(..4) == 0);
-            Op::Search { b, at, len, miss, start: some(rng), end: some(rng) }
+            // Often just where a match ends.
+            let end = if rng.bool() { Some((at % 3000) + len) } else { some(rng) };
+            let at = if rng.bool() { at % 3000 } else { at };
+            Op::Search { b, at, len, miss, start: some(rng), end }
         }
         56..59 => Op::SearchEol { b, start: size(rng), eol: Eol::ALL[rng.usize(..5)] },
         59..62 => Op::Readln { b, eol: Eol::ALL[rng.usize(..5)] },

@@ -109,6 +109,8 @@ fn operations() -> Vec<Op> {
         all.extend(Eol::ALL.map(|eol| Op::SearchEol { b, start: pos, eol }));
         for miss in [false, true] {
             all.push(Op::Search { b, at: pos, len: 9, miss, start: None, end: None });
+            all.push(Op::Search { b, at: pos, len: 9, miss, start: None, end: Some(pos + 9) });
+            all.push(Op::Search { b, at: pos, len: 9, miss, start: None, end: Some(pos + 8) });
             all.push(Op::Search { b, at: pos, len: 25, miss, start: Some(pos / 2), end: Some(pos + 20) });
         }
     }
@@ -122,6 +124,10 @@ fn operations() -> Vec<Op> {
     }
     all.extend([
         Op::Pullup { b, len: -1 },
+        Op::Huge { b, call: 0, less: 0 },
+        Op::Huge { b, call: 1, less: 40 },
+        Op::Huge { b, call: 2, less: 400 },
+        Op::Pointer { b, pos: 1, add: usize::MAX },
         Op::AddPrintf { b, width: 10 },
         Op::AddPrintf { b, width: 2000 },
         Op::AddIovec { b, parts: [10, 0, 600, 3000].map(data).to_vec() },

@@ -47,6 +47,12 @@ pub(crate) enum Op {
         b: u8,
         len: usize,
     },
+    /// A length that no buffer can have.
+    Huge {
+        b: u8,
+        call: u8,
+        less: usize,
+    },
     /// Reserves, fills a part, commits it.
     Reserve {
         b: u8,

@@ -57,7 +57,7 @@ pub(crate) fn apply(world: &'static World, op: &Op) -> Verdict {
             world.with(at(*i), |thing| thing.bound = *deferred);
         }
         Op::NewListener { i, close, threadsafe } if free(*i) => listener(world, at(*i), *close, *threadsafe),
-        Op::Connect { i, listener, options } if free(*i) && world.kind(at(*listener)) == Some(Kind::Listener) => {
+        Op::Connect { i, listener, options } if free(*i) => {
             let (address, len) = address(at(*listener));
             // It makes a socket of its own, and closes it only if asked.
             let options = Options { close: true, ..*options };

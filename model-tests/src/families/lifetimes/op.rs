@@ -33,7 +33,7 @@ pub(crate) enum Op {
         close: bool,
         threadsafe: bool,
     },
-    /// A client of the listener.
+    /// A client of the listener, or of nobody.
     Connect {
         i: u8,
         listener: u8,
@@ -94,6 +94,10 @@ pub(crate) enum Op {
     SetFd {
         i: u8,
         none: bool,
+    },
+    /// Callbacks of a bufferevent's own buffers run in the loop.
+    DeferBuffers {
+        i: u8,
     },
     Incref {
         i: u8,
