@@ -84,11 +84,18 @@ fn block<'a>(lines: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     lines.iter().map(|line| line.trim_start()).take_while(|line| line.starts_with('#'))
 }
 
-/// `#1 0x55 in name file:line` and `#1 name file:line (module+0x1)`.
+/// `#1 0x55 in name file:line` and `#1 name file:line (module+0x1)`; of `#1 0x55  (module+0x1)`, a place without a
+/// name, the file of the module: addresses are others in every run.
 fn function(frame: &str) -> Option<&str> {
     let mut words = frame.trim_start().split(' ').skip(1);
     let first = words.next()?;
-    if first.starts_with("0x") && words.next()? == "in" { words.next() } else { Some(first) }
+    if !first.starts_with("0x") {
+        return Some(first);
+    }
+    match words.next() {
+        Some("in") => words.next(),
+        _ => Some(frame.rsplit_once('+').and_then(|(path, _)| path.rsplit_once('/')).map_or("?", |(_, file)| file)),
+    }
 }
 
 fn is_allocator(name: &str) -> bool {
@@ -104,6 +111,19 @@ mod tests {
         let found = reports(text);
         assert_eq!(found.len(), 1, "{found:?}");
         found.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn places_without_a_name_are_those_of_their_module() {
+        let leak = |address: &str, junk: &str| {
+            let text = format!(
+                "Indirect leak of 9 byte(s) in 1 object(s) allocated from:\n    #0 {address} in malloc x.cpp:1\n    \
+                 #1 {address}  (/lib/libcrypto.so.3+0xe60f8)\n    #2 {junk}  (<unknown module>)\n"
+            );
+            one(&text)
+        };
+        assert_eq!(leak("0x7fa288", "0xb00e47"), "LeakSanitizer: indirect leak from libcrypto.so.3 < ?");
+        assert_eq!(leak("0x7fa288", "0xb00e47"), leak("0x7f9e19", "0x26bd95"));
     }
 
     #[test]

@@ -218,7 +218,8 @@ impl Trial<'_> {
                 break;
             }
             if state.worse.len() >= manner.limits.worse_tests || state.patience.is_over() {
-                for suspect in batch {
+                // One that only passed too soon has not failed.
+                for suspect in batch.into_iter().filter(|suspect| !suspect.early) {
                     let why =
                         format!("{}; not repeated, since others are worse already", self.said(state, suspect.index));
                     state.worse.insert(self.tests[suspect.index].0.name.clone(), why);

@@ -51,7 +51,7 @@ pub(crate) fn apply(world: &mut World, op: &Op) -> Verdict {
             same("the line", &got, &model)?;
         }
         Op::AddBuffer { .. } | Op::PrependBuffer { .. } | Op::RemoveBuffer { .. } | Op::Multicast { .. } => {
-            moves(world, op)?
+            moves(world, op)?;
         }
         Op::Reference { b, data, cleanup } => {
             let added = world.reference(at(*b), *data, *cleanup);

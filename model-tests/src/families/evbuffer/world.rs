@@ -72,6 +72,7 @@ pub(crate) struct World {
     pub(crate) pieces: Box<Cell<bool>>,
     /// Chains of one buffer may keep another one alive, or the same: then nothing is freed by freeing buffers alone.
     pub(crate) multicast: bool,
+    #[expect(clippy::vec_box, reason = "libevent keeps their addresses")]
     graveyard: Vec<Box<Callback>>,
     lent: usize,
     returned: Box<Cell<usize>>,

@@ -17,12 +17,10 @@ pub(crate) fn apply(world: &'static World, op: &Op) -> Verdict {
     // A place that is taken keeps what it has.
     let free = |i: u8| world.kind(at(i)).is_none();
     match op {
-        Op::Threads => {
-            // What was made without locks knows none.
-            if world.base.get().is_null() {
-                locks::install();
-                world.threads.set(true);
-            }
+        // What was made without locks knows none.
+        Op::Threads if world.base.get().is_null() => {
+            locks::install();
+            world.threads.set(true);
         }
         Op::NewSocket { i, options } if free(*i) => {
             let (near, far) = pair()?;
@@ -61,11 +59,12 @@ pub(crate) fn apply(world: &'static World, op: &Op) -> Verdict {
         Op::NewListener { i, close, threadsafe } if free(*i) => listener(world, at(*i), *close, *threadsafe),
         Op::Connect { i, listener, options } if free(*i) => {
             let (address, len) = address(at(*listener));
-            // SAFETY: the base is alive; the address is copied. It makes a socket of its own, and closes it only if asked.
+            // It makes a socket of its own, and closes it only if asked.
             let options = Options { close: true, ..*options };
+            // SAFETY: the base is alive.
             let raw = unsafe { ffi::bufferevent_socket_new(world.base(), -1, bits(world, options)) };
             watch(world, at(*i), Kind::Socket, raw);
-            // SAFETY: the same.
+            // SAFETY: the address is copied.
             let result = unsafe { ffi::bufferevent_socket_connect(raw, (&raw const address).cast(), len as c_int) };
             observe!("connect {result}");
         }
