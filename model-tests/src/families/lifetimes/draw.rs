@@ -65,18 +65,8 @@ fn scenes(options: Options) -> Vec<Vec<Op>> {
     let lend = |i| Op::WriteReference { i, len: 900 };
     let turn = Op::Loop { turns: 3 };
     let from_peer = |i| Op::PeerWrite { i, len: 1000 };
-    let defer = |i| Op::DeferBuffers { i };
     vec![
-        vec![socket(0), defer(0), lend(0), from_peer(0), socket(1), defer(1), write(1), buffer(5)],
-        vec![
-            socket(0),
-            filter(1, 0),
-            defer(1),
-            defer(0),
-            lend(1),
-            from_peer(0),
-            Op::Connect { i: 2, listener: 5, options },
-        ],
+        vec![socket(0), filter(1, 0), lend(1), Op::Connect { i: 2, listener: 5, options }, lend(2), turn.clone()],
         vec![socket(0), socket(1), write(0), lend(1), from_peer(0), buffer(5)],
         vec![
             socket(0),
@@ -203,7 +193,6 @@ fn draw(rng: &mut Rng) -> Op {
         70..73 => Op::Enable { i, read: rng.bool(), write: rng.bool() },
         73..76 => Op::Disable { i, read: rng.bool(), write: rng.bool() },
         76..78 => Op::SetFd { i, none: rng.bool() },
-        78 if rng.bool() => Op::DeferBuffers { i },
         78 => Op::Incref { i },
         79..83 => Op::FreeInCallback { i, victim: if rng.bool() { i } else { other } },
         83..91 => Op::Loop { turns: rng.u8(1..4) },

@@ -95,10 +95,6 @@ pub(crate) enum Op {
         i: u8,
         none: bool,
     },
-    /// Callbacks of a bufferevent's own buffers run in the loop.
-    DeferBuffers {
-        i: u8,
-    },
     Incref {
         i: u8,
     },

@@ -46,8 +46,6 @@ pub(crate) struct Thing {
     pub(crate) checked: bool,
     /// References that the case holds on top.
     pub(crate) references: u32,
-    /// Its buffers' callbacks were deferred: once.
-    pub(crate) deferred: bool,
     pub(crate) buried: *const Tag,
 }
 
@@ -110,7 +108,6 @@ impl World {
             peer_got: 0,
             checked: true,
             references: 0,
-            deferred: false,
             buried: tag,
         };
         self.things.borrow_mut()[index] = Some(thing);

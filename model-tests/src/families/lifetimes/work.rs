@@ -74,16 +74,6 @@ pub(crate) fn apply(world: &'static World, op: &Op) -> Verdict {
                 set_fd(world, at(i), *none)?;
             }
         }
-        Op::DeferBuffers { i } => {
-            let fresh = world.with(at(i), |thing| !std::mem::replace(&mut thing.deferred, true));
-            if let (Some(raw), Some(true)) = (world.bufferevent(at(i)), fresh) {
-                // SAFETY: bufferevent and base are alive.
-                unsafe {
-                    ffi::evbuffer_defer_callbacks(ffi::bufferevent_get_input(raw), world.base());
-                    ffi::evbuffer_defer_callbacks(ffi::bufferevent_get_output(raw), world.base());
-                }
-            }
-        }
         Op::Incref { i } => {
             if let Some(raw) = world.bufferevent(at(i)) {
                 // SAFETY: the bufferevent is alive; `free` gives the reference back.
