@@ -111,6 +111,9 @@ pub struct StageRecord {
     pub failed: Vec<String>,
     /// Tests that failed, but not worse than pristine: reported, never hidden.
     pub flaky: Vec<String>,
+    /// Tests that failed, and that pristine has never passed on this host: nothing is known of the candidate there.
+    #[serde(default)]
+    pub as_pristine: Vec<String>,
     /// Elapsed time, repeats included; stages overlap.
     pub seconds: f64,
     /// Left out by the user, by name.
@@ -135,6 +138,7 @@ impl StageRecord {
             tests_expected: None,
             failed: vec![],
             flaky: vec![],
+            as_pristine: vec![],
             seconds: 0.0,
             excluded: false,
             why: None,

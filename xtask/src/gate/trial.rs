@@ -37,6 +37,8 @@ struct State {
     first: Vec<Option<Run>>,
     worse: BTreeMap<String, String>,
     flaky: BTreeMap<String, String>,
+    /// What pristine has never passed here, either.
+    as_pristine: BTreeMap<String, String>,
     /// Every failure has its answer.
     settled: bool,
     started: Instant,
@@ -58,6 +60,7 @@ pub(super) fn run(trials: &mut [Trial<'_>], manner: &Manner<'_>) -> (Vec<StageRe
         first: trial.tests.iter().map(|_| None).collect(),
         worse: BTreeMap::new(),
         flaky: BTreeMap::new(),
+        as_pristine: BTreeMap::new(),
         settled: false,
         started: begin,
         ended: begin,
@@ -198,7 +201,7 @@ impl Trial<'_> {
                 First::AsPristine => {
                     let runs = self.known_of(test).rate().runs;
                     let why = format!("{}; pristine failed in all of its {runs} runs", self.said(state, index));
-                    state.flaky.insert(test.name.clone(), why);
+                    state.as_pristine.insert(test.name.clone(), why);
                 }
                 First::Repeat(reports) => suspects.push(Suspect::new(index, reports, false)),
                 First::Early => suspects.push(Suspect::new(index, BTreeSet::new(), true)),
@@ -359,12 +362,14 @@ impl Trial<'_> {
         let line = |(name, why): (&String, &String)| format!("{name}: {why}");
         let mut details: Vec<String> = state.worse.iter().map(line).collect();
         details.extend(state.flaky.iter().map(line).map(|line| format!("flaky: {line}")));
+        details.extend(state.as_pristine.iter().map(line).map(|line| format!("as pristine: {line}")));
         StageRecord {
             verdict: if why.is_empty() { Verdict::Pass } else { Verdict::Fail },
             tests_run: Some(count(ran)),
             tests_expected: Some(count(self.tests.len())),
             failed: state.worse.into_keys().collect(),
             flaky: state.flaky.into_keys().collect(),
+            as_pristine: state.as_pristine.into_keys().collect(),
             seconds: (state.ended - state.started).as_secs_f64(),
             why: (!why.is_empty()).then(|| why.join("; ")),
             proof: Some(self.proof.clone()),

@@ -57,9 +57,17 @@ fn matrix(record: &VerifyRecord, style: Style) -> String {
         };
         let seconds = if stage.verdict == Verdict::NotRun { String::new() } else { format!("{:.1}", stage.seconds) };
         let count = |names: &[String]| if names.is_empty() { String::new() } else { names.len().to_string() };
-        vec![stage.name.clone(), word(stage), tests, count(&stage.failed), count(&stage.flaky), seconds]
+        vec![
+            stage.name.clone(),
+            word(stage),
+            tests,
+            count(&stage.failed),
+            count(&stage.flaky),
+            count(&stage.as_pristine),
+            seconds,
+        ]
     });
-    draw(&["stage", "verdict", "tests", "failed", "flaky", "seconds"], rows.collect(), style)
+    draw(&["stage", "verdict", "tests", "failed", "flaky", "as pristine", "seconds"], rows.collect(), style)
 }
 
 fn word(stage: &StageRecord) -> String {
