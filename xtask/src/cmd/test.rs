@@ -54,7 +54,7 @@ const STEPS: [Step; 9] = [
     step("docs", 15, Action::Cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])),
     step("readme", 1, Action::Readme),
     step("bench", 15, Action::Own(&["bench", "--quick", "--json"])),
-    step("tests", 30, Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])),
+    step("tests", 35, Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])),
     Step {
         soak: true,
         ..step(
