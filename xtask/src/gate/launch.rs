@@ -28,8 +28,13 @@ pub(super) fn command(
 fn options(sanitizer: Sanitizer) -> Option<(&'static str, &'static str)> {
     match sanitizer {
         Sanitizer::None => None,
-        Sanitizer::Address => Some(("ASAN_OPTIONS", "allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1:log_path=stderr")),
+        Sanitizer::Address => Some((
+            "ASAN_OPTIONS",
+            "allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1:log_path=stderr",
+        )),
         Sanitizer::Undefined => Some(("UBSAN_OPTIONS", "print_stacktrace=1:print_summary=1:halt_on_error=0")),
-        Sanitizer::Thread => Some(("TSAN_OPTIONS", "allocator_may_return_null=1:exitcode=0:halt_on_error=0:history_size=4")),
+        Sanitizer::Thread => {
+            Some(("TSAN_OPTIONS", "allocator_may_return_null=1:exitcode=0:halt_on_error=0:history_size=4"))
+        }
     }
 }
