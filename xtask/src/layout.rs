@@ -141,7 +141,19 @@ pub(crate) fn linker_script(ordered: &[Function]) -> String {
 /// Fails unless the linked program has libevent's functions in the order that was asked for: a
 /// linker that ignored the script would make every launch the same layout, unnoticed.
 pub(crate) fn verify(program: &Path, ordered: &[Function]) -> Result<()> {
-    let placed = places(program, ordered)?;
+    let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let object = object::File::parse(&*bytes)?;
+    // A name that two object files share has two addresses; it cannot tell an order.
+    let mut addresses: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for symbol in object.symbols().filter(|symbol| symbol.is_definition()) {
+        addresses.entry(symbol.name()?).or_default().push(symbol.address());
+    }
+    let placed: Vec<u64> = ordered
+        .iter()
+        .filter_map(|f| addresses.get(f.symbol.as_deref()?))
+        .filter(|places| places.len() == 1)
+        .map(|places| places[0])
+        .collect();
     if placed.len() < 20 || !placed.is_sorted() {
         bail!(
             "{}: the linker did not place {} functions in the order asked for; use GNU ld or lld",
@@ -150,20 +162,6 @@ pub(crate) fn verify(program: &Path, ordered: &[Function]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Addresses of libevent's functions in a linked program, in the order that was asked for.
-pub(crate) fn places(program: &Path, ordered: &[Function]) -> Result<Vec<u64>> {
-    let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    let object = object::File::parse(&*bytes)?;
-    // A name that two object files share has two addresses; it cannot tell an order.
-    let mut addresses: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for symbol in object.symbols().filter(|symbol| symbol.is_definition()) {
-        addresses.entry(symbol.name()?).or_default().push(symbol.address());
-    }
-    let single =
-        |f: &Function| addresses.get(f.symbol.as_deref()?).filter(|places| places.len() == 1).map(|places| places[0]);
-    Ok(ordered.iter().filter_map(single).collect())
 }
 
 #[cfg(test)]

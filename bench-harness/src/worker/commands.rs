@@ -255,18 +255,26 @@ mod tests {
 
     #[test]
     fn a_slowdown_is_told_with_what_it_takes_and_is_in_the_times_that_follow() {
-        let (result, messages) = session("batches 20\nbusy 1000000\nbatches 20\nquit\n");
-        result.unwrap();
-        let [Message::Ready(_), Message::Batches(plain), Message::Busy(busy), Message::Batches(slow), Message::Bye(_)] =
-            messages.as_slice()
-        else {
-            panic!("{messages:?}");
+        let added = || {
+            let (result, messages) = session("batches 20\nbusy 1000000\nbatches 20\nquit\n");
+            result.unwrap();
+            let [
+                Message::Ready(_),
+                Message::Batches(plain),
+                Message::Busy(busy),
+                Message::Batches(slow),
+                Message::Bye(_),
+            ] = messages.as_slice()
+            else {
+                panic!("{messages:?}");
+            };
+            let shortest = |batches: &Batches| batches.samples.iter().map(|sample| sample.cpu_time_ns).min().unwrap();
+            assert_eq!(busy.iterations, 1_000_000);
+            (shortest(slow) as f64 - shortest(plain) as f64) / busy.cpu_time_ns as f64
         };
-        let shortest = |batches: &Batches| batches.samples.iter().map(|sample| sample.cpu_time_ns).min().unwrap();
-        assert_eq!(busy.iterations, 1_000_000);
-        let added = (shortest(slow) - shortest(plain)) as f64 / busy.cpu_time_ns as f64;
-        // Other tenants of the host slow a core down to two fifths for a while, also while the one or the other is measured.
-        assert!((0.3..3.0).contains(&added), "{added} of what was told");
+        // A busy host can slow down the one measurement and not the other; it does not do so every time.
+        let all: Vec<f64> = (0..5).map(|_| added()).take_while(|added| !(0.7..1.5).contains(added)).collect();
+        assert!(all.len() < 5, "{all:?} of what was told");
     }
 
     #[test]
