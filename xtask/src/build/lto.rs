@@ -60,11 +60,12 @@ pub(super) fn optimise(plan: &Plan, variant: &Variant, flags: &[String]) -> Resu
     let profile = Some(pgo::folder(plan)).filter(|folder| folder.is_dir());
     let readable: Vec<&Path> = profile.iter().map(std::path::PathBuf::as_path).collect();
     let tool = |name: &str| sandbox::build_tool(name, &readable, &plan.cmake());
-    let mut link = tool(&plan.cc)?;
     let own = link_flags(plan.clang, plan.recipe.profile.level, plan.pie);
-    link.args(&plan.c_flags).args(flags).args(own).arg("-o").arg(OBJECT).arg("-Wl,--whole-archive").args(&names);
-    link.arg("-Wl,--no-whole-archive").current_dir(&lib);
-    run(plan, variant, &mut link)?;
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+    let (output, end) = (words(&["-o", OBJECT, "-Wl,--whole-archive"]), words(&["-Wl,--no-whole-archive"]));
+    let arguments = [&plan.c_flags, flags, &own, &output, &names, &end].map(|part| part.iter()).into_iter().flatten();
+    let arguments: Vec<&String> = arguments.collect();
+    run(plan, variant, tool(&plan.cc)?.args(&arguments).current_dir(&lib))?;
     check_native(&object)?;
     for name in &names {
         let path = lib.join(name);
@@ -77,7 +78,8 @@ pub(super) fn optimise(plan: &Plan, variant: &Variant, flags: &[String]) -> Resu
     // Deterministic: neither time stamps nor users in it.
     run(plan, variant, archive.args(["rcsD", CORE, OBJECT]).current_dir(&lib))?;
     std::fs::remove_file(&object).with_context(|| format!("cannot remove {}", object.display()))?;
-    Ok(pgo::without_folder(plan, &process::shown(&link)))
+    // What the compiler was told, not how it was confined.
+    Ok(pgo::without_folder(plan, &process::shown(Command::new(&plan.cc).args(&arguments))))
 }
 
 /// The archive that holds everything; the others stay, empty, for those who ask which there are.
@@ -145,6 +147,7 @@ mod tests {
         let plan = Plan::of_test(folder.path(), &cc, c_flags);
         let command = optimise(&plan, &crate::build::tests::variant(), &["-flto".to_owned()]).unwrap();
         assert!(command.contains("nolto-rel") && !command.contains(folder.path().to_str().unwrap()), "{command}");
+        assert!(command.starts_with(&format!("{cc} -O2 ")), "the compiler's command alone: {command}");
         assert_eq!(std::fs::read(lib.join("libevent_extra.a")).unwrap(), EMPTY_ARCHIVE);
 
         let libraries: Vec<PathBuf> = [CORE, "libevent_extra.a"].iter().map(|name| lib.join(name)).collect();
