@@ -1,11 +1,13 @@
 //! Compiles a variant's libevent with its own CMake, once per (variant, flags, compiler, host).
 
+mod answers;
 mod cmake;
 mod compiler;
 mod interpose;
 mod lto;
 mod pgo;
 
+pub(crate) use answers::script as answers_script;
 pub(crate) use compiler::{compiler, compiler_version, without_compiler_settings};
 
 use crate::context::Context;
@@ -127,6 +129,8 @@ struct Plan {
     recipe: Recipe,
     id: String,
     folder: PathBuf,
+    /// Where answers of the system are kept, for all builds.
+    answers: PathBuf,
     cc: String,
     version: String,
     build_type: String,
@@ -188,6 +192,7 @@ impl Plan {
         Ok(Plan {
             recipe: recipe.clone(),
             folder: context.work.join("builds").join(name),
+            answers: context.work.join("answers"),
             id,
             cc,
             version,
@@ -354,6 +359,7 @@ pub(super) mod tests {
                 recipe: Recipe { purpose: Purpose::Measure, profile: Profile::default(), place: None },
                 id: String::new(),
                 folder: folder.to_owned(),
+                answers: folder.join("answers"),
                 cc: cc.to_owned(),
                 version: String::new(),
                 build_type: String::new(),

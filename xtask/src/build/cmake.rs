@@ -1,9 +1,10 @@
 //! libevent's own CMake: configured, compiled, and asked what it did.
 
 use super::Plan;
+use super::answers::{self, Answers};
 use super::compiler::without_compiler_settings;
 use crate::exit::{Exit, failure};
-use crate::{process, sandbox};
+use crate::{process, progress, sandbox};
 use anyhow::{Context as _, Result, bail};
 use model::build_config::LIBRARIES;
 use model::variant::Variant;
@@ -12,19 +13,49 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Configuring and compiling takes about 20 s on two cores.
+/// Configuring and compiling takes about 20 s on two cores, where the system has to be asked.
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Compiles `source` as planned, with `more` flags behind the plan's.
 pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[String]) -> Result<()> {
-    let (cmake, log) = (plan.cmake(), plan.log());
-    configure(plan, variant, source, more, None)?;
-    let mut compile = tool(plan, &[source])?;
-    compile.arg("--build").arg(&cmake);
-    if plan.libraries_only() {
-        compile.arg("--target").args(library_targets(&cmake)?);
+    let file = answers::file(plan, source)?;
+    let Some(known) = Answers::known(&file) else { return ask_and_build(plan, variant, source, more, &file) };
+    let script = known.as_script(&plan.folder)?;
+    configure(plan, variant, source, more, Some(&script))?;
+    if !known.led_to(&plan.cmake()) {
+        progress::note("libevent is configured otherwise than before; asking the system again");
+        clear(&plan.cmake())?;
+        return ask_and_build(plan, variant, source, more, &file);
     }
-    step(variant, compile, &log, "compiled")
+    let built = build(plan, variant, source);
+    if built.is_ok() || !variant.patches.is_empty() {
+        return built;
+    }
+    // No patch is to blame: it may be the answers, where the system changed in a way that their name does not tell.
+    progress::note(
+        "an unpatched source does not compile with the answers of an earlier build; asking the system again",
+    );
+    clear(&plan.cmake())?;
+    ask_and_build(plan, variant, source, more, &file)
+}
+
+/// Compiles, and writes to `file` what CMake found out. That is read before code of the source can have changed it.
+fn ask_and_build(plan: &Plan, variant: &Variant, source: &Path, more: &[String], file: &Path) -> Result<()> {
+    configure(plan, variant, source, more, None)?;
+    Answers::of(&plan.cmake())?.keep(file)?;
+    build(plan, variant, source)
+}
+
+/// Compiles what is configured: the libraries, and the programs unless they have no place in such a build.
+fn build(plan: &Plan, variant: &Variant, source: &Path) -> Result<()> {
+    let cmake = plan.cmake();
+    let mut compile = tool(plan, &[source])?;
+    compile.arg("--build").arg(&cmake).arg("--target").args(targets(&cmake, !plan.libraries_only())?);
+    step(variant, compile, &plan.log(), "compiled")
+}
+
+fn clear(cmake: &Path) -> Result<()> {
+    std::fs::remove_dir_all(cmake).with_context(|| format!("cannot clear {}", cmake.display()))
 }
 
 /// Configures `source` as planned; `seed` is a script of CMake with answers that are known.
@@ -61,14 +92,19 @@ fn tool(plan: &Plan, readable: &[&Path]) -> Result<Command> {
     sandbox::build_tool("cmake", &readable, &plan.cmake())
 }
 
-/// Ninja's names of the libraries that workers are linked with. The rest, such as libevent.a, which has
-/// everything once more, takes as long again.
-fn library_targets(cmake: &Path) -> Result<Vec<String>> {
+/// Ninja's names of the libraries that workers are linked with, and of libevent's own programs. The rest, such as
+/// libevent.a, which has everything once more, takes as long again.
+fn targets(cmake: &Path, programs: bool) -> Result<Vec<String>> {
     let path = cmake.join("build.ninja");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let made = |target: &String| text.lines().any(|line| line.starts_with(&format!("build {target}:")));
-    let targets: Vec<String> = LIBRARIES.iter().map(|name| format!("lib/lib{name}.a")).filter(made).collect();
-    if targets.is_empty() { bail!("{} makes no library of libevent", path.display()) } else { Ok(targets) }
+    let mut targets: Vec<String> = LIBRARIES.iter().map(|name| format!("lib/lib{name}.a")).filter(made).collect();
+    if targets.is_empty() {
+        bail!("{} makes no library of libevent", path.display());
+    }
+    let executables = text.lines().filter_map(|line| line.strip_prefix("build ")?.split_once(": C_EXECUTABLE_LINKER"));
+    targets.extend(executables.filter(|_| programs).map(|(target, _)| target.to_owned()));
+    Ok(targets)
 }
 
 /// A word of a command line that CMake writes down for a shell, whatever is in the path of the checkout.

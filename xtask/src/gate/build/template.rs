@@ -111,7 +111,7 @@ fn configured(
 ) -> Result<PathBuf> {
     let of_measured = measured.folder.join("cmake");
     let seed = folder.join("seed.cmake");
-    files::write_atomic(&seed, seed_script(&read(&of_measured.join("CMakeCache.txt"))?).as_bytes())?;
+    files::write_atomic(&seed, build::answers_script(&read(&of_measured.join("CMakeCache.txt"))?).as_bytes())?;
     let cmake = build::configure_tests(context, pristine, profile, folder, Some(&seed))?;
     if differing_lines(&config(&of_measured)?, &config(&cmake)?).is_empty() {
         return Ok(cmake);
@@ -126,15 +126,6 @@ fn configured(
 
 fn config(cmake: &Path) -> Result<String> {
     read(&cmake.join("include/event2/event-config.h"))
-}
-
-/// Answers of checks of the system in CMake's cache, as a script for another configuration.
-fn seed_script(cache: &str) -> String {
-    let of_check =
-        |name: &str| ["EVENT__", "HAVE_", "check_c_compiler_flag_"].iter().any(|start| name.starts_with(start));
-    let entries = cache.lines().filter_map(|line| line.split_once(":INTERNAL="));
-    let plain = entries.filter(|(name, value)| of_check(name) && !value.contains(['"', '\\', '$', ';']));
-    plain.map(|(name, value)| format!("set({name} \"{value}\" CACHE INTERNAL \"\")\n")).collect()
 }
 
 /// Lines of `tests` that `measured` has not; zlib is looked for by the tests alone.
@@ -320,12 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn only_answers_of_checks_are_taken_over() {
-        let cache = "EVENT__HAVE_POLL:INTERNAL=1\nCMAKE_HOME_DIRECTORY:INTERNAL=/x\nCMAKE_AR:FILEPATH=/ar\n\
-            HAVE_STDDEF_H:INTERNAL=1\nZLIB:INTERNAL=[x]\n";
-        let script = seed_script(cache);
-        assert_eq!(script.lines().count(), 2, "{script}");
-        assert!(script.starts_with("set(EVENT__HAVE_POLL \"1\" CACHE INTERNAL \"\")\n"), "{script}");
+    fn differences_of_configurations_are_found_but_for_zlib() {
         assert!(differing_lines("a\nb\n", "b\n#define EVENT__HAVE_LIBZ 1\n").is_empty());
         assert_eq!(differing_lines("a\n", "b\n"), ["b"]);
     }
