@@ -55,9 +55,20 @@ pub struct Configuration {
     pub environment: BTreeMap<String, String>,
     /// What the library must say of itself in that environment.
     pub proof: Proof,
-    /// Part of the light gate.
+    /// Part of every light gate.
     #[serde(default)]
     pub light: bool,
+    /// Files, `poll.c` or `bufferevent*`, whose patches have it in their light gates, too: code that runs nowhere else.
+    #[serde(default)]
+    pub light_for: Vec<String>,
+}
+
+impl Configuration {
+    /// Whether it is part of a gate on a patch to the files `touched`.
+    pub fn is_part_of(&self, tier: Tier, touched: &[String]) -> bool {
+        let runs_here = |file: &String| self.light_for.iter().any(|pattern| config::fits(pattern, file));
+        self.light || tier == Tier::Full || touched.iter().any(runs_here)
+    }
 }
 
 /// What shows that a configuration is really the one in use; compared with what a probe program finds.

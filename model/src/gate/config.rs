@@ -100,16 +100,22 @@ impl Reach {
 
     /// The longest pattern that fits a file.
     fn of(&self, file: &str) -> Option<&Vec<String>> {
-        let fits = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(start) => file.starts_with(start),
-            None => file == pattern,
-        };
-        self.files.iter().filter(|(pattern, _)| fits(pattern)).max_by_key(|(pattern, _)| pattern.len()).map(|(_, s)| s)
+        let of_it = self.files.iter().filter(|(pattern, _)| fits(pattern, file));
+        of_it.max_by_key(|(pattern, _)| pattern.len()).map(|(_, starts)| starts)
+    }
+}
+
+/// Whether a pattern of the file, a name or its beginning and `*`, is for a file of libevent.
+pub(super) fn fits(pattern: &str, file: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => file.starts_with(start),
+        None => file == pattern,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tier;
     use super::*;
 
     fn shipped() -> GateConfig {
@@ -131,7 +137,22 @@ mod tests {
         let mut names: Vec<&String> = config.configurations.iter().map(|c| &c.name).collect();
         names.dedup();
         assert_eq!(names.len(), config.configurations.len());
-        assert_eq!(config.configurations.iter().filter(|c| c.light).count(), 1, "the light gate has one");
+    }
+
+    #[test]
+    fn code_that_runs_on_one_backend_alone_has_that_backend_in_its_light_gate() {
+        let config = shipped();
+        let of = |tier: Tier, files: &[&str]| -> Vec<String> {
+            let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+            let part = config.configurations.iter().filter(|c| c.is_part_of(tier, &files));
+            part.map(|c| c.name.clone()).collect()
+        };
+        assert_eq!(of(Tier::Light, &["buffer.c"]), ["epoll"]);
+        assert_eq!(of(Tier::Light, &["buffer.c", "select.c"]), ["epoll", "select"]);
+        assert_eq!(of(Tier::Light, &["poll.c"]), ["epoll", "poll"]);
+        assert_eq!(of(Tier::Light, &["evmap.c"]), ["epoll", "epoll-changelist"]);
+        assert_eq!(of(Tier::Light, &[]), ["epoll"], "nothing was touched");
+        assert_eq!(of(Tier::Full, &["buffer.c"]).len(), config.configurations.len());
     }
 
     #[test]

@@ -97,8 +97,7 @@ impl Gate<'_> {
     fn run(&mut self) -> Result<()> {
         let (context, config, request) = (self.context, self.config, self.request);
         let mut configurations = self.chosen();
-        self.pristine_starts(&mut configurations)?;
-        let sanitizers = sanitizers_of(&configurations);
+        let sanitizers = self.those_that_start(&mut configurations)?;
         let pristine = self.pristine_builds(&sanitizers)?;
         let Some(candidate) = self.candidate_builds(&sanitizers, &mut configurations)? else { return Ok(()) };
         let builds: Vec<&GateBuild> = pristine.iter().chain(&candidate).collect();
@@ -173,7 +172,7 @@ impl Gate<'_> {
             .config
             .configurations
             .iter()
-            .filter(|c| c.light || self.request.tier == Tier::Full)
+            .filter(|c| c.is_part_of(self.request.tier, self.request.touched))
             .map(|c| c.name.as_str());
         let stages = STAGES.iter().filter(|stage| self.of_tier(stage)).map(|stage| stage.name);
         let there = |name: &str| self.done.stages.iter().any(|stage| stage.name == name);
@@ -196,8 +195,8 @@ impl Gate<'_> {
 
     /// The tier's configurations without those that the user left out; these are said.
     fn chosen(&mut self) -> Vec<Configuration> {
-        let light = self.request.tier == Tier::Light;
-        let of_tier = self.config.configurations.iter().filter(|c| c.light || !light);
+        let of_tier =
+            self.config.configurations.iter().filter(|c| c.is_part_of(self.request.tier, self.request.touched));
         let selected = of_tier.filter(|c| self.request.only.is_none_or(|only| only.contains_key(&c.name)));
         let (out, chosen): (Vec<_>, Vec<_>) = selected.cloned().partition(|configuration| {
             let names = [configuration.name.as_str(), configuration.sanitizer.name()];
@@ -207,21 +206,28 @@ impl Gate<'_> {
         chosen
     }
 
-    /// Takes away the configurations whose sanitizer does not work on this host: they do not run, and that is no pass.
-    fn pristine_starts(&mut self, configurations: &mut Vec<Configuration>) -> Result<()> {
+    /// Sanitizers of everything that is wanted and work on this host. Configurations of others are taken away: they
+    /// do not run, and that is no pass. Stages of others find that they have no build.
+    fn those_that_start(&mut self, configurations: &mut Vec<Configuration>) -> Result<Vec<Sanitizer>> {
         let cc = crate::build::compiler();
-        for sanitizer in sanitizers_of(configurations) {
-            if let Err(why) = sanitizer::starts(self.context, &cc, sanitizer)? {
-                progress::note(&why);
-                for configuration in configurations.iter().filter(|c| c.sanitizer == sanitizer) {
-                    let why =
-                        format!("{why}; `--without {}` leaves it out, and the record says so", configuration.name);
-                    self.done.stages.push(StageRecord::not_run(&configuration.name, why));
-                }
-                configurations.retain(|configuration| configuration.sanitizer != sanitizer);
+        let of_stages = STAGES.iter().filter(|stage| self.wants(stage)).map(|stage| stage.sanitizer);
+        let mut sanitizers: Vec<Sanitizer> = configurations.iter().map(|c| c.sanitizer).chain(of_stages).collect();
+        sanitizers.sort();
+        sanitizers.dedup();
+        let mut started = Vec::new();
+        for sanitizer in sanitizers {
+            let Err(why) = sanitizer::starts(self.context, &cc, sanitizer)? else {
+                started.push(sanitizer);
+                continue;
+            };
+            progress::note(&why);
+            for configuration in configurations.iter().filter(|c| c.sanitizer == sanitizer) {
+                let why = format!("{why}; `--without {}` leaves it out, and the record says so", configuration.name);
+                self.done.stages.push(StageRecord::not_run(&configuration.name, why));
             }
+            configurations.retain(|configuration| configuration.sanitizer != sanitizer);
         }
-        Ok(())
+        Ok(started)
     }
 
     fn pristine_builds(&mut self, sanitizers: &[Sanitizer]) -> Result<Vec<GateBuild>> {
@@ -314,12 +320,15 @@ impl Gate<'_> {
     }
 
     fn wants(&self, stage: &Stage) -> bool {
-        self.of_tier(stage) && !self.request.without.iter().any(|name| name == stage.name)
+        let names = [stage.name, stage.sanitizer.name()];
+        self.of_tier(stage) && !self.request.without.iter().any(|name| names.contains(&name.as_str()))
     }
 
     fn of_tier(&self, stage: &Stage) -> bool {
         let chosen = self.request.only.is_none_or(|only| only.contains_key(stage.name));
-        chosen && stage.tiers.contains(&self.request.tier)
+        // A sanitizer that no configuration asks for is none of this gate's.
+        let asked = self.config.configurations.iter().any(|c| c.sanitizer == stage.sanitizer);
+        chosen && (asked || stage.sanitizer == Sanitizer::None) && stage.tiers.contains(&self.request.tier)
     }
 
     fn leave_out_stages(&mut self) {
@@ -344,13 +353,6 @@ fn run_stage(stage: &Stage, sides: &Sides<'_>) -> Result<StageRecord> {
 
 fn left_out(name: &str) -> StageRecord {
     StageRecord { excluded: true, ..StageRecord::not_run(name, "left out with --without") }
-}
-
-fn sanitizers_of(configurations: &[Configuration]) -> Vec<Sanitizer> {
-    let mut sanitizers: Vec<Sanitizer> = configurations.iter().map(|configuration| configuration.sanitizer).collect();
-    sanitizers.sort();
-    sanitizers.dedup();
-    sanitizers
 }
 
 fn of<'a>(builds: &'a [GateBuild], configuration: &Configuration) -> Result<&'a GateBuild> {

@@ -6,7 +6,7 @@ use super::build::GateBuild;
 use super::models;
 use crate::context::Context;
 use anyhow::Result;
-use model::gate::{StageRecord, Tier};
+use model::gate::{Sanitizer, StageRecord, Tier};
 use model::variant::Variant;
 use std::path::Path;
 
@@ -30,14 +30,19 @@ pub(crate) struct Stage {
     pub(crate) name: &'static str,
     /// The gates that it is part of.
     pub(crate) tiers: &'static [Tier],
+    /// The build that it runs: it is left out with the configurations of that sanitizer.
+    pub(crate) sanitizer: Sanitizer,
     /// Does the work. An error is one of the host or of a tool; a wrong candidate is a record that says so.
     pub(crate) run: fn(&Sides<'_>) -> Result<StageRecord>,
 }
 
+const BOTH: &[Tier] = &[Tier::Light, Tier::Full];
+const FULL: &[Tier] = &[Tier::Full];
+
 /// In the order of the report. They run while libevent's tests sleep.
 pub(crate) const STAGES: &[Stage] = &[
-    Stage { name: "models", tiers: &[Tier::Light, Tier::Full], run: models::plain },
-    Stage { name: "models-address", tiers: &[Tier::Full], run: models::address },
-    Stage { name: "models-undefined", tiers: &[Tier::Full], run: models::undefined },
-    Stage { name: "abi", tiers: &[Tier::Full], run: interface::run },
+    Stage { name: "models", tiers: BOTH, sanitizer: Sanitizer::None, run: models::plain },
+    Stage { name: "models-address", tiers: FULL, sanitizer: Sanitizer::Address, run: models::address },
+    Stage { name: "models-undefined", tiers: FULL, sanitizer: Sanitizer::Undefined, run: models::undefined },
+    Stage { name: "abi", tiers: FULL, sanitizer: Sanitizer::None, run: interface::run },
 ];

@@ -2,7 +2,7 @@
 
 use crate::support::{World, copy_workspace, edit, scratch};
 
-/// Leaves little to run: one configuration, a handful of tests, one run of each on pristine.
+/// Leaves little to run: one configuration, a handful of tests, one run of each on pristine, few cases of models.
 pub(crate) fn small(world: World) -> (World, tempfile::TempDir) {
     let folder = scratch();
     let root = folder.path().join("workspace");
@@ -15,6 +15,11 @@ pub(crate) fn small(world: World) -> (World, tempfile::TempDir) {
     let core = "core = [\"main/\", \"heap/\", \"evbuffer/\", \"bufferevent/\", \"finalize/\", \"et/\", \"thread/\", \"test-eof\", \
                 \"test-closed\", \"test-weof\", \"test-init\"]";
     edit(&file, core, "core = [\"evbuffer/\", \"heap/\", \"test-init\"]");
+    let models = root.join("config/models.toml");
+    for (random, systematic) in [(400, 600), (4000, 12000), (500, 500), (1000, 1000)] {
+        let cases = |random, systematic| format!("random = {random}\nsystematic = {systematic}\n");
+        edit(&models, &cases(random, systematic), &cases(random / 10, systematic / 10));
+    }
     let text = std::fs::read_to_string(&file).unwrap();
     let (before, _) = text.split_once("[reach.files]").unwrap();
     std::fs::write(&file, format!("{before}[reach.files]\n\"*\" = []\n")).unwrap();
