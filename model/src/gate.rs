@@ -5,7 +5,7 @@ pub mod judge;
 pub mod reports;
 pub mod tinytest;
 
-use crate::host::HostFingerprint;
+use crate::record::RecordHead;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -187,20 +187,9 @@ pub struct MutantRecord {
 /// A whole gate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VerifyRecord {
-    /// [`VERIFY_SCHEMA`].
-    pub schema: String,
-    /// Where it ran.
-    pub host: HostFingerprint,
-    /// Cut short: what is there is true, and something is missing.
-    pub partial: bool,
-    /// Unique name of the run, and of its folder.
-    pub id: String,
-    /// RFC 3339, UTC.
-    pub started_at: String,
-    /// RFC 3339, UTC.
-    pub finished_at: String,
-    /// The command line after `cargo xtask`.
-    pub command: Vec<String>,
+    /// What every record begins with; the schema is [`VERIFY_SCHEMA`].
+    #[serde(flatten)]
+    pub head: RecordHead,
     /// What was asked for, as typed.
     pub asked: String,
     /// Id of the variant; null where the patch is none.

@@ -12,6 +12,7 @@ mod gate;
 mod git;
 mod host;
 mod interrupt;
+mod journal;
 mod layout;
 mod lock;
 mod process;

@@ -1,7 +1,10 @@
 //! Records of runs: a folder of its own for each, never overwritten, nothing lost on the way.
 
-use crate::files;
+use crate::context::Context;
+use crate::report::table::Style;
+use crate::{files, host, progress, report};
 use anyhow::{Context as _, Result};
+use model::record::RecordHead;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -19,6 +22,31 @@ pub(crate) struct RunFolder {
 /// Now, as records write it: RFC 3339 in UTC, to the second.
 pub(crate) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// What every record begins with, of a run that ends now.
+pub(crate) fn head(schema: &str, id: &str, started_at: &str, partial: bool) -> RecordHead {
+    RecordHead {
+        schema: schema.to_owned(),
+        host: host::fingerprint(),
+        partial,
+        id: id.to_owned(),
+        started_at: started_at.to_owned(),
+        finished_at: now(),
+        command: std::env::args().skip(1).collect(),
+    }
+}
+
+/// How a record is printed.
+pub(crate) struct Pages<'a> {
+    /// For a pull request, not for a terminal.
+    pub(crate) markdown: bool,
+    /// The page, with where its record is.
+    pub(crate) page: &'a dyn Fn(Style, Option<&str>) -> String,
+    /// What the terminal gets besides.
+    pub(crate) below: &'a str,
+    /// The name under which the journal is kept, where it holds what the record does not.
+    pub(crate) journal: Option<&'a str>,
 }
 
 impl RunFolder {
@@ -55,28 +83,35 @@ impl RunFolder {
         written
     }
 
-    /// Writes the record and its summary and keeps the journal, which holds what the record does not.
-    pub(crate) fn finish_beside_journal(
-        self,
-        record: &impl Serialize,
-        summary: &str,
-        journal: &str,
-    ) -> Result<PathBuf> {
-        let path = self.path.join("record.json");
-        let (from, to) = (self.path.join("launches.jsonl"), self.path.join(journal));
-        files::write_atomic(&path, &serde_json::to_vec(record)?)?;
-        std::fs::rename(&from, &to).with_context(|| unwritable(&to))?;
-        files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
-        Ok(path)
+    /// Prints a result and keeps its record: what cannot be printed is kept, and what cannot be kept was printed.
+    pub(crate) fn deliver(self, context: &Context, record: &impl Serialize, pages: &Pages<'_>) -> Result<()> {
+        let terminal = (pages.page)(Style::Terminal, Some(&self.path.display().to_string())) + pages.below;
+        let printed = if context.json {
+            report::print(&(serde_json::to_string(record)? + "\n"))
+        } else if pages.markdown {
+            report::print(&(pages.page)(Style::Markdown, Some(&self.id)))
+        } else {
+            report::print(&terminal)
+        };
+        let path = self.finish(record, &terminal, pages.journal)?;
+        printed.with_context(|| format!("the record is {}", path.display()))?;
+        progress::note(&format!("record: {}", path.display()));
+        Ok(())
     }
 
-    /// Writes the record and its summary; the journal, which the record holds in full, goes.
-    pub(crate) fn finish(self, record: &impl Serialize, summary: &str) -> Result<PathBuf> {
+    /// Writes the record and its summary. The journal is kept under another name, or, where the record holds it in full,
+    /// goes.
+    pub(crate) fn finish(self, record: &impl Serialize, summary: &str, journal: Option<&str>) -> Result<PathBuf> {
         let path = self.path.join("record.json");
+        let from = self.path.join("launches.jsonl");
         files::write_atomic(&path, &serde_json::to_vec(record)?)?;
+        if let Some(to) = journal.map(|name| self.path.join(name)) {
+            std::fs::rename(&from, &to).with_context(|| unwritable(&to))?;
+        }
         files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
-        let journal = self.path.join("launches.jsonl");
-        std::fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))?;
+        if journal.is_none() {
+            std::fs::remove_file(&from).with_context(|| format!("cannot remove {}", from.display()))?;
+        }
         Ok(path)
     }
 }
@@ -98,7 +133,7 @@ mod tests {
         one.append(&serde_json::json!({"launch": 1})).unwrap();
         assert_eq!(std::fs::read_to_string(one.path.join("launches.jsonl")).unwrap(), "{\"launch\":1}\n");
         let folder = one.path.clone();
-        let record = one.finish(&serde_json::json!({"schema": "bench/1"}), "summary\n").unwrap();
+        let record = one.finish(&serde_json::json!({"schema": "bench/1"}), "summary\n", None).unwrap();
         assert_eq!(std::fs::read_to_string(record).unwrap(), "{\"schema\":\"bench/1\"}");
         assert!(!folder.join("launches.jsonl").exists());
     }

@@ -4,8 +4,8 @@ use super::prepare::Prepared;
 use super::run::{Measured, Options};
 use super::subject::Subject;
 use crate::context::Context;
-use crate::{git, host, records};
-use model::record::{BENCH_SCHEMA, BenchRecord, Harness, RecordHead, Role, Settings, Side, WorkloadResult};
+use crate::{git, records};
+use model::record::{BENCH_SCHEMA, BenchRecord, Harness, Role, Settings, Side, WorkloadResult};
 use model::summary;
 use model::workload::WorkloadSpec;
 
@@ -23,7 +23,7 @@ pub(crate) fn record(
     notes.extend(measured.notes.iter().cloned());
     notes.extend(measured.stopped.iter().map(|error| format!("the run ended early: {error:#}")));
     BenchRecord {
-        head: head(BENCH_SCHEMA, id, started_at, measured.stopped.is_some()),
+        head: records::head(BENCH_SCHEMA, id, started_at, measured.stopped.is_some()),
         settings: Settings {
             quick: options.quick,
             launches: options.launches(),
@@ -40,19 +40,6 @@ pub(crate) fn record(
         workloads: results(prepared, selected, measured),
         parity: measured.parity.clone(),
         notes,
-    }
-}
-
-/// What every record begins with, of a run that ends now.
-pub(crate) fn head(schema: &str, id: &str, started_at: &str, partial: bool) -> RecordHead {
-    RecordHead {
-        schema: schema.to_owned(),
-        host: host::fingerprint(),
-        partial,
-        id: id.to_owned(),
-        started_at: started_at.to_owned(),
-        finished_at: records::now(),
-        command: std::env::args().skip(1).collect(),
     }
 }
 

@@ -1,17 +1,15 @@
 //! What a soak has done, line by line, so that it can be ended at any instant and resumed.
 
 use super::schedule::Item;
-use crate::{files, records};
-use anyhow::{Context as _, Result};
+use crate::journal::Lines;
+use crate::records;
+use anyhow::Result;
 use model::calibration::Trial;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The journal of one calibration: one line a comparison, with a trial for each workload.
 pub(crate) struct Journal {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
     done: Vec<(String, u64)>,
     trials: Vec<Trial>,
     started_at: Option<String>,
@@ -31,36 +29,14 @@ impl Journal {
     /// Opens the journal in `folder`, whose name stands for host, method, builds, workloads and seed. A line
     /// that a kill or a full disk cut off is cut off entirely: its comparison is made again, with its seed.
     pub(crate) fn open(folder: &Path) -> Result<Journal> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let path = folder.join("trials.jsonl");
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => vec![],
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if whole < text.len() {
-            files::write_atomic(&path, &text[..whole])?;
-        }
+        let (lines, earlier) = Lines::open::<Line>(folder, "trials.jsonl")?;
         let (mut done, mut trials, mut started_at) = (Vec::new(), Vec::new(), None);
-        for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
-            if line.is_empty() {
-                continue;
-            }
-            let line: Line = serde_json::from_slice(line)
-                .with_context(|| format!("{}, line {}, is damaged; remove the file", path.display(), number + 1))?;
+        for line in earlier {
             started_at.get_or_insert(line.at);
             done.push((line.kind, line.number));
             trials.extend(line.trials);
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(Journal {
-            file: file.with_context(|| format!("cannot write {}", path.display()))?,
-            path,
-            done,
-            trials,
-            started_at,
-        })
+        Ok(Journal { lines, done, trials, started_at })
     }
 
     /// Whether a comparison is in it.
@@ -72,16 +48,7 @@ impl Journal {
     /// Adds a comparison, whole or not at all.
     pub(crate) fn add(&mut self, item: &Item, trials: Vec<Trial>) -> Result<()> {
         let line = Line { at: records::now(), kind: item.kind.name(), number: item.number, trials };
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        let unwritable = || format!("cannot write {}; free space there and run the same command", self.path.display());
-        let complete = self.file.metadata().with_context(unwritable)?.len();
-        let written = self.file.write_all(&text).with_context(unwritable);
-        if written.is_err() {
-            // If that fails too, opening cuts the rest of the line off.
-            drop(self.file.set_len(complete));
-        }
-        written?;
+        self.lines.add(&line)?;
         self.started_at.get_or_insert(line.at);
         self.done.push((line.kind, line.number));
         self.trials.extend(line.trials);
@@ -100,7 +67,7 @@ impl Journal {
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.lines.path()
     }
 }
 

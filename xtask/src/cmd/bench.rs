@@ -6,8 +6,8 @@ use crate::bench::run::{self, Options};
 use crate::bench::{assemble, plan, select};
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
-use crate::records::{self, RunFolder};
-use crate::report::table::{self, Style};
+use crate::records::{self, Pages, RunFolder};
+use crate::report::table;
 use crate::report::{self, format, readme};
 use crate::setup::{self, Verb};
 use crate::{git, interrupt, lock, progress};
@@ -92,19 +92,9 @@ fn deliver(
     folder: RunFolder,
     stopped: Option<anyhow::Error>,
 ) -> Result<Exit> {
-    let place = folder.path.display().to_string();
-    let terminal = table::full(record, Style::Terminal, Some(&place));
-    let printed = if context.json {
-        report::print(&(serde_json::to_string(record)? + "\n"))
-    } else if args.measuring.markdown {
-        report::print(&table::full(record, Style::Markdown, Some(&folder.id)))
-    } else {
-        report::print(&terminal)
-    };
-    // Results that cannot be printed are kept, and results that cannot be kept were printed.
-    let path = folder.finish(record, &terminal)?;
-    printed.with_context(|| format!("the record is {}", path.display()))?;
-    progress::note(&format!("record: {}", path.display()));
+    let page = |style, place: Option<&str>| table::full(record, style, place);
+    let pages = Pages { markdown: args.measuring.markdown, page: &page, below: "", journal: None };
+    folder.deliver(context, record, &pages)?;
     if let Some(error) = stopped {
         return if exit_of(&error) == Exit::Interrupted { Ok(Exit::Interrupted) } else { Err(error) };
     }

@@ -10,9 +10,8 @@ use crate::compare::counts::{self, Counts};
 use crate::compare::{block, shape};
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
-use crate::records::{self, RunFolder};
+use crate::records::{self, Pages, RunFolder};
 use crate::report::picture::{self, Picture};
-use crate::report::table::Style;
 use crate::report::{self};
 use crate::setup::{self, Verb};
 use crate::side::{self, Side};
@@ -310,23 +309,13 @@ fn deliver(
     folder: RunFolder,
     stopped: Option<anyhow::Error>,
 ) -> Result<Exit> {
-    let place = folder.path.display().to_string();
     let pictures: Vec<Picture> = record.workloads.iter().map(|workload| of(record, workload)).collect();
-    let terminal = report::compare::full(record, Style::Terminal, Some(&place)) + &drawn(&pictures);
-    let printed = if context.json {
-        report::print(&(serde_json::to_string(record)? + "\n"))
-    } else if args.measuring.markdown {
-        report::print(&report::compare::full(record, Style::Markdown, Some(&folder.id)))
-    } else {
-        report::print(&terminal)
-    };
     let title = format!("{} against {}", record.sides[1].build.variant.name, record.sides[0].build.variant.name);
     let provenance = report::compare::caption(record);
     let picture_file = folder.path.join("picture.svg");
-    // Results that cannot be printed are kept, and results that cannot be kept were printed.
-    let path = folder.finish_beside_journal(record, &terminal, "samples.jsonl")?;
-    printed.with_context(|| format!("the record is {}", path.display()))?;
-    progress::note(&format!("record: {}", path.display()));
+    let page = |style, place: Option<&str>| report::compare::full(record, style, place);
+    let (markdown, below) = (args.measuring.markdown, drawn(&pictures));
+    folder.deliver(context, record, &Pages { markdown, page: &page, below: &below, journal: Some("samples.jsonl") })?;
     match files::write_atomic(&picture_file, picture::svg(&pictures, &title, &provenance).as_bytes()) {
         Ok(()) => progress::note(&format!("picture: {}", picture_file.display())),
         Err(error) => progress::note(&format!("no picture: {error:#}")),

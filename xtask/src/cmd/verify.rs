@@ -7,13 +7,12 @@ use crate::gate::flow::{self, Request, Verified};
 use crate::gate::rerun::{self, Rerun};
 use crate::gate::self_test;
 use crate::git::Store;
-use crate::records::{self, RunFolder};
-use crate::report::table::Style;
+use crate::records::{self, Pages, RunFolder};
 use crate::report::{self};
 use crate::setup::{self, Verb};
 use crate::side::{self, Side};
-use crate::{host, interrupt, lock, progress, sandbox, source, variant};
-use anyhow::{Context as _, Result};
+use crate::{interrupt, lock, sandbox, source, variant};
+use anyhow::Result;
 use model::gate::{self, StageRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
 use model::variant::Source;
 use std::path::PathBuf;
@@ -162,13 +161,7 @@ impl Draft<'_> {
         notes.extend(verified.stopped.iter().map(|error| format!("the gate ended early: {error:#}")));
         let partial = verified.stopped.is_some();
         VerifyRecord {
-            schema: VERIFY_SCHEMA.to_owned(),
-            host: host::fingerprint(),
-            partial,
-            id: self.id.clone(),
-            started_at: self.started_at.clone(),
-            finished_at: records::now(),
-            command: std::env::args().skip(1).collect(),
+            head: records::head(VERIFY_SCHEMA, &self.id, &self.started_at, partial),
             asked: self.asked.clone(),
             variant: side.map(|side| side.variant.id.clone()),
             pristine: None,
@@ -193,19 +186,8 @@ fn deliver(
     folder: RunFolder,
     stopped: Option<anyhow::Error>,
 ) -> Result<Exit> {
-    let place = folder.path.display().to_string();
-    let terminal = report::verify::full(record, Style::Terminal, Some(&place));
-    let printed = if context.json {
-        report::print(&(serde_json::to_string(record)? + "\n"))
-    } else if args.markdown {
-        report::print(&report::verify::full(record, Style::Markdown, Some(&folder.id)))
-    } else {
-        report::print(&terminal)
-    };
-    // Results that cannot be printed are kept, and results that cannot be kept were printed.
-    let path = folder.finish(record, &terminal)?;
-    printed.with_context(|| format!("the record is {}", path.display()))?;
-    progress::note(&format!("record: {}", path.display()));
+    let page = |style, place: Option<&str>| report::verify::full(record, style, place);
+    folder.deliver(context, record, &Pages { markdown: args.markdown, page: &page, below: "", journal: None })?;
     if let Some(error) = stopped {
         return match exit_of(&error) {
             Exit::Interrupted => Ok(Exit::Interrupted),

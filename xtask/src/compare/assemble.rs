@@ -2,9 +2,10 @@
 
 use super::contest::Entry;
 use super::counts::Counts;
-use crate::bench::assemble::{harness, head, sides};
+use crate::bench::assemble::{harness, sides};
 use crate::bench::prepare::Prepared;
 use crate::context::Context;
+use crate::records::head;
 use model::calibration::Standing;
 use model::compare::{BlockRecord, COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared};
 use model::stats::sign_flip::{Interval, SignFlip};

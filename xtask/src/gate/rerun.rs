@@ -24,7 +24,8 @@ pub(crate) fn last(runs: &Path, variant: &str, tier: Tier) -> Result<Rerun> {
         serde_json::from_slice::<VerifyRecord>(&text).ok()
     });
     let mine = records.filter(|record| record.variant.as_deref() == Some(variant) && record.tier == tier);
-    let Some(record) = mine.max_by(|a, b| (&a.started_at, &a.id).cmp(&(&b.started_at, &b.id))) else {
+    let Some(record) = mine.max_by(|a, b| (&a.head.started_at, &a.head.id).cmp(&(&b.head.started_at, &b.head.id)))
+    else {
         let message = format!(
             "--rerun-failed: {} has no record of variant {variant} and this gate; leave it out",
             runs.display()
@@ -38,10 +39,10 @@ pub(crate) fn last(runs: &Path, variant: &str, tier: Tier) -> Result<Rerun> {
     };
     let failed: BTreeMap<String, Vec<String>> = bad.map(|stage| (stage.name.clone(), tests(stage))).collect();
     if failed.is_empty() {
-        let message = format!("--rerun-failed: nothing failed in {}; leave it out", record.id);
+        let message = format!("--rerun-failed: nothing failed in {}; leave it out", record.head.id);
         return Err(failure(Exit::Usage, message));
     }
-    Ok(Rerun { id: record.id, failed })
+    Ok(Rerun { id: record.head.id, failed })
 }
 
 #[cfg(test)]

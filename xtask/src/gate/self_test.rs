@@ -14,11 +14,11 @@ mod tests;
 
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
-use crate::records::{self, RunFolder};
+use crate::records::{self, Pages, RunFolder};
 use crate::report::table::Style;
 use crate::report::{self};
-use crate::{host, interrupt, progress, sandbox, source, variant};
-use anyhow::{Context as _, Result};
+use crate::{interrupt, progress, sandbox, source, variant};
+use anyhow::Result;
 use journal::Journal;
 use model::gate::{Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
 use model::mutants::{Alarms, Mutant, Mutants, Score, Share, alarms, score};
@@ -117,13 +117,12 @@ pub(crate) fn run(args: &Options, context: &Context, out: Option<&Path>, asked_j
     let good = stopped.is_none() && verdict(args, &scored, &false_alarms);
     let record = SelfTestRecord {
         verify: VerifyRecord {
-            schema: VERIFY_SCHEMA.to_owned(),
-            host: host::fingerprint(),
-            partial: stopped.is_some() || !scored.unknown.is_empty(),
-            id: folder.id.clone(),
-            started_at,
-            finished_at: records::now(),
-            command: std::env::args().skip(1).collect(),
+            head: records::head(
+                VERIFY_SCHEMA,
+                &folder.id,
+                &started_at,
+                stopped.is_some() || !scored.unknown.is_empty(),
+            ),
             asked: "self-test".to_owned(),
             variant: None,
             pristine: Some(pristine.id.clone()),
@@ -145,14 +144,8 @@ pub(crate) fn run(args: &Options, context: &Context, out: Option<&Path>, asked_j
         false_alarms,
     };
     let shown = |style| report::self_test::full(&record.verify.mutants, &scored, &record.false_alarms, &mutants, style);
-    let printed = if context.json {
-        report::print(&(serde_json::to_string(&record)? + "\n"))
-    } else {
-        report::print(&shown(Style::Terminal))
-    };
-    let path = folder.finish(&record, &shown(Style::Terminal))?;
-    printed.with_context(|| format!("the record is {}", path.display()))?;
-    progress::note(&format!("record: {}", path.display()));
+    let page = |style, _: Option<&str>| shown(style);
+    folder.deliver(context, &record, &Pages { markdown: false, page: &page, below: "", journal: None })?;
     if args.publish {
         publish::publish(context, &journal, &shown(Style::Markdown))?;
     }

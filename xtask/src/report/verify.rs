@@ -11,7 +11,7 @@ const DETAILS: usize = 12;
 /// Everything about a record; `folder` is where it is kept.
 pub(crate) fn full(record: &VerifyRecord, style: Style, folder: Option<&str>) -> String {
     let mut text = String::new();
-    if record.partial {
+    if record.head.partial {
         text.push_str("PARTIAL: the gate was cut short; what did not run has not passed.\n\n");
     }
     text.push_str(&headline(record));
@@ -24,7 +24,12 @@ pub(crate) fn full(record: &VerifyRecord, style: Style, folder: Option<&str>) ->
         text.push_str("\nNotes:\n\n");
         record.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
     }
-    text.push_str(&format!("\nhost {}: {}; sandbox: {}\n", record.host.id, record.host.summary(), record.sandbox));
+    text.push_str(&format!(
+        "\nhost {}: {}; sandbox: {}\n",
+        record.head.host.id,
+        record.head.host.summary(),
+        record.sandbox
+    ));
     let pristine = if record.pristine_seconds >= 0.05 {
         format!(", and {:.1} s for pristine, once a host and toolchain", record.pristine_seconds)
     } else {
@@ -100,6 +105,7 @@ fn remarks(stage: &StageRecord, style: Style) -> String {
 mod tests {
     use super::*;
     use model::host::HostFingerprint;
+    use model::record::RecordHead;
 
     #[test]
     fn what_did_not_run_is_never_shown_as_passed() {
@@ -107,13 +113,15 @@ mod tests {
             StageRecord { tests_run: Some(2), tests_expected: Some(3), ..StageRecord::failed("epoll", "2 of 3 ran") };
         let left_out = StageRecord { excluded: true, ..StageRecord::not_run("thread", "left out with --without") };
         let record = VerifyRecord {
-            schema: model::gate::VERIFY_SCHEMA.into(),
-            host: HostFingerprint::default(),
-            partial: true,
-            id: "verify-1".into(),
-            started_at: String::new(),
-            finished_at: String::new(),
-            command: vec![],
+            head: RecordHead {
+                schema: model::gate::VERIFY_SCHEMA.into(),
+                host: HostFingerprint::default(),
+                partial: true,
+                id: "verify-1".into(),
+                started_at: String::new(),
+                finished_at: String::new(),
+                command: vec![],
+            },
             asked: "my.patch".into(),
             variant: Some("abc".into()),
             pristine: None,

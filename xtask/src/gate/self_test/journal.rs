@@ -1,14 +1,13 @@
 //! What a self-test has done, line by line, so that it can be ended at any instant and resumed.
 
 use crate::context::Context;
+use crate::journal::Lines;
 use crate::{files, records};
 use anyhow::{Context as _, Result};
 use model::gate::{Tier, Verdict};
 use model::mutants::{PristineRun, Run};
 use model::variant::Variant;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// One run.
@@ -35,8 +34,7 @@ struct Line {
 
 /// Everything that was run with one gate on one host.
 pub(super) struct Journal {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
     entries: Vec<(Option<String>, Entry)>,
 }
 
@@ -56,46 +54,16 @@ pub(super) fn folder(context: &Context, pristine: &Variant) -> Result<PathBuf> {
 }
 
 impl Journal {
-    /// Opens the journal in `folder`. A line that a kill or a full disk cut off is cut off entirely: its run is made again.
+    /// Opens the journal in `folder`.
     pub(super) fn open(folder: &Path) -> Result<Journal> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let path = folder.join("runs.jsonl");
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => vec![],
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if whole < text.len() {
-            files::write_atomic(&path, &text[..whole])?;
-        }
-        let mut entries = Vec::new();
-        for (number, line) in text[..whole].split(|byte| *byte == b'\n').enumerate() {
-            if line.is_empty() {
-                continue;
-            }
-            let line: Line = serde_json::from_slice(line)
-                .with_context(|| format!("{}, line {}, is damaged; remove the file", path.display(), number + 1))?;
-            entries.push((line.patch_sha256, line.entry));
-        }
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Journal { path, file, entries })
+        let (lines, earlier) = Lines::open::<Line>(folder, "runs.jsonl")?;
+        Ok(Journal { lines, entries: earlier.into_iter().map(|line| (line.patch_sha256, line.entry)).collect() })
     }
 
     /// Adds a run, whole or not at all.
     pub(super) fn add(&mut self, patch_sha256: Option<String>, entry: Entry) -> Result<()> {
         let line = Line { at: records::now(), patch_sha256, entry };
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        let unwritable = || format!("cannot write {}; free space there and run the same command", self.path.display());
-        let complete = self.file.metadata().with_context(unwritable)?.len();
-        let written = self.file.write_all(&text).with_context(unwritable);
-        if written.is_err() {
-            // If that fails too, opening cuts the rest of the line off.
-            drop(self.file.set_len(complete));
-        }
-        written?;
+        self.lines.add(&line)?;
         self.entries.push((line.patch_sha256, line.entry));
         Ok(())
     }
@@ -164,6 +132,6 @@ impl Journal {
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.lines.path()
     }
 }
