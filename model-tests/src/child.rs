@@ -31,6 +31,16 @@ pub(crate) struct Outcome {
     pub(crate) peak_bytes: u64,
 }
 
+/// How the violation of a case begins that was not done in time.
+const HANGS: &str = "hangs: ";
+
+impl Outcome {
+    /// Whether the case was ended because it was not done in time.
+    pub(crate) fn hangs(&self) -> bool {
+        self.violation.as_ref().is_some_and(|violation| violation.starts_with(HANGS))
+    }
+}
+
 /// A case that runs.
 pub(crate) struct Running {
     pid: libc::pid_t,
@@ -108,7 +118,7 @@ impl Running {
         let result = serde_json::from_str::<Outcome>(&read(&mut self.result)?).ok();
         let ended = match result {
             Some(outcome) if status == 0 && finding.is_none() => return Ok(outcome),
-            _ if hangs => format!("hangs: not done within {} s", self.limit_seconds),
+            _ if hangs => format!("{HANGS}not done within {} s", self.limit_seconds),
             _ if libc::WIFSIGNALED(status) => format!("killed by signal {}", libc::WTERMSIG(status)),
             _ if libc::WEXITSTATUS(status) != 0 => format!("exited with {}", libc::WEXITSTATUS(status)),
             Some(_) => "went on to its end".to_owned(),

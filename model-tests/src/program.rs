@@ -10,7 +10,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::io::{self, Write as _};
 
 const USAGE: &str = "usage: model-tests list
-       model-tests run --family NAME|all --seed N --cases N [--from NUMBER] [--jobs N]
+       model-tests run --family NAME|all --seed N --cases N [--from NUMBER] [--jobs N] [--hung N]
        model-tests show --family NAME --seed N --case NUMBER
        model-tests trace --case FILE|CASE";
 
@@ -52,7 +52,7 @@ struct Line<'a> {
     outcome: Outcome,
 }
 
-/// The last line of `run`: nothing is missing before it.
+/// The last line of `run`: nothing is missing before it but what was given up after too many hung cases.
 #[derive(Serialize)]
 struct End {
     cases_run: u64,
@@ -107,7 +107,8 @@ fn main(arguments: &[String]) -> Result<(), Failure> {
                 if options.get("family").is_some_and(|name| name == "all") { families::all() } else { vec![family()?] };
             let from = if options.contains_key("from") { number(&options, "from")? } else { 0 };
             let jobs = if options.contains_key("jobs") { number(&options, "jobs")? } else { 1 };
-            let cases = Cases { seed: number(&options, "seed")?, from, count: number(&options, "cases")? };
+            let hung = if options.contains_key("hung") { number(&options, "hung")? } else { u64::MAX };
+            let cases = Cases { seed: number(&options, "seed")?, from, count: number(&options, "cases")?, hung };
             run(&families, cases, usize::try_from(jobs).unwrap_or(1).max(1))?;
         }
         "show" => {
@@ -138,6 +139,8 @@ struct Cases {
     seed: u64,
     from: u64,
     count: u64,
+    /// After so many that hang, no further case of a family is begun.
+    hung: u64,
 }
 
 fn list() -> io::Result<()> {
@@ -152,18 +155,17 @@ fn run(families: &[Entry], cases: Cases, jobs: usize) -> Result<(), Failure> {
     print(&program())?;
     let mut cases_run = 0;
     for entry in families {
-        run_family(entry, cases, jobs)?;
-        cases_run += cases.count;
+        cases_run += run_family(entry, cases, jobs)?;
     }
     Ok(print(&End { cases_run })?)
 }
 
-/// At most `jobs` cases at a time; results in the order of numbers.
-fn run_family(entry: &Entry, cases: Cases, jobs: usize) -> Result<(), Failure> {
+/// At most `jobs` cases at a time; results in the order of numbers. Returns how many were run.
+fn run_family(entry: &Entry, cases: Cases, jobs: usize) -> Result<u64, Failure> {
     let mut waiting: VecDeque<u64> = (cases.from..cases.from.saturating_add(cases.count)).collect();
     let mut running: Vec<(Case, Running)> = Vec::new();
     let mut done: BTreeMap<u64, Line<'_>> = BTreeMap::new();
-    let mut next = cases.from;
+    let (mut next, mut hung) = (cases.from, 0);
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < jobs
             && let Some(number) = waiting.pop_front()
@@ -176,15 +178,19 @@ fn run_family(entry: &Entry, cases: Cases, jobs: usize) -> Result<(), Failure> {
         let (over, still): (Vec<_>, Vec<_>) = running.into_iter().partition(|(_, running)| running.is_over());
         running = still;
         for (case, over) in over {
-            let line = Line { family: entry.name, case: case.case, ops: case.ops.len(), outcome: over.outcome()? };
-            done.insert(case.case, line);
+            let outcome = over.outcome()?;
+            hung += u64::from(outcome.hangs());
+            done.insert(case.case, Line { family: entry.name, case: case.case, ops: case.ops.len(), outcome });
+        }
+        if hung >= cases.hung {
+            waiting.clear();
         }
         while let Some(line) = done.remove(&next) {
             print(&line)?;
             next += 1;
         }
     }
-    Ok(())
+    Ok(next - cases.from)
 }
 
 fn named(name: &str) -> Result<Entry, String> {

@@ -76,6 +76,13 @@ pub struct CaseResult {
     pub peak_bytes: u64,
 }
 
+impl CaseResult {
+    /// Whether the case was ended because it was not done in time.
+    pub fn hangs(&self) -> bool {
+        self.violation.as_ref().is_some_and(|violation| violation.starts_with("hangs: "))
+    }
+}
+
 /// A candidate's case beside pristine's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
@@ -147,6 +154,11 @@ pub fn shrink<T: Clone, E>(
         part = if smaller && part == 1 { 1 } else { part / 2 };
     }
     Ok(ops)
+}
+
+/// What two failures have in common that are the same: their words, without numbers.
+pub fn kind_of(why: &str) -> String {
+    why.chars().filter(|c| c.is_alphabetic() || *c == ' ').take(24).collect()
 }
 
 /// The first line in which two traces differ: its number, and the line of each.

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let mut failed = false;
     loop {
         let compared = pair.compare(&pair.ranges(&config, amount, seed, args.family.as_deref())?, &logs)?;
-        failed |= !compared.kept.is_empty();
+        failed |= !compared.kept.is_empty() || compared.given_up.is_some();
         say(seed, &compared);
         if Instant::now() >= deadline {
             return Ok(if failed { Exit::Failed } else { Exit::Ok });
@@ -111,6 +111,9 @@ fn say(seed: u64, compared: &Compared) {
     ));
     for kept in &compared.kept {
         println!("{}", kept.shown());
+    }
+    if let Some(family) = &compared.given_up {
+        println!("given up after too many hung cases of family {family}");
     }
     for text in &compared.unconfirmed {
         println!("did not fail again: {text}");

@@ -12,7 +12,7 @@ use crate::{files, interrupt};
 use anyhow::{Context as _, Result};
 pub(crate) use failure::{Kept, replay};
 use link::Linked;
-use model::cases::{Amount, CaseResult, CasesConfig, Judgement, judge};
+use model::cases::{Amount, CaseResult, CasesConfig, Judgement, judge, kind_of};
 use model::gate::{Sanitizer, StageRecord, Tier, Verdict};
 use run::Range;
 use std::collections::BTreeMap;
@@ -21,6 +21,10 @@ use std::time::Instant;
 
 /// Failures that are confirmed and made small; of more it is said how many there are.
 const MOST_KEPT: usize = 5;
+/// And of one kind.
+const MOST_OF_A_KIND: usize = 2;
+/// After so many cases of the candidate that hang, the rest is not run.
+const HUNG_CASES: u64 = 4;
 
 /// `models`: without a sanitizer.
 pub(crate) fn plain(sides: &Sides<'_>) -> Result<StageRecord> {
@@ -79,7 +83,19 @@ pub(crate) struct Compared {
     pub(crate) unconfirmed: Vec<String>,
     /// Failures beyond those that are kept.
     pub(crate) more: u64,
+    /// The family in which so many cases hung that the rest was not run.
+    pub(crate) given_up: Option<String>,
     pub(crate) seconds: f64,
+}
+
+impl Compared {
+    /// Whether one more failure of this kind would say nothing new.
+    fn has_enough_of(&self, why: &str) -> bool {
+        let of_kind = self.kept.iter().filter(|kept| kind_of(&kept.why) == kind_of(why)).count();
+        // Every run of a case that hangs takes its whole limit.
+        let most = if why.starts_with("hangs: ") { 1 } else { MOST_OF_A_KIND };
+        self.kept.len() >= MOST_KEPT || of_kind >= most
+    }
 }
 
 /// The program beside both libraries.
@@ -133,7 +149,7 @@ impl<'a> Pair<'a> {
         for range in ranges {
             interrupt::check()?;
             let pristine = self.pristine_results(range)?;
-            let candidate = run::range(self.context, &self.candidate, range)?;
+            let candidate = run::range(self.context, &self.candidate, range, Some(HUNG_CASES))?;
             for (pristine, candidate) in pristine.iter().zip(&candidate) {
                 compared.cases_run += 1;
                 let name = format!("{}/{}", range.family, candidate.case);
@@ -145,12 +161,16 @@ impl<'a> Pair<'a> {
                             *compared.changed.entry(kind).or_default() += 1;
                         }
                     }
-                    Judgement::Fails(_) if compared.kept.len() >= MOST_KEPT => compared.more += 1,
+                    Judgement::Fails(why) if compared.has_enough_of(&why) => compared.more += 1,
                     Judgement::Fails(why) => match failure::confirm(self, range, candidate.case, &why, logs)? {
                         Some(kept) => compared.kept.push(kept),
                         None => compared.unconfirmed.push(format!("{name}: {why}")),
                     },
                 }
+            }
+            if (candidate.len() as u64) < range.count {
+                compared.given_up = Some(range.family.clone());
+                break;
             }
         }
         compared.seconds = started.elapsed().as_secs_f64();
@@ -168,7 +188,7 @@ impl<'a> Pair<'a> {
         {
             return Ok(results);
         }
-        let results = run::range(self.context, &self.pristine, range)?;
+        let results = run::range(self.context, &self.pristine, range, None)?;
         files::write_atomic(&cache, &serde_json::to_vec(&results)?)?;
         Ok(results)
     }
@@ -187,7 +207,13 @@ fn record(name: &str, compared: Compared) -> StageRecord {
         record.verdict = Verdict::Fail;
         record.why = compared.kept.first().map(|kept| format!("{}: {}", kept.name, kept.why));
     }
-    record.details = compared.kept.into_iter().map(|kept| kept.shown()).collect();
+    if let Some(family) = &compared.given_up {
+        let left = compared.cases_expected - compared.cases_run;
+        let said = format!("given up after {HUNG_CASES} hung cases of family {family}; {left} cases were not run");
+        record.why.get_or_insert_with(|| said.clone());
+        record.details.push(said);
+    }
+    record.details.extend(compared.kept.into_iter().map(|kept| kept.shown()));
     if compared.more > 0 {
         record.details.push(format!("{} more cases fail", compared.more));
     }

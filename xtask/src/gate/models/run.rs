@@ -58,11 +58,18 @@ pub(crate) fn families(context: &Context, linked: &Linked<'_>) -> Result<Vec<Fam
     lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a family: {line}"))).collect()
 }
 
-/// What every case of a range came to; all of them, or an error.
-pub(crate) fn range(context: &Context, linked: &Linked<'_>, range: &Range) -> Result<Vec<CaseResult>> {
-    let numbers = [range.seed, range.first, range.count, range.jobs].map(|number| number.to_string());
-    let [seed, first, count, jobs] = numbers.each_ref().map(String::as_str);
-    let options = ["--family", &range.family, "--seed", seed, "--from", first, "--cases", count, "--jobs", jobs];
+/// What every case of a range came to: all of them, or those until `hung` of them hung; anything else is an error.
+pub(crate) fn range(
+    context: &Context,
+    linked: &Linked<'_>,
+    range: &Range,
+    hung: Option<u64>,
+) -> Result<Vec<CaseResult>> {
+    let numbers = [range.seed, range.first, range.count, range.jobs, hung.unwrap_or(u64::MAX)];
+    let numbers = numbers.map(|number| number.to_string());
+    let [seed, first, count, jobs, most] = numbers.each_ref().map(String::as_str);
+    let range_options = ["--family", &range.family, "--seed", seed, "--from", first, "--cases", count];
+    let options = range_options.into_iter().chain(["--jobs", jobs, "--hung", most]);
     let arguments: Vec<&str> = std::iter::once("run").chain(options).collect();
     let output = launch(context, linked, &arguments, RANGE_LIMIT)?;
     let lines: Vec<&str> = after_head(&output)?.collect();
@@ -72,9 +79,11 @@ pub(crate) fn range(context: &Context, linked: &Linked<'_>, range: &Range) -> Re
         .iter()
         .map(|line| serde_json::from_str(line).with_context(|| format!("not a result: {line}")))
         .collect::<Result<Vec<CaseResult>>>()?;
-    let expected = range.first..range.first + range.count;
+    let expected = range.first..range.first + end.cases_run;
     let numbered = results.iter().map(|result| result.case).eq(expected);
-    if !numbered || end.cases_run != range.count || results.iter().any(|result| result.family != range.family) {
+    let hanging = results.iter().filter(|result| result.hangs()).count() as u64;
+    let whole = end.cases_run == range.count || hung.is_some_and(|hung| hanging >= hung);
+    if !numbered || !whole || results.iter().any(|result| result.family != range.family) {
         bail!(
             "{} results of {} cases of family {}, or others than asked for",
             results.len(),
