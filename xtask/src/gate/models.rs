@@ -58,8 +58,11 @@ fn stage(
         Err(error) => return Err(error),
     };
     let ranges = pair.ranges(&config, amount(&config), config.seed, None)?;
-    let compared = pair.compare(&ranges, sides.logs)?;
-    Ok(record(name, compared))
+    match pair.compare(&ranges, sides.logs) {
+        Ok(compared) => Ok(record(name, compared)),
+        Err(error) if exit_of(&error) == Exit::Failed => Ok(StageRecord::failed(name, format!("{error:#}"))),
+        Err(error) => Err(error),
+    }
 }
 
 /// `config/models.toml`.
@@ -141,15 +144,22 @@ impl<'a> Pair<'a> {
             .collect())
     }
 
-    /// Runs all ranges on both sides and judges every case. What fails is kept below `logs`.
+    /// Runs all ranges on both sides and judges every case. What fails is kept below `logs`. Fails with [`Exit::Failed`]
+    /// if the program does not do its work beside the candidate.
     pub(crate) fn compare(&self, ranges: &[Range], logs: &Path) -> Result<Compared> {
         let started = Instant::now();
+        let listed = run::families(self.context, &self.candidate).map_err(|error| self.blamed(error))?;
+        if listed != run::families(self.context, &self.pristine)? {
+            return Err(failure(Exit::Failed, "the model tests' program lists other families than with pristine"));
+        }
         let mut compared =
             Compared { cases_expected: ranges.iter().map(|range| range.count).sum(), ..Compared::default() };
         for range in ranges {
             interrupt::check()?;
             let pristine = self.pristine_results(range)?;
-            let candidate = run::range(self.context, &self.candidate, range, Some(HUNG_CASES))?;
+            let candidate = run::range(self.context, &self.candidate, range, Some(HUNG_CASES));
+            let candidate = candidate.map_err(|error| self.blamed(error))?;
+            let given_up = (candidate.len() as u64) < range.count;
             for (pristine, candidate) in pristine.iter().zip(&candidate) {
                 compared.cases_run += 1;
                 let name = format!("{}/{}", range.family, candidate.case);
@@ -162,19 +172,32 @@ impl<'a> Pair<'a> {
                         }
                     }
                     Judgement::Fails(why) if compared.has_enough_of(&why) => compared.more += 1,
+                    // So many hung that none has to be asked again, each time for the whole of its limit.
+                    Judgement::Fails(why) if given_up && candidate.hangs() => {
+                        compared.kept.push(failure::keep(self, range, candidate.case, &why, logs)?);
+                    }
                     Judgement::Fails(why) => match failure::confirm(self, range, candidate.case, &why, logs)? {
                         Some(kept) => compared.kept.push(kept),
                         None => compared.unconfirmed.push(format!("{name}: {why}")),
                     },
                 }
             }
-            if (candidate.len() as u64) < range.count {
+            if given_up {
                 compared.given_up = Some(range.family.clone());
                 break;
             }
         }
         compared.seconds = started.elapsed().as_secs_f64();
         Ok(compared)
+    }
+
+    /// What stops the program beside the candidate is the candidate's fault, if it runs beside pristine then.
+    fn blamed(&self, error: anyhow::Error) -> anyhow::Error {
+        let may_be_the_hosts = matches!(exit_of(&error), Exit::Interrupted | Exit::Tampering);
+        match run::families(self.context, &self.pristine) {
+            Ok(_) if !may_be_the_hosts => failure(Exit::Failed, format!("{error:#}")),
+            _ => error,
+        }
     }
 
     /// Pristine's results of a range: those of an earlier run of the very same program, or new ones.
@@ -188,7 +211,10 @@ impl<'a> Pair<'a> {
         {
             return Ok(results);
         }
-        let results = run::range(self.context, &self.pristine, range, None)?;
+        let results = run::range(self.context, &self.pristine, range, None).map_err(|error| match exit_of(&error) {
+            Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself: {error:#}")),
+            _ => error,
+        })?;
         files::write_atomic(&cache, &serde_json::to_vec(&results)?)?;
         Ok(results)
     }

@@ -37,18 +37,30 @@ fn with_code(world: &World, code: &str) -> String {
 }
 
 fn failed(world: &World, patch: &str) -> Value {
+    stage(&failed_record(world, patch), "epoll")
+}
+
+fn failed_record(world: &World, patch: &str) -> Value {
     let outcome = world.run(&["verify", "--json", patch]).expect_code(2);
     world.assert_no_worker_is_left();
     let record = outcome.document();
     assert_eq!(record["verdict"], "fail");
-    record["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "epoll").unwrap().clone()
+    record
+}
+
+fn stage(record: &Value, name: &str) -> Value {
+    record["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == name).unwrap().clone()
 }
 
 #[test]
 fn a_hang_in_every_test_is_bounded_and_says_where() {
     let (world, _folder) = small(World::prepared());
     let patch = with_code(&world, "for (;;) { extern unsigned sleep(unsigned); sleep(1); }");
-    let stage = failed(&world, &patch);
+    let record = failed_record(&world, &patch);
+    let models = stage(&record, "models");
+    assert!(models["details"].to_string().contains("given up"), "{models}");
+    assert!(models["tests_run"].as_u64() < models["tests_expected"].as_u64(), "{models}");
+    let stage = stage(&record, "epoll");
     assert!(stage["why"].as_str().unwrap().contains("given up"), "{stage}");
     assert!(stage["tests_run"].as_u64() < stage["tests_expected"].as_u64(), "what was given up has not run");
     let text = stage["details"].to_string();
@@ -72,7 +84,7 @@ fn killing_its_parents_group_and_printing_a_summary_are_failures() {
     let kills = "{ extern int kill(int, int); extern int getppid(void), getpgid(int); kill(-getpgid(getppid()), 9); kill(0, 9); }";
     let stage = failed(&world, &with_code(&world, kills));
     assert!(!stage["failed"].as_array().unwrap().is_empty(), "{stage}");
-    let lies = "{ extern int printf(const char *, ...); extern void _exit(int); extern int fflush(void *); \
+    let lies = "{ extern int printf(const char *, ...); extern void _exit(int); extern int fflush(); \
                 printf(\"OK\\n331 tests ok.  (0 skipped)\\n\"); fflush(0); _exit(0); }";
     let stage = failed(&world, &with_code(&world, lies));
     assert!(!stage["failed"].as_array().unwrap().is_empty(), "{stage}");
@@ -87,8 +99,10 @@ fn before_main(world: &World, code: &str) -> String {
 #[test]
 fn ending_hanging_or_a_shorter_list_at_start_up_runs_no_test() {
     let (world, _folder) = small(World::prepared());
-    let stage = failed(&world, &before_main(&world, "extern void _exit(int); _exit(0);"));
-    assert_eq!(stage["tests_run"], 0, "{stage}");
+    let record = failed_record(&world, &before_main(&world, "extern void _exit(int); _exit(0);"));
+    assert_eq!(stage(&record, "epoll")["tests_run"], 0, "{record}");
+    let models = stage(&record, "models");
+    assert!(models["why"].as_str().unwrap().contains("printed nothing"), "{models}");
     let stage = failed(&world, &before_main(&world, "extern int pause(void); for (;;) pause();"));
     assert!(stage["why"].as_str().unwrap().contains("hangs"), "{stage}");
     let shorter = "extern int puts(const char *), strcmp(const char *, const char *); extern void exit(int); \

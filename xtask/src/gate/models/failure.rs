@@ -40,11 +40,24 @@ impl Kept {
     }
 }
 
+/// Keeps a case as it was drawn, where there is no doubt that it fails.
+pub(super) fn keep(pair: &Pair<'_>, range: &Range, case: u64, why: &str, logs: &Path) -> Result<Kept> {
+    let drawn = run::show(pair.context, &pair.pristine, &range.family, range.seed, case)?;
+    let (file, ops) = (file_of(range, case, logs)?, operations(&drawn)?);
+    write(&file, &drawn, &ops)?;
+    let (name, why) = (format!("{}/{case}", range.family), why.to_owned());
+    Ok(Kept { name, why, file, ops: (ops.len(), ops.len()), difference: None })
+}
+
+fn file_of(range: &Range, case: u64, logs: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    Ok(logs.join(format!("{}-{}-{case}.json", range.family, range.seed)))
+}
+
 /// Runs a failed case again on both sides; if it fails again, makes it small and keeps it.
 pub(super) fn confirm(pair: &Pair<'_>, range: &Range, case: u64, why: &str, logs: &Path) -> Result<Option<Kept>> {
     let drawn = run::show(pair.context, &pair.pristine, &range.family, range.seed, case)?;
-    std::fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
-    let file = logs.join(format!("{}-{}-{case}.json", range.family, range.seed));
+    let file = file_of(range, case, logs)?;
     let ops = operations(&drawn)?;
     let scratch = pair.context.scratch("case-")?;
     let attempt = scratch.path().join("case.json");

@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Longest time for one range: no case may take more than its own limit, and those that do end in it.
-const RANGE_LIMIT: Duration = Duration::from_secs(3600);
+/// Longest time for a range: this, and as much again for each case as hardly one takes. Single cases have their own limits.
+const RANGE_LIMIT: Duration = Duration::from_secs(120);
+const CASE_SHARE: Duration = Duration::from_millis(250);
+/// To start and to print a list, with a sanitizer on a busy machine.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// One case, with the sanitizers' start.
 const CASE_LIMIT: Duration = Duration::from_secs(120);
 /// The form of output that is understood.
@@ -26,7 +29,7 @@ struct Head {
 }
 
 /// A family, as `list` names it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Family {
     pub(crate) family: String,
     /// Cases with the first numbers that enumerate something.
@@ -53,7 +56,7 @@ pub(crate) type CaseFile = serde_json::Map<String, serde_json::Value>;
 
 /// The families of the program.
 pub(crate) fn families(context: &Context, linked: &Linked<'_>) -> Result<Vec<Family>> {
-    let output = launch(context, linked, &["list"], CASE_LIMIT)?;
+    let output = launch(context, linked, &["list"], LIST_LIMIT)?;
     let lines = after_head(&output)?;
     lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a family: {line}"))).collect()
 }
@@ -71,7 +74,8 @@ pub(crate) fn range(
     let range_options = ["--family", &range.family, "--seed", seed, "--from", first, "--cases", count];
     let options = range_options.into_iter().chain(["--jobs", jobs, "--hung", most]);
     let arguments: Vec<&str> = std::iter::once("run").chain(options).collect();
-    let output = launch(context, linked, &arguments, RANGE_LIMIT)?;
+    let limit = RANGE_LIMIT + CASE_SHARE * u32::try_from(range.count).unwrap_or(u32::MAX);
+    let output = launch(context, linked, &arguments, limit)?;
     let lines: Vec<&str> = after_head(&output)?.collect();
     let (last, lines) = lines.split_last().context("the model tests printed nothing")?;
     let end: End = serde_json::from_str(last).with_context(|| format!("the model tests ended with: {last}"))?;
