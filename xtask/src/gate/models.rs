@@ -176,10 +176,13 @@ impl<'a> Pair<'a> {
                     Judgement::Fails(why) if given_up && candidate.hangs() => {
                         compared.kept.push(failure::keep(self, range, candidate.case, &why, logs)?);
                     }
-                    Judgement::Fails(why) => match failure::confirm(self, range, candidate.case, &why, logs)? {
-                        Some(kept) => compared.kept.push(kept),
-                        None => compared.unconfirmed.push(format!("{name}: {why}")),
-                    },
+                    Judgement::Fails(why) => {
+                        let confirmed = failure::confirm(self, range, candidate.case, &why, logs);
+                        match confirmed.map_err(|error| self.blamed(error))? {
+                            Some(kept) => compared.kept.push(kept),
+                            None => compared.unconfirmed.push(format!("{name}: {why}")),
+                        }
+                    }
                 }
             }
             if given_up {
