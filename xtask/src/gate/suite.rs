@@ -1,7 +1,7 @@
 //! The tests of a build, as the build itself lists them.
 
 use super::build::GateBuild;
-use super::child::{self, Bounds};
+use super::child::{self, Bounds, Finished};
 use super::launch;
 use super::test_case::{Judge, Test};
 use crate::context::Context;
@@ -27,11 +27,12 @@ pub(super) fn tests(
     scripts: &Path,
 ) -> Result<Result<Vec<Test>, String>> {
     let environment = config.environment(configuration);
-    let listed = match ask(context, build, &build.regress, &["--list-tests"], &environment)? {
-        (Some(Ended::Exit(0)), text) => tinytest::parse_list(&text),
+    let asked = ask(context, build, &build.regress, &["--list-tests"], &environment)?;
+    let listed = match asked.ended {
+        Some(Ended::Exit(0)) => tinytest::parse_list(&asked.stdout),
         _ => None,
     };
-    let Some(listed) = listed else { return Ok(Err("regress does not list its tests".to_owned())) };
+    let Some(listed) = listed else { return Ok(Err(lists_nothing(&asked))) };
     let one = |name: String| Test {
         // libevent's own alarm would end a test before it can be seen where it hangs.
         arguments: vec!["--timeout".to_owned(), "0".to_owned(), name.clone()],
@@ -57,6 +58,17 @@ pub(super) fn tests(
     Ok(Ok(tests))
 }
 
+/// Why there is no list.
+fn lists_nothing(asked: &Finished) -> String {
+    let how = match asked.ended {
+        Some(Ended::Hung) => format!("it hangs: {}", asked.hung_at.as_deref().unwrap_or_default()),
+        Some(Ended::Signal(signal)) => format!("killed by signal {signal}"),
+        Some(Ended::Exit(status)) if status != 0 => format!("exit status {status}"),
+        _ => "it ends without a list that can be read".to_owned(),
+    };
+    format!("regress does not list its tests: {how} {}", asked.stderr.trim())
+}
+
 /// A test that does not exist, under a name as good as any: regress says that there is none. Code that prints the
 /// report of a passed test for whatever it is asked says otherwise.
 pub(super) fn believes_anything(
@@ -75,7 +87,8 @@ pub(super) fn believes_anything(
         return Ok(None);
     }
     let environment = config.environment(configuration);
-    let (ended, text) = ask(context, build, &build.regress, &["--timeout", "0", &name], &environment)?;
+    let Finished { ended, stdout: text, .. } =
+        ask(context, build, &build.regress, &["--timeout", "0", &name], &environment)?;
     let refused = matches!(ended, Some(Ended::Exit(status)) if status != 0) && !text.contains("tests ok");
     Ok((!refused)
         .then(|| format!("asked for the test `{name}`, which does not exist, regress ended with {ended:?}: {text}")))
@@ -87,12 +100,11 @@ fn ask(
     program: &Path,
     arguments: &[&str],
     environment: &BTreeMap<String, String>,
-) -> Result<(Option<Ended>, String)> {
+) -> Result<Finished> {
     let abandoned = AtomicBool::new(false);
     let mut command = launch::command(context, build, program, environment)?;
     let bounds = Bounds { limit: LIMIT, output_bytes: 1 << 20, abandoned: &abandoned };
-    let got = child::run(command.args(arguments), None, bounds)?;
-    Ok((got.ended, got.stdout))
+    child::run(command.args(arguments), None, bounds)
 }
 
 /// What is missing from a list, or is there and should not be; `None` if both name the same tests.
