@@ -137,12 +137,14 @@ impl Gate<'_> {
             pristine_builds: &pristine,
             candidate_builds: &candidate,
             logs: self.logs,
+            only: &[],
         };
         let wanted: Vec<&Stage> = STAGES.iter().filter(|stage| self.wants(stage)).collect();
         // They mostly compute, and the tests mostly sleep.
         let ((tested, stopped), beside) = std::thread::scope(|scope| {
-            let beside =
-                scope.spawn(|| wanted.iter().map(|stage| (stage.name, run_stage(stage, &sides))).collect::<Vec<_>>());
+            let beside = scope.spawn(|| {
+                wanted.iter().map(|stage| (stage.name, run_stage(stage, &sides, request.only))).collect::<Vec<_>>()
+            });
             let tested = trial::run(&mut runnable, &manner);
             (tested, beside.join())
         });
@@ -294,17 +296,18 @@ impl Gate<'_> {
     /// Learns what is not known yet of pristine's tests.
     fn learn(&mut self, ready: &mut [Ready<'_>], jobs: usize) -> Result<()> {
         let started = Instant::now();
-        let missing: Vec<usize> = (0..ready.len()).filter(|&number| ready[number].known.is_none()).collect();
-        if missing.is_empty() {
+        let (numbers, unknown): (Vec<usize>, Vec<Unknown<'_>>) =
+            ready.iter().enumerate().filter_map(|(number, ready)| Some((number, ready.unknown(self.request)?))).unzip();
+        if unknown.is_empty() {
             return Ok(());
         }
         let runs = self.config.limits.pristine_runs;
-        let names: Vec<&str> = missing.iter().map(|&number| ready[number].name()).collect();
+        let names: Vec<&str> = numbers.iter().map(|&number| ready[number].name()).collect();
+        let tests: usize = unknown.iter().map(|unknown| unknown.tests.len()).sum();
         progress::note(&format!(
-            "learning what pristine's tests do here, {runs} runs of each, once: {}",
+            "learning what {tests} of pristine's tests do here, {runs} runs of each, once: {}",
             names.join(", ")
         ));
-        let unknown: Vec<Unknown<'_>> = missing.iter().map(|&number| ready[number].unknown()).collect();
         let rows =
             unknown.iter().zip(names).map(|(u, name)| (name.to_owned(), u.tests.len() * runs as usize)).collect();
         let matrix = Matrix::new("pristine", rows, self.request.quiet);
@@ -312,8 +315,8 @@ impl Gate<'_> {
             matrix.tick(order.patience, run.is_none_or(|run| run.outcome.is_failure()));
         })?;
         drop(unknown);
-        for (number, known) in missing.into_iter().zip(learned) {
-            ready[number].known = Some(known);
+        for (number, known) in numbers.into_iter().zip(learned) {
+            ready[number].known = known;
         }
         self.done.pristine_time += started.elapsed();
         Ok(())
@@ -343,11 +346,12 @@ enum Slot {
     Record(Box<StageRecord>),
 }
 
-fn run_stage(stage: &Stage, sides: &Sides<'_>) -> Result<StageRecord> {
+fn run_stage(stage: &Stage, sides: &Sides<'_>, only: Option<&BTreeMap<String, Vec<String>>>) -> Result<StageRecord> {
     interrupt::check()?;
     let started = Instant::now();
     let logs = sides.logs.join(stage.name);
-    let record = (stage.run)(&Sides { logs: &logs, ..*sides })?;
+    let only = only.and_then(|only| only.get(stage.name)).map_or(&[][..], Vec::as_slice);
+    let record = (stage.run)(&Sides { logs: &logs, only, ..*sides })?;
     Ok(StageRecord { seconds: started.elapsed().as_secs_f64(), ..record })
 }
 

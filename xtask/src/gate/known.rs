@@ -1,4 +1,5 @@
-//! What is known of pristine's tests on this host: learned once for each configuration, kept in the work folder.
+//! What is known of pristine's tests on this host: learned once for each test of a configuration, when a gate first
+//! needs it, and kept in the work folder.
 
 use super::queue::{self, Order, Patience};
 use super::test_case::{Lane, Run, Test, log_name};
@@ -68,15 +69,17 @@ pub(super) fn remember(path: &Path, inputs: &str, known: &KnownConfiguration) ->
     files::write_atomic(path, &serde_json::to_vec(&cached)?)
 }
 
-/// One configuration of which nothing is known yet.
+/// Tests of one configuration of which nothing is known yet.
 pub(super) struct Unknown<'a> {
     pub(super) lane: &'a Lane<'a>,
-    pub(super) tests: &'a [Test],
+    pub(super) tests: Vec<&'a Test>,
+    /// What is known of others.
+    pub(super) known: KnownConfiguration,
     pub(super) path: PathBuf,
     pub(super) inputs: String,
 }
 
-/// Learns what pristine's tests do: all of them some times, many at a time; those that failed then, alone.
+/// Learns what pristine's tests do: all that are asked for some times, many at a time; those that failed then, alone.
 pub(super) fn learn(
     unknown: &[Unknown<'_>],
     config: &GateConfig,
@@ -85,7 +88,7 @@ pub(super) fn learn(
 ) -> Result<Vec<KnownConfiguration>> {
     let limits = &config.limits;
     let patience: Vec<Patience> = unknown.iter().map(|_| Patience::new(usize::MAX)).collect();
-    let mut known: Vec<KnownConfiguration> = unknown.iter().map(|_| KnownConfiguration::default()).collect();
+    let mut known: Vec<KnownConfiguration> = unknown.iter().map(|unknown| unknown.known.clone()).collect();
     let limit = Duration::from_secs_f64(limits.pristine_seconds);
     for round in 0..limits.pristine_runs {
         let orders: Vec<Order<'_>> = all(unknown, |lane, test| Order {
@@ -133,7 +136,7 @@ pub(super) fn learn(
 fn all<'a>(unknown: &'a [Unknown<'a>], order: impl Fn(usize, &'a Test) -> Order<'a>) -> Vec<Order<'a>> {
     let lanes = unknown.iter().enumerate();
     lanes
-        .flat_map(|(lane, unknown)| unknown.tests.iter().map(move |test| (lane, test)))
+        .flat_map(|(lane, unknown)| unknown.tests.iter().map(move |test| (lane, *test)))
         .map(|(l, t)| order(l, t))
         .collect()
 }

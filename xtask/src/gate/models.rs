@@ -57,12 +57,25 @@ fn stage(
         Err(error) if exit_of(&error) == Exit::Failed => return Ok(StageRecord::failed(name, format!("{error:#}"))),
         Err(error) => return Err(error),
     };
-    let ranges = pair.ranges(&config, amount(&config), config.seed, None)?;
+    let ranges = match single_cases(sides.only, &config) {
+        Some(cases) => cases,
+        None => pair.ranges(&config, amount(&config), config.seed, None)?,
+    };
     match pair.compare(&ranges, sides.logs) {
         Ok(compared) => Ok(record(name, compared)),
         Err(error) if exit_of(&error) == Exit::Failed => Ok(StageRecord::failed(name, format!("{error:#}"))),
         Err(error) => Err(error),
     }
+}
+
+/// The cases that `names` (`family/number`) name; `None` if they name none, or one is no such name: everything is run.
+fn single_cases(names: &[String], config: &CasesConfig) -> Option<Vec<Range>> {
+    let one = |name: &String| {
+        let (family, number) = name.split_once('/')?;
+        let first = number.parse().ok()?;
+        Some(Range { family: family.to_owned(), seed: config.seed, first, count: 1, jobs: 1 })
+    };
+    names.iter().map(one).collect::<Option<Vec<Range>>>().filter(|ranges| !ranges.is_empty())
 }
 
 /// `config/models.toml`.
@@ -254,4 +267,22 @@ fn record(name: &str, compared: Compared) -> StageRecord {
         record.details.push(format!("{count} cases say nothing, because pristine fails in them ({first})"));
     }
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_are_named_one_by_one_or_all_are_run() {
+        let config = CasesConfig::parse(include_str!("../../../config/models.toml")).unwrap();
+        let of = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let ranges = single_cases(&names, &config)?;
+            Some(ranges.into_iter().map(|range| (range.family, range.first, range.count)).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["evbuffer/36", "dns/5"]), Some(vec![("evbuffer".into(), 36, 1), ("dns".into(), 5, 1)]));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["evbuffer/36", "something else"]), None);
+    }
 }

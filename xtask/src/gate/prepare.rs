@@ -33,8 +33,8 @@ pub(super) struct Ready<'a> {
     tests: Vec<Test>,
     probes: &'a Path,
     cache: (PathBuf, String),
-    /// What is known of pristine's tests.
-    pub(super) known: Option<KnownConfiguration>,
+    /// What is known of pristine's tests: of all that are selected, once they were learned.
+    pub(super) known: KnownConfiguration,
 }
 
 /// Looks at pristine's side. A configuration that pristine itself cannot run is a record that says so.
@@ -60,7 +60,7 @@ pub(super) fn prepare<'a>(sides: &Sides<'a>) -> Result<Result<Ready<'a>, StageRe
         Err(why) => return cannot(why),
     };
     let cache = known::place(context, config, configuration, &tests)?;
-    let known = known::load(&cache.0, &cache.1);
+    let known = known::load(&cache.0, &cache.1).unwrap_or_default();
     let candidate = lane(sides.candidate);
     Ok(Ok(Ready { config, candidate, pristine, tests, probes: sides.probes, cache, known }))
 }
@@ -79,10 +79,20 @@ impl<'a> Ready<'a> {
         &self.pristine.configuration.name
     }
 
-    /// For learning what is not known yet.
-    pub(super) fn unknown(&self) -> Unknown<'_> {
+    /// What has to be learned before the trial; `None`, if nothing.
+    pub(super) fn unknown(&self, request: &Request<'_>) -> Option<Unknown<'_>> {
+        let missing = |test: &&Test| self.selects(request, test) && !self.known.tests.contains_key(&test.name);
+        let tests: Vec<&Test> = self.tests.iter().filter(missing).collect();
         let (path, inputs) = self.cache.clone();
-        Unknown { lane: &self.pristine, tests: &self.tests, path, inputs }
+        (!tests.is_empty()).then(|| Unknown { lane: &self.pristine, tests, known: self.known.clone(), path, inputs })
+    }
+
+    /// Whether a test is part of the gate.
+    fn selects(&self, request: &Request<'_>, test: &Test) -> bool {
+        let only = request.only.and_then(|only| only.get(self.name()));
+        let light = request.tier == Tier::Light && only.is_none();
+        only.is_none_or(|only| only.is_empty() || only.contains(&test.name))
+            && (!light || self.config.reach.reaches(request.touched, &test.name))
     }
 
     /// The trial of the candidate, or the record of why there can be none.
@@ -90,13 +100,8 @@ impl<'a> Ready<'a> {
         let name = self.name().to_owned();
         let (context, configuration, build) =
             (self.candidate.context, self.candidate.configuration, self.candidate.build);
-        let selected = |test: &Test| {
-            let only = request.only.and_then(|only| only.get(&name));
-            let light = request.tier == Tier::Light && only.is_none();
-            only.is_none_or(|only| only.is_empty() || only.contains(&test.name))
-                && (!light || self.config.reach.reaches(request.touched, &test.name))
-        };
-        let expected = self.tests.iter().filter(|test| selected(test)).count();
+        let selected: Vec<Test> = self.tests.iter().filter(|test| self.selects(request, test)).cloned().collect();
+        let expected = selected.len();
         let refused = |why: String| {
             let expected = u32::try_from(expected).ok();
             Ok(Err(StageRecord { tests_run: Some(0), tests_expected: expected, ..StageRecord::failed(&name, why) }))
@@ -118,18 +123,16 @@ impl<'a> Ready<'a> {
         if let Some(why) = suite::believes_anything(context, self.config, configuration, build, &theirs)? {
             return refused(format!("its test program cannot be believed: {why}"));
         }
-        let known = self.known.unwrap_or_default();
-        let pairs = self.tests.into_iter().filter(|test| selected(test));
         let with_candidates =
             |theirs: Test| Some((tests.iter().find(|test| test.name == theirs.name)?.clone(), theirs));
-        let tests = pairs.filter_map(with_candidates).collect();
+        let tests = selected.into_iter().filter_map(with_candidates).collect();
         Ok(Ok(Trial {
             name,
             proof: configuration.proof.clone(),
             candidate: self.candidate,
             pristine: self.pristine,
             tests,
-            known,
+            known: self.known,
             cache: self.cache,
         }))
     }

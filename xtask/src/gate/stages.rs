@@ -22,6 +22,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) candidate_builds: &'a [GateBuild],
     /// A folder of the stage's own for its logs and for cases that are kept.
     pub(crate) logs: &'a Path,
+    /// Only these cases, by name; empty: all.
+    pub(crate) only: &'a [String],
 }
 
 /// One stage.

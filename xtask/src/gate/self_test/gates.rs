@@ -2,19 +2,18 @@
 
 use super::clean;
 use super::list;
-use super::soak::{Gate, Gated};
+use super::soak::{Gate, Gated, Stages};
 use crate::calibrate::load::Load;
 use crate::context::Context;
-use crate::exit::{Exit, failure};
+use crate::exit::{Exit, exit_of, failure};
 use crate::gate::build::Linked;
 use crate::gate::flow::{self, Request};
 use crate::git::Store;
 use crate::{files, host, variant};
 use anyhow::Result;
 use model::build_config::Profile;
-use model::gate::{Tier, Verdict, verdict};
+use model::gate::{StageRecord, Tier, Verdict, verdict};
 use model::variant::{Source, Variant};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -29,11 +28,9 @@ pub(super) struct Real<'a> {
 }
 
 impl Real<'_> {
-    fn verify(&self, candidate: &Variant, tier: Tier, stages: Option<&[String]>, log: &str) -> Result<Gated> {
+    fn verify(&self, candidate: &Variant, tier: Tier, stages: Option<&Stages>, log: &str) -> Result<Gated> {
         let started = Instant::now();
         let touched = Store::open(&self.context.work)?.differing_files(&self.pristine.tree, &candidate.tree)?;
-        let only: Option<BTreeMap<String, Vec<String>>> =
-            stages.map(|stages| stages.iter().map(|stage| (stage.clone(), vec![])).collect());
         let request = Request {
             candidate,
             pristine: self.pristine,
@@ -42,17 +39,22 @@ impl Real<'_> {
             tier,
             without: &[],
             touched: &touched,
-            only: only.as_ref(),
+            only: stages,
             keep_going: false,
             jobs: self.jobs.map(usize::from),
             quiet: true,
         };
         let verified = flow::verify(self.context, &request, &self.logs.join(log))?;
-        if let Some(error) = verified.stopped {
-            return Err(error);
-        }
         // What pristine takes is no part of a candidate's time.
         let seconds = started.elapsed().saturating_sub(verified.pristine_time).as_secs_f64();
+        if let Some(error) = verified.stopped {
+            if matches!(exit_of(&error), Exit::Interrupted | Exit::Tampering) {
+                return Err(error);
+            }
+            // One gate without an answer must not keep the others from theirs: it is counted as unknown.
+            let stages = vec![StageRecord::not_run("gate", format!("{error:#}"))];
+            return Ok(Gated { verdict: Verdict::NotRun, stages, seconds });
+        }
         let answer = match verdict(&verified.stages) {
             // Something did not run, and nothing failed: that is no defect that was found.
             Verdict::Fail if verified.stages.iter().all(|stage| stage.verdict != Verdict::Fail) => Verdict::NotRun,
@@ -67,7 +69,7 @@ impl Gate for Real<'_> {
         files::sha256_file(&list::patch(self.context, name))
     }
 
-    fn mutant(&self, name: &str, tier: Tier, stages: Option<&[String]>) -> Result<Gated> {
+    fn mutant(&self, name: &str, tier: Tier, stages: Option<&Stages>) -> Result<Gated> {
         let candidate = variant::patched(self.context, self.source, &list::patch(self.context, name))
             .map_err(|error| failure(Exit::Infrastructure, format!("{name} is no patch of this source: {error:#}")))?;
         let gated = self.verify(&candidate, tier, stages, &format!("{name}-{}", label(tier)));

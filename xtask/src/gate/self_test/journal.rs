@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::journal::Lines;
-use crate::{files, records};
+use crate::{files, host, records, worker};
 use anyhow::{Context as _, Result};
 use model::gate::{Tier, Verdict};
 use model::mutants::{PristineRun, Run};
@@ -38,18 +38,46 @@ pub(super) struct Journal {
     entries: Vec<(Option<String>, Entry)>,
 }
 
+/// What decides the gate's answers, besides the source of libevent and this package's folder of gates.
+const GATE: &[&str] = &[
+    "config/build.toml",
+    "config/gate.toml",
+    "config/models.toml",
+    "libevent-sys/src",
+    "model-tests/csrc",
+    "model-tests/src",
+    "model/src/abi",
+    "model/src/abi.rs",
+    "model/src/cases.rs",
+    "model/src/gate",
+    "model/src/gate.rs",
+    "xtask/src/build",
+    "xtask/src/build.rs",
+    "xtask/src/process",
+    "xtask/src/process.rs",
+    "xtask/src/rust_object.rs",
+    "xtask/src/sandbox",
+    "xtask/src/sandbox.rs",
+];
+/// The gates themselves, but for the self-test, whose words and tables decide nothing.
+const GATES: &str = "xtask/src/gate";
+
 /// The folder of the journal: its name stands for the gate itself, and for the library that it compares with. What
 /// another gate found says nothing of this one.
 pub(super) fn folder(context: &Context, pristine: &Variant) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell which program this is")?;
-    let mut parts = vec![files::sha256_file(&own)?, pristine.id.clone()];
-    for name in ["config", "model-tests"] {
-        let folder = context.root.join(name);
-        if folder.is_dir() {
-            parts.push(files::sha256_tree(&folder)?);
+    let gates = context.root.join(GATES);
+    let mut names: Vec<String> = GATE.iter().map(|name| (*name).to_owned()).collect();
+    for entry in std::fs::read_dir(&gates).with_context(|| format!("cannot read {}", gates.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("self_test") {
+            names.push(format!("{GATES}/{name}"));
         }
     }
-    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let gate = worker::hash_of(context, &names, &[])?;
+    let host = host::fingerprint().id;
+    let parts = [&gate, &pristine.id, &host].map(String::as_bytes);
     Ok(context.work.join("self-test").join(&files::sha256_hex(&parts)[..12]))
 }
 

@@ -1,6 +1,7 @@
 //! gate/mutants.toml and gate/sample.toml: what there is, and what is chosen of it.
 
 use super::journal::Journal;
+use super::soak::Stages;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use anyhow::{Context as _, Result};
@@ -15,8 +16,8 @@ use std::path::PathBuf;
 pub(super) struct Sampled {
     /// The defect.
     pub(super) name: String,
-    /// Stages that have to find it.
-    pub(super) stages: Vec<String>,
+    /// Stages that have to find it, each with tests that do; none: the whole stage.
+    pub(super) stages: Stages,
 }
 
 /// The whole of gate/sample.toml.
@@ -88,7 +89,7 @@ pub(super) fn demand_stages(context: &Context, journal: &Journal, scored: &mut S
     for record in &mut scored.mutants {
         let Some(of) = wanted.iter().find(|of| of.name == record.name) else { continue };
         let found = journal.stages_that_failed(&record.name);
-        if !of.stages.iter().all(|stage| found.contains(stage)) {
+        if !of.stages.keys().all(|stage| found.contains(stage)) {
             (record.killed, record.stage, record.seconds) = (false, None, None);
         }
     }

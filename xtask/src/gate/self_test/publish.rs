@@ -2,6 +2,7 @@
 
 use super::journal::Journal;
 use super::list::{self, SampleFile, Sampled};
+use super::soak::Stages;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::{files, progress};
@@ -25,9 +26,9 @@ pub(super) fn publish(context: &Context, journal: &Journal, table: &str) -> Resu
     };
     files::write_atomic(&page, text.as_bytes())?;
     let kills: Vec<Kills> = list::read(context)?.defects().filter_map(|mutant| kills(journal, &mutant.name)).collect();
-    let stages_of = |name: &String| journal.stages_that_failed(name);
     let chosen = sample(&kills);
-    let sample = chosen.iter().map(|name| Sampled { name: name.clone(), stages: stages_of(name) }).collect();
+    let sampled = |name: &String| Sampled { name: name.clone(), stages: tests_that_failed(journal, name) };
+    let sample = chosen.iter().map(sampled).collect();
     let path = list::path_of(context, "sample.toml");
     let text = format!("{HEAD}{}", toml::to_string(&SampleFile { sample })?);
     files::write_atomic(&path, text.as_bytes())?;
@@ -43,6 +44,21 @@ fn kills(journal: &Journal, name: &str) -> Option<Kills> {
     }
     let seconds = journal.runs(false).iter().filter(|run| run.name == name).map(|run| run.seconds).sum();
     Some(Kills { name: name.to_owned(), stages: stages.into_iter().collect(), seconds })
+}
+
+/// Stages that found a defect, and tests of theirs that did.
+fn tests_that_failed(journal: &Journal, name: &str) -> Stages {
+    let mut stages: Stages = journal.stages_that_failed(name).into_iter().map(|stage| (stage, vec![])).collect();
+    for failed in journal.runs(false).iter().filter(|run| run.name == name).flat_map(|run| &run.failed) {
+        // Reasons are sentences.
+        let Some((stage, test)) = failed.split_once(": ").filter(|(_, test)| !test.contains(' ')) else { continue };
+        if let Some(tests) = stages.get_mut(stage) {
+            tests.push(test.to_owned());
+            tests.sort();
+            tests.dedup();
+        }
+    }
+    stages
 }
 
 fn replace(text: &str, table: &str) -> Option<String> {

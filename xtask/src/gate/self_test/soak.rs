@@ -5,17 +5,18 @@ use crate::progress::Progress;
 use anyhow::Result;
 use model::gate::{StageRecord, Tier, Verdict};
 use model::mutants::{PristineRun, Run};
+use std::collections::BTreeMap;
 
-/// Names of failed tests that the journal keeps of each run.
-const NAMES: usize = 8;
+/// Names of failed tests that the journal keeps of each stage.
+const NAMES: usize = 3;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// A gate on a defect; not, if an earlier gate has found it, unless `even_if_found`.
     Gate { name: String, tier: Tier, even_if_found: bool },
-    /// Some stages of the full gate on a defect.
-    Stages { name: String, stages: Vec<String> },
+    /// Some stages of the full gate on a defect, and of each only some tests; none: all of them.
+    Stages { name: String, stages: Stages },
     /// A gate on the unmodified library.
     Pristine { tier: Tier, loaded: bool, number: u32 },
 }
@@ -25,13 +26,18 @@ impl Item {
         let of = |tier: &Tier| if *tier == Tier::Light { "light" } else { "full" };
         match self {
             Item::Gate { name, tier, .. } => format!("{name}, {}", of(tier)),
-            Item::Stages { name, stages } => format!("{name}, {}", stages.join(" ")),
+            Item::Stages { name, stages } => {
+                format!("{name}, {}", stages.keys().map(String::as_str).collect::<Vec<_>>().join(" "))
+            }
             Item::Pristine { tier, loaded, number } => {
                 format!("pristine {number}, {}{}", of(tier), if *loaded { ", busy neighbour" } else { "" })
             }
         }
     }
 }
+
+/// Tests by stage.
+pub(super) type Stages = BTreeMap<String, Vec<String>>;
 
 /// What a gate said.
 pub(super) struct Gated {
@@ -47,15 +53,15 @@ impl Gated {
         failed.map(|stage| stage.name.clone()).collect()
     }
 
-    /// Stage and test of what failed or did not run; at most a few.
+    /// Stage and test of what failed or did not run; of each stage at most a few.
     fn failed(&self) -> Vec<String> {
         let bad = self.stages.iter().filter(|stage| stage.verdict != Verdict::Pass && !stage.excluded);
         let names = bad.flat_map(|stage| {
             let why = stage.why.iter().map(|why| why.lines().next().unwrap_or_default().to_owned());
-            let what: Vec<String> = stage.failed.iter().cloned().chain(why).collect();
+            let what: Vec<String> = stage.failed.iter().take(NAMES).cloned().chain(why).collect();
             what.into_iter().map(|what| format!("{}: {what}", stage.name))
         });
-        names.take(NAMES).collect()
+        names.collect()
     }
 }
 
@@ -64,7 +70,7 @@ pub(super) trait Gate {
     /// SHA-256 of a defect's patch.
     fn patch_sha256(&self, name: &str) -> Result<String>;
     /// A gate, or some of its stages, on a defect.
-    fn mutant(&self, name: &str, tier: Tier, stages: Option<&[String]>) -> Result<Gated>;
+    fn mutant(&self, name: &str, tier: Tier, stages: Option<&Stages>) -> Result<Gated>;
     /// A gate on the unmodified library.
     fn pristine(&self, tier: Tier, loaded: bool, number: u32) -> Result<Gated>;
 }
@@ -162,7 +168,7 @@ mod tests {
             Ok(format!("sha-{name}"))
         }
 
-        fn mutant(&self, name: &str, tier: Tier, stages: Option<&[String]>) -> Result<Gated> {
+        fn mutant(&self, name: &str, tier: Tier, stages: Option<&Stages>) -> Result<Gated> {
             self.asked.borrow_mut().push(format!("{name} {tier:?} {}", stages.is_some()));
             if name == "broken-host" {
                 bail!("no space");
@@ -195,7 +201,7 @@ mod tests {
         let soak = Soak { gate: &fake, check: &|| Ok(()) };
         let mut items: Vec<Item> = [both("easy"), both("hard"), both("never")].concat();
         items.push(Item::Pristine { tier: Tier::Light, loaded: false, number: 0 });
-        items.push(Item::Stages { name: "hard".into(), stages: vec!["epoll".into()] });
+        items.push(Item::Stages { name: "hard".into(), stages: [("epoll".to_owned(), vec![])].into() });
         soak.run(&items, &mut Journal::open(folder.path()).unwrap()).unwrap();
         let once = fake.asked.borrow().clone();
         let wanted = [
