@@ -16,6 +16,7 @@ pub const FULL_TARGET: f64 = 0.95;
 
 /// What a defect does to the library's users.
 pub const CLASSES: &[&str] = &[
+    "abi",
     "callback-twice",
     "chain-accounting",
     "changelist",
