@@ -180,8 +180,20 @@ fn end_of_case(entry: &Entry, descriptors: usize) -> Verdict {
     observe::violation()
 }
 
-/// Descriptors of this process, as far as a case may use them.
+/// Descriptors of this process, as far as a case may use them: one question for all of them.
 fn open_descriptors() -> usize {
+    let question = |fd| libc::pollfd { fd, events: 0, revents: 0 };
+    let mut all: Vec<libc::pollfd> = (0..1024).map(question).collect();
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // The kernel is asked, not `poll`, which is on the case's clock.
+    // SAFETY: that many valid pollfds, a valid time, and no signal mask.
+    let answered = unsafe {
+        libc::syscall(libc::SYS_ppoll, all.as_mut_ptr(), all.len(), &raw const at_once, std::ptr::null::<u8>(), 0)
+    };
+    if answered >= 0 {
+        return all.iter().filter(|fd| fd.revents & libc::POLLNVAL == 0).count();
+    }
+    // More than this process may have.
     // SAFETY: asks only.
     (0..1024).filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0).count()
 }

@@ -126,9 +126,6 @@ impl Gate<'_> {
                 Err(record) => order.push(Slot::Record(Box::new(record))),
             }
         }
-        let rows = runnable.iter().map(|trial| (trial.name.clone(), trial.tests.len())).collect();
-        let matrix = Matrix::new("tests", rows, request.quiet);
-        let manner = Manner { limits: &config.limits, jobs, matrix: &matrix };
         let sides = Sides {
             context,
             tier: request.tier,
@@ -140,6 +137,14 @@ impl Gate<'_> {
             only: &[],
         };
         let wanted: Vec<&Stage> = STAGES.iter().filter(|stage| self.wants(stage)).collect();
+        let started = Instant::now();
+        for stage in &wanted {
+            (stage.learn)(&Sides { only: only_of(request.only, stage), ..sides })?;
+        }
+        self.done.pristine_time += started.elapsed();
+        let rows = runnable.iter().map(|trial| (trial.name.clone(), trial.tests.len())).collect();
+        let matrix = Matrix::new("tests", rows, request.quiet);
+        let manner = Manner { limits: &config.limits, jobs, matrix: &matrix };
         // They mostly compute, and the tests mostly sleep.
         let ((tested, stopped), beside) = std::thread::scope(|scope| {
             let beside = scope.spawn(|| {
@@ -350,9 +355,13 @@ fn run_stage(stage: &Stage, sides: &Sides<'_>, only: Option<&BTreeMap<String, Ve
     interrupt::check()?;
     let started = Instant::now();
     let logs = sides.logs.join(stage.name);
-    let only = only.and_then(|only| only.get(stage.name)).map_or(&[][..], Vec::as_slice);
+    let only = only_of(only, stage);
     let record = (stage.run)(&Sides { logs: &logs, only, ..*sides })?;
     Ok(StageRecord { seconds: started.elapsed().as_secs_f64(), ..record })
+}
+
+fn only_of<'a>(only: Option<&'a BTreeMap<String, Vec<String>>>, stage: &Stage) -> &'a [String] {
+    only.and_then(|only| only.get(stage.name)).map_or(&[][..], Vec::as_slice)
 }
 
 fn left_out(name: &str) -> StageRecord {

@@ -8,7 +8,7 @@ use super::build::GateBuild;
 use super::stages::Sides;
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
-use crate::{files, interrupt};
+use crate::{files, interrupt, progress};
 use anyhow::{Context as _, Result};
 pub(crate) use failure::{Kept, replay};
 use link::Linked;
@@ -16,7 +16,7 @@ use model::cases::{Amount, CaseResult, CasesConfig, Judgement, judge, kind_of};
 use model::gate::{Sanitizer, StageRecord, Tier, Verdict};
 use run::Range;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Failures that are confirmed and made small; of more it is said how many there are.
@@ -26,42 +26,91 @@ const MOST_OF_A_KIND: usize = 2;
 /// After so many cases of the candidate that hang, the rest is not run.
 const HUNG_CASES: u64 = 4;
 
+/// One of the stages.
+struct Of {
+    name: &'static str,
+    sanitizer: Sanitizer,
+    amount: fn(&CasesConfig, Tier) -> Amount,
+}
+
+const PLAIN: Of = Of {
+    name: "models",
+    sanitizer: Sanitizer::None,
+    amount: |config, tier| if tier == Tier::Light { config.light } else { config.full },
+};
+const ADDRESS: Of = Of { name: "models-address", sanitizer: Sanitizer::Address, amount: |config, _| config.address };
+const UNDEFINED: Of =
+    Of { name: "models-undefined", sanitizer: Sanitizer::Undefined, amount: |config, _| config.undefined };
+
 /// `models`: without a sanitizer.
 pub(crate) fn plain(sides: &Sides<'_>) -> Result<StageRecord> {
-    stage(sides, "models", Sanitizer::None, |config| if sides.tier == Tier::Light { config.light } else { config.full })
+    stage(sides, &PLAIN)
 }
 
 /// `models-address`.
 pub(crate) fn address(sides: &Sides<'_>) -> Result<StageRecord> {
-    stage(sides, "models-address", Sanitizer::Address, |config| config.address)
+    stage(sides, &ADDRESS)
 }
 
 /// `models-undefined`.
 pub(crate) fn undefined(sides: &Sides<'_>) -> Result<StageRecord> {
-    stage(sides, "models-undefined", Sanitizer::Undefined, |config| config.undefined)
+    stage(sides, &UNDEFINED)
 }
 
-fn stage(
-    sides: &Sides<'_>,
-    name: &str,
-    sanitizer: Sanitizer,
-    amount: impl Fn(&CasesConfig) -> Amount,
-) -> Result<StageRecord> {
-    let of = |builds: &'_ [GateBuild]| builds.iter().position(|build| build.sanitizer == sanitizer);
-    let (Some(pristine), Some(candidate)) = (of(sides.pristine_builds), of(sides.candidate_builds)) else {
+/// What pristine does in the cases of `models`.
+pub(crate) fn learn_plain(sides: &Sides<'_>) -> Result<()> {
+    learn(sides, &PLAIN)
+}
+
+/// What pristine does in the cases of `models-address`.
+pub(crate) fn learn_address(sides: &Sides<'_>) -> Result<()> {
+    learn(sides, &ADDRESS)
+}
+
+/// What pristine does in the cases of `models-undefined`.
+pub(crate) fn learn_undefined(sides: &Sides<'_>) -> Result<()> {
+    learn(sides, &UNDEFINED)
+}
+
+fn of(builds: &[GateBuild], sanitizer: Sanitizer) -> Option<&GateBuild> {
+    builds.iter().find(|build| build.sanitizer == sanitizer)
+}
+
+/// Runs what is not known of pristine; without its build, the stage itself says so.
+fn learn(sides: &Sides<'_>, which: &Of) -> Result<()> {
+    let Some(pristine) = of(sides.pristine_builds, which.sanitizer) else { return Ok(()) };
+    let pair = Pair::new(sides.context, pristine, pristine)?;
+    let ranges = ranges(sides, which, &pair)?;
+    if ranges.iter().all(|range| pair.known(range).is_some()) {
+        return Ok(());
+    }
+    progress::note(&format!("learning what pristine does in the cases of {}, once", which.name));
+    ranges.iter().try_for_each(|range| {
+        interrupt::check()?;
+        pair.pristine_results(range).map(drop)
+    })
+}
+
+fn ranges(sides: &Sides<'_>, which: &Of, pair: &Pair<'_>) -> Result<Vec<Range>> {
+    let config = config(sides.context)?;
+    match single_cases(sides.only, &config) {
+        Some(cases) => Ok(cases),
+        None => pair.ranges(&config, (which.amount)(&config, sides.tier), config.seed, None),
+    }
+}
+
+fn stage(sides: &Sides<'_>, which: &Of) -> Result<StageRecord> {
+    let (name, sanitizer) = (which.name, which.sanitizer);
+    let builds = (of(sides.pristine_builds, sanitizer), of(sides.candidate_builds, sanitizer));
+    let (Some(pristine), Some(candidate)) = builds else {
         return Ok(StageRecord::not_run(name, format!("there is no build with sanitizer {}", sanitizer.name())));
     };
-    let config = config(sides.context)?;
-    let pair = match Pair::new(sides.context, &sides.pristine_builds[pristine], &sides.candidate_builds[candidate]) {
+    let pair = match Pair::new(sides.context, pristine, candidate) {
         Ok(pair) => pair,
         Err(error) if exit_of(&error) == Exit::Failed => return Ok(StageRecord::failed(name, format!("{error:#}"))),
         Err(error) => return Err(error),
     };
-    let ranges = match single_cases(sides.only, &config) {
-        Some(cases) => cases,
-        None => pair.ranges(&config, amount(&config), config.seed, None)?,
-    };
-    match pair.compare(&ranges, sides.logs) {
+    match pair.compare(&ranges(sides, which, &pair)?, sides.logs) {
         Ok(compared) => Ok(record(name, compared)),
         Err(error) if exit_of(&error) == Exit::Failed => Ok(StageRecord::failed(name, format!("{error:#}"))),
         Err(error) => Err(error),
@@ -216,22 +265,30 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// Pristine's results of a range: those of an earlier run of the very same program, or new ones.
-    fn pristine_results(&self, range: &Range) -> Result<Vec<CaseResult>> {
+    /// Where pristine's results of a range are kept.
+    fn place(&self, range: &Range) -> Result<PathBuf> {
         let asked = serde_json::to_string(range).context("a range is plain data")?;
         let key = files::sha256_hex(&[self.pristine.sha256.as_bytes(), asked.as_bytes()]);
-        let cache = self.context.work.join("gate/models/pristine").join(format!("{}.json", &key[..16]));
-        if let Ok(text) = std::fs::read(&cache)
-            && let Ok(results) = serde_json::from_slice::<Vec<CaseResult>>(&text)
-            && results.len() as u64 == range.count
-        {
+        Ok(self.context.work.join("gate/models/pristine").join(format!("{}.json", &key[..16])))
+    }
+
+    /// Pristine's results of a range, from an earlier run of the very same program.
+    fn known(&self, range: &Range) -> Option<Vec<CaseResult>> {
+        let text = std::fs::read(self.place(range).ok()?).ok()?;
+        let results: Vec<CaseResult> = serde_json::from_slice(&text).ok()?;
+        (results.len() as u64 == range.count).then_some(results)
+    }
+
+    /// Pristine's results of a range, known or new.
+    fn pristine_results(&self, range: &Range) -> Result<Vec<CaseResult>> {
+        if let Some(results) = self.known(range) {
             return Ok(results);
         }
         let results = run::range(self.context, &self.pristine, range, None).map_err(|error| match exit_of(&error) {
             Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself: {error:#}")),
             _ => error,
         })?;
-        files::write_atomic(&cache, &serde_json::to_vec(&results)?)?;
+        files::write_atomic(&self.place(range)?, &serde_json::to_vec(&results)?)?;
         Ok(results)
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Stage {
     pub(crate) tiers: &'static [Tier],
     /// The build that it runs: it is left out with the configurations of that sanitizer.
     pub(crate) sanitizer: Sanitizer,
+    /// Finds out what is not known yet of pristine; that is no part of a candidate's time.
+    pub(crate) learn: fn(&Sides<'_>) -> Result<()>,
     /// Does the work. An error is one of the host or of a tool; a wrong candidate is a record that says so.
     pub(crate) run: fn(&Sides<'_>) -> Result<StageRecord>,
 }
@@ -43,8 +45,20 @@ const FULL: &[Tier] = &[Tier::Full];
 
 /// In the order of the report. They run while libevent's tests sleep.
 pub(crate) const STAGES: &[Stage] = &[
-    Stage { name: "models", tiers: BOTH, sanitizer: Sanitizer::None, run: models::plain },
-    Stage { name: "models-address", tiers: FULL, sanitizer: Sanitizer::Address, run: models::address },
-    Stage { name: "models-undefined", tiers: FULL, sanitizer: Sanitizer::Undefined, run: models::undefined },
-    Stage { name: "abi", tiers: FULL, sanitizer: Sanitizer::None, run: interface::run },
+    Stage { name: "models", tiers: BOTH, sanitizer: Sanitizer::None, learn: models::learn_plain, run: models::plain },
+    Stage {
+        name: "models-address",
+        tiers: FULL,
+        sanitizer: Sanitizer::Address,
+        learn: models::learn_address,
+        run: models::address,
+    },
+    Stage {
+        name: "models-undefined",
+        tiers: FULL,
+        sanitizer: Sanitizer::Undefined,
+        learn: models::learn_undefined,
+        run: models::undefined,
+    },
+    Stage { name: "abi", tiers: FULL, sanitizer: Sanitizer::None, learn: |_| Ok(()), run: interface::run },
 ];

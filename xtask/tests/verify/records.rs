@@ -16,7 +16,7 @@ pub(crate) fn small(world: World) -> (World, tempfile::TempDir) {
                 \"test-closed\", \"test-weof\", \"test-init\"]";
     edit(&file, core, "core = [\"evbuffer/\", \"heap/\", \"test-init\"]");
     let models = root.join("config/models.toml");
-    for (random, systematic) in [(400, 600), (4000, 12000), (500, 500), (1000, 1000)] {
+    for (random, systematic) in [(400, 600), (2000, 6000), (300, 300), (500, 500)] {
         let cases = |random, systematic| format!("random = {random}\nsystematic = {systematic}\n");
         edit(&models, &cases(random, systematic), &cases(random / 10, systematic / 10));
     }
