@@ -24,13 +24,16 @@ pub struct CasesConfig {
 }
 
 /// How many cases of each family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Amount {
     /// Drawn ones.
     pub random: u64,
     /// Of those that enumerate something.
     pub systematic: u64,
+    /// Families of which all of those are run, whatever the number.
+    #[serde(default)]
+    pub whole: Vec<String>,
 }
 
 impl CasesConfig {
@@ -47,10 +50,12 @@ impl CasesConfig {
     }
 
     /// Ranges of case numbers (first, how many) of a family that has so many systematic cases.
-    pub fn ranges(&self, amount: Amount, family: &str, systematic: u64) -> Vec<(u64, u64)> {
+    pub fn ranges(&self, amount: &Amount, family: &str, systematic: u64) -> Vec<(u64, u64)> {
         let factor = self.factor.get(family).copied().unwrap_or(1.0);
         let part = |count: u64| (count as f64 * factor).ceil() as u64;
-        let ranges = [(0, part(amount.systematic).min(systematic)), (systematic, part(amount.random))];
+        let whole = amount.whole.iter().any(|name| name == family);
+        let enumerated = if whole { systematic } else { part(amount.systematic).min(systematic) };
+        let ranges = [(0, enumerated), (systematic, part(amount.random))];
         ranges.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -79,9 +84,12 @@ pub struct CaseResult {
 impl CaseResult {
     /// Whether the case was ended because it was not done in time.
     pub fn hangs(&self) -> bool {
-        self.violation.as_ref().is_some_and(|violation| violation.starts_with("hangs: "))
+        self.violation.as_ref().is_some_and(|violation| violation.starts_with(HANGS))
     }
 }
+
+/// How a violation begins of a case that was not done in time.
+pub const HANGS: &str = "hangs: ";
 
 /// A candidate's case beside pristine's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,9 +224,11 @@ mod tests {
         let text = "seed = 1\njobs = 2\n[light]\nrandom = 10\nsystematic = 5\n[full]\nrandom = 1\nsystematic = 1\n\
                     [address]\nrandom = 1\nsystematic = 1\n[undefined]\nrandom = 1\nsystematic = 1\n[factor]\nslow = 0.1\n";
         let config = CasesConfig::parse(text).unwrap();
-        assert_eq!(config.ranges(config.light, "any", 100), [(0, 5), (100, 10)]);
-        assert_eq!(config.ranges(config.light, "any", 3), [(0, 3), (3, 10)]);
-        assert_eq!(config.ranges(config.light, "slow", 0), [(0, 1)]);
+        assert_eq!(config.ranges(&config.light, "any", 100), [(0, 5), (100, 10)]);
+        assert_eq!(config.ranges(&config.light, "any", 3), [(0, 3), (3, 10)]);
+        assert_eq!(config.ranges(&config.light, "slow", 0), [(0, 1)]);
+        let whole = Amount { whole: vec!["any".to_owned()], ..config.light.clone() };
+        assert_eq!(config.ranges(&whole, "any", 100), [(0, 100), (100, 10)]);
         assert!(CasesConfig::parse(&text.replace("0.1", "-1.0")).is_err());
     }
 }

@@ -89,7 +89,7 @@ pub struct Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
-    /// Every iteration: what the patch reaches, on the default backend.
+    /// Every iteration: what the patch reaches, on the default backend and on the one that it touches.
     Light,
     /// Before a patch is accepted: everything.
     Full,

@@ -123,6 +123,25 @@ pub(crate) struct Captured {
     pub(crate) stderr: String,
 }
 
+/// The beginning of what a program printed, on one line and without what a terminal would obey: for messages.
+pub(crate) fn excerpt(text: &str) -> String {
+    const MOST: usize = 300;
+    let shown: String = text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MOST).is_some() { format!("{shown}...") } else { shown }
+}
+
+/// What a program did that was killed for it: not an error of the host.
+#[derive(Debug)]
+pub(crate) struct OutOfBounds(String);
+
+impl std::fmt::Display for OutOfBounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OutOfBounds {}
+
 /// Runs a command to its end and returns what it printed. Fails if it does not end within `limit`.
 pub(crate) fn capture(command: &mut Command, limit: Duration) -> Result<Captured> {
     let mut stdout = tempfile::tempfile().context("cannot make a temporary file")?;
@@ -209,12 +228,15 @@ fn finish(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
     let mut group = Group::spawn(command)?;
     let ended = group.wait_until(Instant::now() + limit)?;
     if let Some(bytes) = group.killed_for_memory_bytes() {
-        bail!("{} had {} MiB of memory and was killed", shown(command), bytes >> 20);
+        bail!(OutOfBounds(format!("{} had {} MiB of memory and was killed", shown(command), bytes >> 20)));
     }
     match ended {
         Some(status) => Ok(status),
         None if interrupt::asked() => Err(failure(Exit::Interrupted, "interrupted")),
-        None => bail!("{} did not end within {} s and was killed", shown(command), limit.as_secs_f64()),
+        None => {
+            let seconds = limit.as_secs_f64();
+            bail!(OutOfBounds(format!("{} did not end within {seconds} s and was killed", shown(command))))
+        }
     }
 }
 

@@ -104,6 +104,8 @@ const SCENES: &[Scene] = &[
 const PART: u64 = 4;
 /// Parts of each scene: the last one goes on to the end.
 const PARTS: u64 = 12;
+/// Prime: multiplication by it visits all combinations, spread out.
+const SPREAD: u64 = 1_000_003;
 
 /// A scene with some of its allocations refused, one after the other.
 #[derive(Debug, Serialize, Deserialize)]
@@ -130,8 +132,10 @@ impl Family for Malloc {
     }
 
     fn generate(rng: &mut Rng, number: u64) -> Vec<Op> {
+        let enumerated = number < Self::systematic();
+        let number = if enumerated { number * SPREAD % Self::systematic() } else { number };
         let all = number % 2 == 1;
-        let (scene, part) = if number < Self::systematic() {
+        let (scene, part) = if enumerated {
             (number / 2 / PARTS, number / 2 % PARTS)
         } else {
             (rng.u64(..SCENES.len() as u64), rng.u64(..PARTS))

@@ -21,7 +21,7 @@ pub struct Run {
     pub verdict: Verdict,
     /// Stages that failed, in the order of the gate.
     pub failed_stages: Vec<String>,
-    /// What failed in the first of them, for those who read; at most a few.
+    /// `STAGE: TEST` and `STAGE: REASON` of what failed; of each stage at most a few.
     pub failed: Vec<String>,
     /// Elapsed time, the build included.
     pub seconds: f64,

@@ -86,7 +86,7 @@ pub(crate) fn script(cache: &str) -> String {
     plain.map(|(name, value)| format!("set({name} \"{value}\" CACHE INTERNAL \"\")\n")).collect()
 }
 
-/// Names and hashes of all files that CMake may read: its own, and the templates that it fills in.
+/// Names and hashes of all files that CMake may read: its own folder, its scripts, and the templates that it fills in.
 fn questions(source: &Path) -> Result<String> {
     let mut found = Vec::new();
     let mut folders = vec![source.to_owned()];
@@ -95,7 +95,8 @@ fn questions(source: &Path) -> Result<String> {
             let entry = entry?;
             let (path, kind) = (entry.path(), entry.file_type()?);
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_asked = [".cmake", ".in", "CMakeLists.txt"].iter().any(|end| name.ends_with(end));
+            let is_asked =
+                folder.ends_with("cmake") || [".cmake", ".in", "CMakeLists.txt"].iter().any(|end| name.ends_with(end));
             if kind.is_dir() && name != ".git" {
                 folders.push(path);
             } else if kind.is_file() && is_asked {

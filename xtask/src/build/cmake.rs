@@ -3,7 +3,7 @@
 use super::Plan;
 use super::answers::{self, Answers};
 use super::compiler::without_compiler_settings;
-use crate::exit::{Exit, failure};
+use crate::exit::{Exit, exit_of, failure};
 use crate::{process, progress, sandbox};
 use anyhow::{Context as _, Result, bail};
 use model::build_config::LIBRARIES;
@@ -23,12 +23,11 @@ pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[Str
     let script = known.as_script(&plan.folder)?;
     configure(plan, variant, source, more, Some(&script))?;
     if !known.led_to(&plan.cmake()) {
-        progress::note("libevent is configured otherwise than before; asking the system again");
-        clear(&plan.cmake())?;
-        return ask_and_build(plan, variant, source, more, &file);
+        return Err(changed(variant, &file));
     }
     let built = build(plan, variant, source);
-    if built.is_ok() || !variant.patches.is_empty() {
+    let Err(error) = &built else { return built };
+    if exit_of(error) != Exit::Failed || !variant.patches.is_empty() {
         return built;
     }
     // No patch is to blame: it may be the answers, where the system changed in a way that their name does not tell.
@@ -36,7 +35,20 @@ pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[Str
         "an unpatched source does not compile with the answers of an earlier build; asking the system again",
     );
     clear(&plan.cmake())?;
-    ask_and_build(plan, variant, source, more, &file)
+    configure(plan, variant, source, more, None)?;
+    if known.led_to(&plan.cmake()) { built } else { Err(changed(variant, &file)) }
+}
+
+/// Builds from before and after would differ in more than their patches.
+fn changed(variant: &Variant, file: &Path) -> anyhow::Error {
+    let message = format!(
+        "variant {} ({}): libevent configures itself otherwise than in earlier builds here, so the system has changed; \
+         remove {} and the folder `builds` beside it, then all are built alike",
+        variant.id,
+        variant.name,
+        file.parent().unwrap_or(file).display()
+    );
+    failure(Exit::Infrastructure, message)
 }
 
 /// Compiles, and writes to `file` what CMake found out. That is read before code of the source can have changed it.

@@ -69,16 +69,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let folder = RunFolder::create(&context.runs, "models")?;
     let logs = folder.path.clone();
     let amount = match args.sanitizer {
-        Sanitizer::None => config.light,
-        Sanitizer::Address | Sanitizer::Thread => config.address,
-        Sanitizer::Undefined => config.undefined,
+        Sanitizer::None => &config.light,
+        Sanitizer::Address | Sanitizer::Thread => &config.address,
+        Sanitizer::Undefined => &config.undefined,
     };
     let deadline = Instant::now() + Duration::from_secs(args.seconds.unwrap_or(0));
     let mut seed = args.seed.unwrap_or(config.seed);
     let mut failed = false;
     loop {
         let compared = pair.compare(&pair.ranges(&config, amount, seed, args.family.as_deref())?, &logs)?;
-        failed |= !compared.kept.is_empty() || compared.given_up.is_some();
+        failed |= !compared.kept.is_empty() || compared.given_up.is_some() || compared.stopped.is_some();
         say(seed, &compared);
         if Instant::now() >= deadline {
             return Ok(if failed { Exit::Failed } else { Exit::Ok });
@@ -101,7 +101,7 @@ fn replay(pair: &Pair<'_>, file: &Path) -> Result<Exit> {
 }
 
 fn say(seed: u64, compared: &Compared) {
-    let failures = compared.kept.len() as u64 + compared.more;
+    let failures = compared.kept.len() + compared.more.len();
     progress::note(&format!(
         "seed {seed}: {} cases in {:.1} s, {failures} fail, {} did not fail again, {} unjudged",
         compared.cases_run,
@@ -111,6 +111,9 @@ fn say(seed: u64, compared: &Compared) {
     ));
     for kept in &compared.kept {
         println!("{}", kept.shown());
+    }
+    if let Some(why) = &compared.stopped {
+        println!("ended early: {why}");
     }
     if let Some(family) = &compared.given_up {
         println!("given up after too many hung cases of family {family}");

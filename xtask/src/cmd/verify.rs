@@ -21,7 +21,7 @@ use std::time::Instant;
 /// Verifies a variant: libevent's own tests and ours, judged against the pristine libevent on this host.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
-  cargo xtask verify my.patch                       the light gate: what the patch reaches, on the default backend
+  cargo xtask verify my.patch                       the light gate: what the patch reaches, where its code runs
   cargo xtask verify --full my.patch                everything: backends, sanitizers, other programs
   cargo xtask verify --full my.patch --without thread
   cargo xtask verify --full my.patch --rerun-failed what failed last time; no whole gate

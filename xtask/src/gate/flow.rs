@@ -116,14 +116,10 @@ impl Gate<'_> {
         }
         self.learn(&mut ready, jobs)?;
         let mut runnable = Vec::new();
-        let mut order: Vec<Slot> = Vec::new();
         for ready in ready {
             match ready.trial(request)? {
-                Ok(trial) => {
-                    order.push(Slot::Trial(runnable.len()));
-                    runnable.push(trial);
-                }
-                Err(record) => order.push(Slot::Record(Box::new(record))),
+                Ok(trial) => runnable.push(trial),
+                Err(record) => self.done.stages.push(record),
             }
         }
         let sides = Sides {
@@ -154,13 +150,7 @@ impl Gate<'_> {
             (tested, beside.join())
         });
         drop(matrix);
-        let mut tested: Vec<Option<StageRecord>> = tested.into_iter().map(Some).collect();
-        for slot in order {
-            match slot {
-                Slot::Trial(number) => self.done.stages.extend(tested[number].take()),
-                Slot::Record(record) => self.done.stages.push(*record),
-            }
-        }
+        self.done.stages.extend(tested);
         if let Some(error) = stopped {
             return Err(error);
         }
@@ -334,21 +324,13 @@ impl Gate<'_> {
 
     fn of_tier(&self, stage: &Stage) -> bool {
         let chosen = self.request.only.is_none_or(|only| only.contains_key(stage.name));
-        // A sanitizer that no configuration asks for is none of this gate's.
-        let asked = self.config.configurations.iter().any(|c| c.sanitizer == stage.sanitizer);
-        chosen && (asked || stage.sanitizer == Sanitizer::None) && stage.tiers.contains(&self.request.tier)
+        chosen && stage.tiers.contains(&self.request.tier)
     }
 
     fn leave_out_stages(&mut self) {
         let out = STAGES.iter().filter(|stage| self.of_tier(stage) && !self.wants(stage));
         self.done.stages.extend(out.map(|stage| left_out(stage.name)).collect::<Vec<_>>());
     }
-}
-
-/// Where a record of the report comes from.
-enum Slot {
-    Trial(usize),
-    Record(Box<StageRecord>),
 }
 
 fn run_stage(stage: &Stage, sides: &Sides<'_>, only: Option<&BTreeMap<String, Vec<String>>>) -> Result<StageRecord> {

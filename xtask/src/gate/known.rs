@@ -1,5 +1,4 @@
-//! What is known of pristine's tests on this host: learned once for each test of a configuration, when a gate first
-//! needs it, and kept in the work folder.
+//! What is known of pristine's tests on this host: learned once for each configuration, kept in the work folder.
 
 use super::queue::{self, Order, Patience};
 use super::test_case::{Lane, Run, Test, log_name};
@@ -16,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Raised when what is learned changes its meaning.
-const VERSION: &str = "known 1";
+const VERSION: &str = "known 2";
 
 /// A file of the cache.
 #[derive(Serialize, Deserialize)]
@@ -75,8 +74,8 @@ pub(super) struct Unknown<'a> {
     pub(super) tests: Vec<&'a Test>,
     /// What is known of others.
     pub(super) known: KnownConfiguration,
-    pub(super) path: PathBuf,
-    pub(super) inputs: String,
+    /// Where it is kept, and under what; none where a few tests are all that is wanted, which say nothing of a crowd.
+    pub(super) cache: Option<(PathBuf, String)>,
 }
 
 /// Learns what pristine's tests do: all that are asked for some times, many at a time; those that failed then, alone.
@@ -128,7 +127,9 @@ pub(super) fn learn(
         take(&mut known[order.patience], &order.test.name, &run.context("nothing was given up")?, false);
     }
     for (unknown, known) in unknown.iter().zip(&known) {
-        remember(&unknown.path, &unknown.inputs, known)?;
+        if let Some((path, inputs)) = &unknown.cache {
+            remember(path, inputs, known)?;
+        }
     }
     Ok(known)
 }

@@ -11,8 +11,9 @@ use crate::exit::{Exit, exit_of, failure};
 use crate::{files, interrupt, progress};
 use anyhow::{Context as _, Result};
 pub(crate) use failure::{Kept, replay};
+pub(crate) use link::INGREDIENTS;
 use link::Linked;
-use model::cases::{Amount, CaseResult, CasesConfig, Judgement, judge, kind_of};
+use model::cases::{Amount, CaseResult, CasesConfig, HANGS, Judgement, judge, kind_of};
 use model::gate::{Sanitizer, StageRecord, Tier, Verdict};
 use run::Range;
 use std::collections::BTreeMap;
@@ -23,24 +24,26 @@ use std::time::Instant;
 const MOST_KEPT: usize = 5;
 /// And of one kind.
 const MOST_OF_A_KIND: usize = 2;
-/// After so many cases of the candidate that hang, the rest is not run.
+/// After so many cases of the candidate that hang, and in which pristine does not fail, the rest is not run.
 const HUNG_CASES: u64 = 4;
+/// Failures that did not come again: more of them are no chance.
+const MOST_UNCONFIRMED: usize = 20;
 
 /// One of the stages.
 struct Of {
     name: &'static str,
     sanitizer: Sanitizer,
-    amount: fn(&CasesConfig, Tier) -> Amount,
+    amount: fn(&CasesConfig, Tier) -> &Amount,
 }
 
 const PLAIN: Of = Of {
     name: "models",
     sanitizer: Sanitizer::None,
-    amount: |config, tier| if tier == Tier::Light { config.light } else { config.full },
+    amount: |config, tier| if tier == Tier::Light { &config.light } else { &config.full },
 };
-const ADDRESS: Of = Of { name: "models-address", sanitizer: Sanitizer::Address, amount: |config, _| config.address };
+const ADDRESS: Of = Of { name: "models-address", sanitizer: Sanitizer::Address, amount: |config, _| &config.address };
 const UNDEFINED: Of =
-    Of { name: "models-undefined", sanitizer: Sanitizer::Undefined, amount: |config, _| config.undefined };
+    Of { name: "models-undefined", sanitizer: Sanitizer::Undefined, amount: |config, _| &config.undefined };
 
 /// `models`: without a sanitizer.
 pub(crate) fn plain(sides: &Sides<'_>) -> Result<StageRecord> {
@@ -110,11 +113,15 @@ fn stage(sides: &Sides<'_>, which: &Of) -> Result<StageRecord> {
         Err(error) if exit_of(&error) == Exit::Failed => return Ok(StageRecord::failed(name, format!("{error:#}"))),
         Err(error) => return Err(error),
     };
-    match pair.compare(&ranges(sides, which, &pair)?, sides.logs) {
-        Ok(compared) => Ok(record(name, compared)),
-        Err(error) if exit_of(&error) == Exit::Failed => Ok(StageRecord::failed(name, format!("{error:#}"))),
-        Err(error) => Err(error),
-    }
+    Ok(record(name, pair.compare(&ranges(sides, which, &pair)?, sides.logs)?))
+}
+
+/// What goes wrong with pristine in the program is the host's fault, or ours.
+fn pristines<T>(result: Result<T>) -> Result<T> {
+    result.map_err(|error| match exit_of(&error) {
+        Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself: {error:#}")),
+        _ => error,
+    })
 }
 
 /// The cases that `names` (`family/number`) name; `None` if they name none, or one is no such name: everything is run.
@@ -147,9 +154,11 @@ pub(crate) struct Compared {
     /// Differences that did not come again.
     pub(crate) unconfirmed: Vec<String>,
     /// Failures beyond those that are kept.
-    pub(crate) more: u64,
+    pub(crate) more: Vec<String>,
     /// The family in which so many cases hung that the rest was not run.
     pub(crate) given_up: Option<String>,
+    /// Why the program did not do its work beside the candidate: the rest was not run.
+    pub(crate) stopped: Option<String>,
     pub(crate) seconds: f64,
 }
 
@@ -158,7 +167,7 @@ impl Compared {
     fn has_enough_of(&self, why: &str) -> bool {
         let of_kind = self.kept.iter().filter(|kept| kind_of(&kept.why) == kind_of(why)).count();
         // Every run of a case that hangs takes its whole limit.
-        let most = if why.starts_with("hangs: ") { 1 } else { MOST_OF_A_KIND };
+        let most = if why.starts_with(HANGS) { 1 } else { MOST_OF_A_KIND };
         self.kept.len() >= MOST_KEPT || of_kind >= most
     }
 }
@@ -174,10 +183,7 @@ impl<'a> Pair<'a> {
     /// Compiles and links what is not there yet. Fails with [`Exit::Failed`] if the candidate does not link.
     pub(crate) fn new(context: &'a Context, pristine: &'a GateBuild, candidate: &'a GateBuild) -> Result<Pair<'a>> {
         let object = link::compile(context, pristine)?;
-        let pristine = link::link(&object, pristine).map_err(|error| match exit_of(&error) {
-            Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself: {error:#}")),
-            _ => error,
-        })?;
+        let pristine = pristines(link::link(&object, pristine))?;
         Ok(Pair { context, pristine, candidate: link::link(&object, candidate)? })
     }
 
@@ -185,11 +191,11 @@ impl<'a> Pair<'a> {
     pub(crate) fn ranges(
         &self,
         config: &CasesConfig,
-        amount: Amount,
+        amount: &Amount,
         seed: u64,
         only: Option<&str>,
     ) -> Result<Vec<Range>> {
-        let families = run::families(self.context, &self.pristine)?;
+        let families = pristines(run::families(self.context, &self.pristine))?;
         if let Some(only) = only
             && families.iter().all(|family| family.family != only)
         {
@@ -206,21 +212,30 @@ impl<'a> Pair<'a> {
             .collect())
     }
 
-    /// Runs all ranges on both sides and judges every case. What fails is kept below `logs`. Fails with [`Exit::Failed`]
-    /// if the program does not do its work beside the candidate.
+    /// Runs all ranges on both sides and judges every case. What fails is kept below `logs`. An error is the host's, or
+    /// pristine's: what the candidate does is in the result.
     pub(crate) fn compare(&self, ranges: &[Range], logs: &Path) -> Result<Compared> {
         let started = Instant::now();
-        let listed = run::families(self.context, &self.candidate).map_err(|error| self.blamed(error))?;
-        if listed != run::families(self.context, &self.pristine)? {
-            return Err(failure(Exit::Failed, "the model tests' program lists other families than with pristine"));
-        }
         let mut compared =
             Compared { cases_expected: ranges.iter().map(|range| range.count).sum(), ..Compared::default() };
+        match self.compare_into(&mut compared, ranges, logs) {
+            Err(error) if exit_of(&error) == Exit::Failed => compared.stopped = Some(format!("{error:#}")),
+            other => other?,
+        }
+        compared.seconds = started.elapsed().as_secs_f64();
+        Ok(compared)
+    }
+
+    /// Fails with [`Exit::Failed`] if the program does not do its work beside the candidate.
+    fn compare_into(&self, compared: &mut Compared, ranges: &[Range], logs: &Path) -> Result<()> {
+        let listed = run::families(self.context, &self.candidate)?;
+        if listed != pristines(run::families(self.context, &self.pristine))? {
+            return Err(failure(Exit::Failed, "the model tests' program lists other families than with pristine"));
+        }
         for range in ranges {
             interrupt::check()?;
             let pristine = self.pristine_results(range)?;
-            let candidate = run::range(self.context, &self.candidate, range, Some(HUNG_CASES));
-            let candidate = candidate.map_err(|error| self.blamed(error))?;
+            let candidate = self.candidate_results(range, &pristine, logs)?;
             let given_up = (candidate.len() as u64) < range.count;
             for (pristine, candidate) in pristine.iter().zip(&candidate) {
                 compared.cases_run += 1;
@@ -233,14 +248,14 @@ impl<'a> Pair<'a> {
                             *compared.changed.entry(kind).or_default() += 1;
                         }
                     }
-                    Judgement::Fails(why) if compared.has_enough_of(&why) => compared.more += 1,
-                    // So many hung that none has to be asked again, each time for the whole of its limit.
-                    Judgement::Fails(why) if given_up && candidate.hangs() => {
-                        compared.kept.push(failure::keep(self, range, candidate.case, &why, logs)?);
-                    }
+                    Judgement::Fails(why) if compared.has_enough_of(&why) => compared.more.push(name),
                     Judgement::Fails(why) => {
-                        let confirmed = failure::confirm(self, range, candidate.case, &why, logs);
-                        match confirmed.map_err(|error| self.blamed(error))? {
+                        let confirmed = if candidate.hangs() {
+                            failure::keep_if_it_hangs(self, range, candidate.case, &why, logs)?
+                        } else {
+                            failure::confirm(self, range, candidate.case, &why, logs)?
+                        };
+                        match confirmed {
                             Some(kept) => compared.kept.push(kept),
                             None => compared.unconfirmed.push(format!("{name}: {why}")),
                         }
@@ -249,19 +264,24 @@ impl<'a> Pair<'a> {
             }
             if given_up {
                 compared.given_up = Some(range.family.clone());
-                break;
+                return Ok(());
             }
         }
-        compared.seconds = started.elapsed().as_secs_f64();
-        Ok(compared)
+        Ok(())
     }
 
-    /// What stops the program beside the candidate is the candidate's fault, if it runs beside pristine then.
-    fn blamed(&self, error: anyhow::Error) -> anyhow::Error {
-        let may_be_the_hosts = matches!(exit_of(&error), Exit::Interrupted | Exit::Tampering);
-        match run::families(self.context, &self.pristine) {
-            Ok(_) if !may_be_the_hosts => failure(Exit::Failed, format!("{error:#}")),
-            _ => error,
+    /// The candidate's results of a range, without the rest after too many that hang. Where a host stood still for as long
+    /// as a case may take, all that ran then hang at once: if one of them does not hang again, the range is run again.
+    fn candidate_results(&self, range: &Range, pristine: &[CaseResult], logs: &Path) -> Result<Vec<CaseResult>> {
+        // Cases that say nothing may hang as they like.
+        let unjudged = pristine.iter().filter(|result| result.violation.is_some()).count() as u64;
+        let run = || run::range(self.context, &self.candidate, range, Some(HUNG_CASES + unjudged));
+        let results = run()?;
+        let judged = |case: u64| pristine.iter().any(|result| result.case == case && result.violation.is_none());
+        let hung = results.iter().find(|result| result.hangs() && judged(result.case));
+        match hung.filter(|_| (results.len() as u64) < range.count) {
+            Some(hung) if failure::keep_if_it_hangs(self, range, hung.case, "hangs", logs)?.is_none() => run(),
+            _ => Ok(results),
         }
     }
 
@@ -284,10 +304,7 @@ impl<'a> Pair<'a> {
         if let Some(results) = self.known(range) {
             return Ok(results);
         }
-        let results = run::range(self.context, &self.pristine, range, None).map_err(|error| match exit_of(&error) {
-            Exit::Failed => failure(Exit::Infrastructure, format!("pristine itself: {error:#}")),
-            _ => error,
-        })?;
+        let results = pristines(run::range(self.context, &self.pristine, range, None))?;
         files::write_atomic(&self.place(range)?, &serde_json::to_vec(&results)?)?;
         Ok(results)
     }
@@ -299,12 +316,23 @@ fn record(name: &str, compared: Compared) -> StageRecord {
     let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
     record.tests_run = Some(number(compared.cases_run));
     record.tests_expected = Some(number(compared.cases_expected));
-    record.failed = compared.kept.iter().map(|kept| kept.name.clone()).collect();
+    record.failed = compared.kept.iter().map(|kept| kept.name.clone()).chain(compared.more.iter().cloned()).collect();
+    let unconfirmed = compared.unconfirmed.len();
     record.flaky = compared.unconfirmed;
     record.seconds = compared.seconds;
     if !compared.kept.is_empty() || compared.cases_run != compared.cases_expected {
         record.verdict = Verdict::Fail;
         record.why = compared.kept.first().map(|kept| format!("{}: {}", kept.name, kept.why));
+    }
+    if unconfirmed > MOST_UNCONFIRMED {
+        record.verdict = Verdict::Fail;
+        record.why.get_or_insert_with(|| format!("{unconfirmed} cases fail that do not when asked again: no chance"));
+    }
+    if let Some(why) = compared.stopped {
+        let left = compared.cases_expected - compared.cases_run;
+        record.verdict = Verdict::Fail;
+        record.details.push(format!("ended early: {why}; {left} cases were not run"));
+        record.why.get_or_insert(why);
     }
     if let Some(family) = &compared.given_up {
         let left = compared.cases_expected - compared.cases_run;
@@ -313,8 +341,8 @@ fn record(name: &str, compared: Compared) -> StageRecord {
         record.details.push(said);
     }
     record.details.extend(compared.kept.into_iter().map(|kept| kept.shown()));
-    if compared.more > 0 {
-        record.details.push(format!("{} more cases fail", compared.more));
+    if !compared.more.is_empty() {
+        record.details.push(format!("{} more cases fail", compared.more.len()));
     }
     for (kind, cases) in &compared.changed {
         record.details.push(format!("visible change, to be decided on: {kind} ({cases} cases)"));

@@ -81,10 +81,18 @@ impl<'a> Ready<'a> {
 
     /// What has to be learned before the trial; `None`, if nothing.
     pub(super) fn unknown(&self, request: &Request<'_>) -> Option<Unknown<'_>> {
-        let missing = |test: &&Test| self.selects(request, test) && !self.known.tests.contains_key(&test.name);
-        let tests: Vec<&Test> = self.tests.iter().filter(missing).collect();
-        let (path, inputs) = self.cache.clone();
-        (!tests.is_empty()).then(|| Unknown { lane: &self.pristine, tests, known: self.known.clone(), path, inputs })
+        // All of them run in one crowd; only where some are named, these must do.
+        let named = self.is_of_named(request);
+        let wanted = |test: &&Test| !named || self.selects(request, test);
+        let missing = |test: &&Test| !self.known.tests.contains_key(&test.name);
+        let tests: Vec<&Test> = self.tests.iter().filter(wanted).filter(missing).collect();
+        let cache = (!named).then(|| self.cache.clone());
+        (!tests.is_empty()).then(|| Unknown { lane: &self.pristine, tests, known: self.known.clone(), cache })
+    }
+
+    /// Whether single tests were asked for.
+    fn is_of_named(&self, request: &Request<'_>) -> bool {
+        request.only.and_then(|only| only.get(self.name())).is_some_and(|only| !only.is_empty())
     }
 
     /// Whether a test is part of the gate.
@@ -101,7 +109,7 @@ impl<'a> Ready<'a> {
         let (context, configuration, build) =
             (self.candidate.context, self.candidate.configuration, self.candidate.build);
         let selected: Vec<Test> = self.tests.iter().filter(|test| self.selects(request, test)).cloned().collect();
-        let expected = selected.len();
+        let (expected, named) = (selected.len(), self.is_of_named(request));
         let refused = |why: String| {
             let expected = u32::try_from(expected).ok();
             Ok(Err(StageRecord { tests_run: Some(0), tests_expected: expected, ..StageRecord::failed(&name, why) }))
@@ -133,7 +141,7 @@ impl<'a> Ready<'a> {
             pristine: self.pristine,
             tests,
             known: self.known,
-            cache: self.cache,
+            cache: (!named).then_some(self.cache),
         }))
     }
 }

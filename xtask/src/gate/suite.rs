@@ -5,6 +5,7 @@ use super::child::{self, Bounds, Finished};
 use super::launch;
 use super::test_case::{Judge, Test};
 use crate::context::Context;
+use crate::process;
 use anyhow::Result;
 use model::gate::config::GateConfig;
 use model::gate::tinytest::{self, Ended};
@@ -66,7 +67,7 @@ fn lists_nothing(asked: &Finished) -> String {
         Some(Ended::Exit(status)) if status != 0 => format!("exit status {status}"),
         _ => "it ends without a list that can be read".to_owned(),
     };
-    format!("regress does not list its tests: {how} {}", asked.stderr.trim())
+    format!("regress does not list its tests: {how} {}", process::excerpt(asked.stderr.trim()))
 }
 
 /// A test that does not exist, under a name as good as any: regress says that there is none. Code that prints the
@@ -90,8 +91,12 @@ pub(super) fn believes_anything(
     let Finished { ended, stdout: text, .. } =
         ask(context, build, &build.regress, &["--timeout", "0", &name], &environment)?;
     let refused = matches!(ended, Some(Ended::Exit(status)) if status != 0) && !text.contains("tests ok");
-    Ok((!refused)
-        .then(|| format!("asked for the test `{name}`, which does not exist, regress ended with {ended:?}: {text}")))
+    Ok((!refused).then(|| {
+        format!(
+            "asked for the test `{name}`, which does not exist, regress ended with {ended:?}: {}",
+            process::excerpt(&text)
+        )
+    }))
 }
 
 fn ask(

@@ -26,8 +26,8 @@ pub(super) struct Trial<'a> {
     /// The selected tests, of the candidate and of pristine, in the same order.
     pub(super) tests: Vec<(Test, Test)>,
     pub(super) known: KnownConfiguration,
-    /// Where that is kept, and under what.
-    pub(super) cache: (PathBuf, String),
+    /// Where that is kept, and under what; none if it is of some tests alone.
+    pub(super) cache: Option<(PathBuf, String)>,
     pub(super) proof: Proof,
 }
 
@@ -286,7 +286,10 @@ impl Trial<'_> {
         for suspect in batch {
             suspect.reports.retain(|report| !self.known.reports.contains(report));
         }
-        if learned { super::known::remember(&self.cache.0, &self.cache.1, &self.known) } else { Ok(()) }
+        match &self.cache {
+            Some((path, inputs)) if learned => super::known::remember(path, inputs, &self.known),
+            _ => Ok(()),
+        }
     }
 
     /// Puts a suspect where it belongs; false if it needs more runs.

@@ -85,9 +85,15 @@ fn word(stage: &StageRecord) -> String {
 }
 
 fn remarks(stage: &StageRecord, style: Style) -> String {
-    let mut text = format!("\n{}: {}\n", stage.name, stage.why.as_deref().unwrap_or("passed, with remarks"));
     let fence = if style == Style::Markdown { "```\n" } else { "" };
+    let why = printable(stage.why.as_deref().unwrap_or("passed, with remarks"));
+    // What a candidate printed may be in it: on a page, nothing of it is to be a heading or a table.
+    let mut text = match why.contains('\n') {
+        true => format!("\n{}:\n{fence}{why}\n{fence}", stage.name),
+        false => format!("\n{}: {why}\n", stage.name),
+    };
     for detail in stage.details.iter().take(DETAILS) {
+        let detail = printable(detail);
         let lines: Vec<&str> = detail.lines().take(DETAIL_LINES).collect();
         let many = lines.len() > 1;
         let body = lines.join("\n  ");
@@ -99,6 +105,11 @@ fn remarks(stage: &StageRecord, style: Style) -> String {
         text.push_str(&format!("- and {left} more, in the record\n"));
     }
     text
+}
+
+/// Without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -100,7 +100,8 @@ fn a_sanitizer_that_cannot_start_is_no_pass_unless_it_is_left_out() {
     std::fs::write(&cc, script).unwrap();
     std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
     let run = |more: &[&str]| {
-        let mut command = world.command(&[&["verify", "--full", "--json", "--without", "models"], more].concat());
+        let models = ["models", "models-address", "models-undefined"].map(|name| ["--without", name]).concat();
+        let mut command = world.command(&[&["verify", "--full", "--json"], &models[..], more].concat());
         command.env("CC", &cc);
         crate::support::finish(command)
     };

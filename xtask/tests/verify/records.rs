@@ -20,6 +20,8 @@ pub(crate) fn small(world: World) -> (World, tempfile::TempDir) {
         let cases = |random, systematic| format!("random = {random}\nsystematic = {systematic}\n");
         edit(&models, &cases(random, systematic), &cases(random / 10, systematic / 10));
     }
+    edit(&models, "whole = [\"lifetimes\", \"malloc\"]\n", "");
+    edit(&models, "whole = [\"lifetimes\"]\n", "");
     let text = std::fs::read_to_string(&file).unwrap();
     let (before, _) = text.split_once("[reach.files]").unwrap();
     std::fs::write(&file, format!("{before}[reach.files]\n\"*\" = []\n")).unwrap();

@@ -2,12 +2,11 @@
 
 use super::Pair;
 use super::method::{Called, Method};
+use crate::journal::Lines;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Which comparison.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,8 +45,7 @@ impl Key {
 
 /// The file, and what it holds.
 pub(super) struct Journal {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
     keys: BTreeSet<Key>,
     pub(super) done: Vec<Done>,
 }
@@ -55,20 +53,11 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens or begins a journal. A last line that a crash cut off is dropped.
     pub(super) fn open(path: &Path) -> Result<Journal> {
-        let unusable = || format!("cannot use {}", path.display());
-        std::fs::create_dir_all(path.parent().context("a file has a folder")?).with_context(unusable)?;
-        let file = OpenOptions::new().create(true).append(true).read(true).open(path).with_context(unusable)?;
-        let text = std::fs::read_to_string(path).with_context(unusable)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).with_context(unusable)?;
-        let mut done: Vec<Done> = Vec::new();
-        for (number, line) in text[..whole].lines().enumerate() {
-            done.push(serde_json::from_str(line).with_context(|| {
-                format!("{}, line {}, is none of this version; remove the file", path.display(), number + 1)
-            })?);
-        }
+        let (folder, name) =
+            (path.parent().context("a file has a folder")?, path.file_name().and_then(|name| name.to_str()));
+        let (lines, done) = Lines::open::<Done>(folder, name.context("a journal has a name")?)?;
         let keys = done.iter().map(|done| done.key.clone()).collect();
-        Ok(Journal { path: path.to_owned(), file, keys, done })
+        Ok(Journal { lines, keys, done })
     }
 
     pub(super) fn has(&self, key: &Key) -> bool {
@@ -76,9 +65,7 @@ impl Journal {
     }
 
     pub(super) fn append(&mut self, done: Done) -> Result<()> {
-        let mut line = serde_json::to_vec(&done)?;
-        line.push(b'\n');
-        self.file.write_all(&line).with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.lines.add(&done)?;
         self.keys.insert(done.key.clone());
         self.done.push(done);
         Ok(())

@@ -1,7 +1,7 @@
 //! A case that fails: confirmed, made as small as it goes, kept as a file that can be replayed.
 
-use super::Pair;
 use super::run::{self, CaseFile, Range};
+use super::{Pair, pristines};
 use anyhow::{Context as _, Result};
 use model::cases::{Judgement, first_difference, judge, kind_of, shrink};
 use serde_json::Value;
@@ -40,13 +40,22 @@ impl Kept {
     }
 }
 
-/// Keeps a case as it was drawn, where there is no doubt that it fails.
-pub(super) fn keep(pair: &Pair<'_>, range: &Range, case: u64, why: &str, logs: &Path) -> Result<Kept> {
-    let drawn = run::show(pair.context, &pair.pristine, &range.family, range.seed, case)?;
+/// Runs a case that hung once more; if it hangs again, keeps it as it was drawn: every question takes its whole limit.
+pub(super) fn keep_if_it_hangs(
+    pair: &Pair<'_>,
+    range: &Range,
+    case: u64,
+    why: &str,
+    logs: &Path,
+) -> Result<Option<Kept>> {
+    let drawn = pristines(run::show(pair.context, &pair.pristine, &range.family, range.seed, case))?;
     let (file, ops) = (file_of(range, case, logs)?, operations(&drawn)?);
     write(&file, &drawn, &ops)?;
+    if !run::trace(pair.context, &pair.candidate, &file)?.1.hangs() {
+        return Ok(None);
+    }
     let (name, why) = (format!("{}/{case}", range.family), why.to_owned());
-    Ok(Kept { name, why, file, ops: (ops.len(), ops.len()), difference: None })
+    Ok(Some(Kept { name, why, file, ops: (ops.len(), ops.len()), difference: None }))
 }
 
 fn file_of(range: &Range, case: u64, logs: &Path) -> Result<PathBuf> {
@@ -56,7 +65,7 @@ fn file_of(range: &Range, case: u64, logs: &Path) -> Result<PathBuf> {
 
 /// Runs a failed case again on both sides; if it fails again, makes it small and keeps it.
 pub(super) fn confirm(pair: &Pair<'_>, range: &Range, case: u64, why: &str, logs: &Path) -> Result<Option<Kept>> {
-    let drawn = run::show(pair.context, &pair.pristine, &range.family, range.seed, case)?;
+    let drawn = pristines(run::show(pair.context, &pair.pristine, &range.family, range.seed, case))?;
     let file = file_of(range, case, logs)?;
     let ops = operations(&drawn)?;
     let scratch = pair.context.scratch("case-")?;
@@ -95,7 +104,7 @@ pub(crate) fn replay(pair: &Pair<'_>, file: &Path) -> Result<(Option<String>, Op
 }
 
 fn both(pair: &Pair<'_>, file: &Path) -> Result<(Option<String>, Option<String>)> {
-    let (pristine_lines, pristine) = run::trace(pair.context, &pair.pristine, file)?;
+    let (pristine_lines, pristine) = pristines(run::trace(pair.context, &pair.pristine, file))?;
     let (candidate_lines, candidate) = run::trace(pair.context, &pair.candidate, file)?;
     let why = match judge(&pristine, &candidate) {
         Judgement::Fails(why) => Some(why),

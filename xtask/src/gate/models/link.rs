@@ -16,7 +16,7 @@ use std::time::Duration;
 const LINK_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the program is made of.
-const INGREDIENTS: &[&str] = &[
+pub(crate) const INGREDIENTS: &[&str] = &[
     "Cargo.lock",
     "Cargo.toml",
     "config/build.toml",

@@ -4,8 +4,8 @@ use super::link::Linked;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::gate::launch;
-use crate::process;
-use anyhow::{Context as _, Result, bail};
+use crate::process::{self, OutOfBounds};
+use anyhow::{Context as _, Result};
 use model::cases::CaseResult;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub(crate) type CaseFile = serde_json::Map<String, serde_json::Value>;
 pub(crate) fn families(context: &Context, linked: &Linked<'_>) -> Result<Vec<Family>> {
     let output = launch(context, linked, &["list"], LIST_LIMIT)?;
     let lines = after_head(&output)?;
-    lines.map(|line| serde_json::from_str(line).with_context(|| format!("not a family: {line}"))).collect()
+    lines.map(|line| serde_json::from_str(line).map_err(|_| wrong(&format!("not a family: {line}")))).collect()
 }
 
 /// What every case of a range came to: all of them, or those until `hung` of them hung; anything else is an error.
@@ -77,23 +77,22 @@ pub(crate) fn range(
     let limit = RANGE_LIMIT + CASE_SHARE * u32::try_from(range.count).unwrap_or(u32::MAX);
     let output = launch(context, linked, &arguments, limit)?;
     let lines: Vec<&str> = after_head(&output)?.collect();
-    let (last, lines) = lines.split_last().context("the model tests printed nothing")?;
-    let end: End = serde_json::from_str(last).with_context(|| format!("the model tests ended with: {last}"))?;
+    let (last, lines) = lines.split_last().ok_or_else(|| wrong("nothing"))?;
+    let end: End = serde_json::from_str(last).map_err(|_| wrong(&format!("at its end: {last}")))?;
     let results = lines
         .iter()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("not a result: {line}")))
+        .map(|line| serde_json::from_str(line).map_err(|_| wrong(&format!("not a result: {line}"))))
         .collect::<Result<Vec<CaseResult>>>()?;
-    let expected = range.first..range.first + end.cases_run;
-    let numbered = results.iter().map(|result| result.case).eq(expected);
+    let numbered = end.cases_run <= range.count
+        && results.iter().map(|result| result.case).eq(range.first..range.first + end.cases_run);
     let hanging = results.iter().filter(|result| result.hangs()).count() as u64;
     let whole = end.cases_run == range.count || hung.is_some_and(|hung| hanging >= hung);
     if !numbered || !whole || results.iter().any(|result| result.family != range.family) {
-        bail!(
-            "{} results of {} cases of family {}, or others than asked for",
-            results.len(),
-            range.count,
+        let (got, asked) = (results.len(), range.count);
+        return Err(wrong(&format!(
+            "{got} results of {asked} cases of family {}, or others than asked for",
             range.family
-        );
+        )));
     }
     Ok(results)
 }
@@ -103,7 +102,7 @@ pub(crate) fn show(context: &Context, linked: &Linked<'_>, family: &str, seed: u
     let numbers = [seed, case].map(|number| number.to_string());
     let arguments = ["show", "--family", family, "--seed", &numbers[0], "--case", &numbers[1]];
     let output = launch(context, linked, &arguments, CASE_LIMIT)?;
-    serde_json::from_str(output.trim()).with_context(|| format!("not a case: {output}"))
+    serde_json::from_str(output.trim()).map_err(|_| wrong(&format!("not a case: {output}")))
 }
 
 /// Runs a case file: its observations, and what it came to.
@@ -112,20 +111,29 @@ pub(crate) fn trace(context: &Context, linked: &Linked<'_>, file: &Path) -> Resu
     let case = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let output = launch(context, linked, &["trace", "--case", case.trim()], CASE_LIMIT)?;
     let mut lines: Vec<String> = after_head(&output)?.map(str::to_owned).collect();
-    let last = lines.pop().context("the model tests printed nothing")?;
-    let result = serde_json::from_str(&last).with_context(|| format!("not a result: {last}"))?;
+    let last = lines.pop().ok_or_else(|| wrong("nothing"))?;
+    let result = serde_json::from_str(&last).map_err(|_| wrong(&format!("not a result: {last}")))?;
     Ok((lines, result))
 }
 
-/// The one place where the program, which holds a candidate's code, is started.
+/// The program printed what it should not have: its fault, or rather that of the library in it.
+fn wrong(printed: &str) -> anyhow::Error {
+    failure(Exit::Failed, format!("the model tests printed {}", process::excerpt(printed)))
+}
+
+/// The one place where the program, which holds a candidate's code, is started. What the program does wrong is
+/// [`Exit::Failed`], whichever library is in it; what keeps it from being started is the host's.
 fn launch(context: &Context, linked: &Linked<'_>, arguments: &[&str], limit: Duration) -> Result<String> {
     let mut command = launch::command(context, linked.build, &linked.program, &BTreeMap::new())?;
     command.args(arguments);
-    let got = process::capture(&mut command, limit)?;
+    let got = process::capture(&mut command, limit).map_err(|error| match error.downcast_ref::<OutOfBounds>() {
+        Some(why) => failure(Exit::Failed, format!("the model tests: {why}")),
+        None => error,
+    })?;
     if !got.status.success() {
-        let last = got.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
-        let message =
-            format!("the model tests of variant {} ended with {}: {last}", linked.build.variant.id, got.status);
+        let last = got.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let (id, last) = (&linked.build.variant.id, process::excerpt(last));
+        let message = format!("the model tests of variant {id} ended with {}: {last}", got.status);
         return Err(failure(Exit::Failed, message));
     }
     Ok(got.stdout)
@@ -133,10 +141,10 @@ fn launch(context: &Context, linked: &Linked<'_>, arguments: &[&str], limit: Dur
 
 fn after_head(output: &str) -> Result<impl Iterator<Item = &str>> {
     let mut lines = output.lines().filter(|line| !line.is_empty());
-    let first = lines.next().context("the model tests printed nothing")?;
-    let head: Head = serde_json::from_str(first).with_context(|| format!("the model tests began with: {first}"))?;
+    let first = lines.next().ok_or_else(|| wrong("nothing"))?;
+    let head: Head = serde_json::from_str(first).map_err(|_| wrong(&format!("at its beginning: {first}")))?;
     if head.program != PROGRAM {
-        bail!("the model tests are {}, not {PROGRAM}", head.program);
+        return Err(wrong(&format!("that it is {}, not {PROGRAM}", head.program)));
     }
     Ok(lines)
 }

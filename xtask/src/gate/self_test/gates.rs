@@ -48,12 +48,7 @@ impl Real<'_> {
         // What pristine takes is no part of a candidate's time.
         let seconds = started.elapsed().saturating_sub(verified.pristine_time).as_secs_f64();
         if let Some(error) = verified.stopped {
-            if matches!(exit_of(&error), Exit::Interrupted | Exit::Tampering) {
-                return Err(error);
-            }
-            // One gate without an answer must not keep the others from theirs: it is counted as unknown.
-            let stages = vec![StageRecord::not_run("gate", format!("{error:#}"))];
-            return Ok(Gated { verdict: Verdict::NotRun, stages, seconds });
+            return Err(error);
         }
         let answer = match verdict(&verified.stages) {
             // Something did not run, and nothing failed: that is no defect that was found.
@@ -72,10 +67,19 @@ impl Gate for Real<'_> {
     fn mutant(&self, name: &str, tier: Tier, stages: Option<&Stages>) -> Result<Gated> {
         let candidate = variant::patched(self.context, self.source, &list::patch(self.context, name))
             .map_err(|error| failure(Exit::Infrastructure, format!("{name} is no patch of this source: {error:#}")))?;
+        let started = Instant::now();
         let gated = self.verify(&candidate, tier, stages, &format!("{name}-{}", label(tier)));
         // A hundred of them would fill a disk. What the next gate needs again is compiled in seconds.
         clean::forget(self.context, &candidate)?;
-        gated
+        match gated {
+            Err(error) if !matches!(exit_of(&error), Exit::Interrupted | Exit::Tampering) => {
+                // One defect without an answer must not keep the others from theirs: it is counted as unknown, and
+                // asked again next time.
+                let stages = vec![StageRecord::not_run("gate", format!("{error:#}"))];
+                Ok(Gated { verdict: Verdict::NotRun, stages, seconds: started.elapsed().as_secs_f64() })
+            }
+            gated => gated,
+        }
     }
 
     fn pristine(&self, tier: Tier, loaded: bool, number: u32) -> Result<Gated> {

@@ -1,9 +1,12 @@
 //! What a self-test has done, line by line, so that it can be ended at any instant and resumed.
 
+use super::soak::Stages;
+use crate::build::{compiler, compiler_version};
 use crate::context::Context;
+use crate::gate::models;
 use crate::journal::Lines;
-use crate::{files, host, records, worker};
-use anyhow::{Context as _, Result};
+use crate::{files, host, records, sandbox, worker};
+use anyhow::Result;
 use model::gate::{Tier, Verdict};
 use model::mutants::{PristineRun, Run};
 use model::variant::Variant;
@@ -16,8 +19,13 @@ use std::path::{Path, PathBuf};
 pub(super) enum Entry {
     /// Of a gate on a seeded defect.
     Mutant(Run),
-    /// Of some stages of the full gate on a seeded defect.
-    Stages(Run),
+    /// Of some stages of the full gate on a seeded defect, and of each only some tests.
+    Stages {
+        /// What was asked for.
+        stages: Stages,
+        /// What came of it.
+        run: Run,
+    },
     /// Of a gate on the unmodified library.
     Pristine(PristineRun),
 }
@@ -38,46 +46,34 @@ pub(super) struct Journal {
     entries: Vec<(Option<String>, Entry)>,
 }
 
-/// What decides the gate's answers, besides the source of libevent and this package's folder of gates.
+/// What decides the gate's answers, besides the model tests' program and the source of libevent.
 const GATE: &[&str] = &[
-    "config/build.toml",
-    "config/gate.toml",
-    "config/models.toml",
-    "libevent-sys/src",
-    "model-tests/csrc",
-    "model-tests/src",
-    "model/src/abi",
-    "model/src/abi.rs",
-    "model/src/cases.rs",
-    "model/src/gate",
-    "model/src/gate.rs",
+    "config",
+    "model/src",
     "xtask/src/build",
     "xtask/src/build.rs",
+    "xtask/src/calibrate/load.rs",
+    "xtask/src/files.rs",
+    "xtask/src/gate",
+    "xtask/src/git.rs",
     "xtask/src/process",
     "xtask/src/process.rs",
     "xtask/src/rust_object.rs",
     "xtask/src/sandbox",
     "xtask/src/sandbox.rs",
+    "xtask/src/variant.rs",
+    "xtask/src/worker.rs",
 ];
-/// The gates themselves, but for the self-test, whose words and tables decide nothing.
-const GATES: &str = "xtask/src/gate";
 
-/// The folder of the journal: its name stands for the gate itself, and for the library that it compares with. What
-/// another gate found says nothing of this one.
+/// The folder of the journal: its name stands for the gate itself, for the host, its compiler and sandbox, and for the
+/// library that it compares with. What another gate found says nothing of this one.
 pub(super) fn folder(context: &Context, pristine: &Variant) -> Result<PathBuf> {
-    let gates = context.root.join(GATES);
-    let mut names: Vec<String> = GATE.iter().map(|name| (*name).to_owned()).collect();
-    for entry in std::fs::read_dir(&gates).with_context(|| format!("cannot read {}", gates.display()))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("self_test") {
-            names.push(format!("{GATES}/{name}"));
-        }
-    }
-    names.sort();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names = [GATE, models::INGREDIENTS].concat();
     let gate = worker::hash_of(context, &names, &[])?;
-    let host = host::fingerprint().id;
-    let parts = [&gate, &pristine.id, &host].map(String::as_bytes);
+    let compiler = compiler_version(&compiler())?;
+    let tls = std::env::var("LIBEVENT_TLS").unwrap_or_default();
+    let parts = [&gate, &pristine.id, &host::fingerprint().id, &compiler, &tls, &sandbox::described()];
+    let parts = parts.map(|part| part.as_bytes());
     Ok(context.work.join("self-test").join(&files::sha256_hex(&parts)[..12]))
 }
 
@@ -106,11 +102,13 @@ impl Journal {
         })
     }
 
-    /// Whether these stages were run on a defect with this patch.
-    pub(super) fn has_stages(&self, name: &str, patch_sha256: &str) -> bool {
-        self.entries.iter().any(|(sha256, entry)| {
-            matches!(entry, Entry::Stages(run) if run.name == name && run.verdict != Verdict::NotRun)
-                && sha256.as_deref() == Some(patch_sha256)
+    /// What came of these stages on a defect with this patch, if that is an answer.
+    pub(super) fn stages(&self, name: &str, patch_sha256: &str, asked: &Stages) -> Option<&Run> {
+        self.entries.iter().rev().find_map(|(sha256, entry)| match entry {
+            Entry::Stages { stages, run } if run.name == name && stages == asked => {
+                (sha256.as_deref() == Some(patch_sha256) && run.verdict != Verdict::NotRun).then_some(run)
+            }
+            _ => None,
         })
     }
 
@@ -119,23 +117,17 @@ impl Journal {
         self.pristine_runs().any(|run| (run.tier, run.loaded, run.number) == (tier, loaded, number))
     }
 
-    /// Stages that found a defect, in whichever run; each once.
-    pub(super) fn stages_that_failed(&self, name: &str) -> Vec<String> {
-        let of = self.entries.iter().filter_map(|(_, entry)| match entry {
-            Entry::Mutant(run) | Entry::Stages(run) if run.name == name => Some(&run.failed_stages),
-            _ => None,
-        });
-        let mut stages: Vec<String> = of.flatten().cloned().collect();
-        stages.sort();
-        stages.dedup();
-        stages
+    /// Gates on a defect with this patch that came to an answer.
+    pub(super) fn gates(&self, name: &str, patch_sha256: &str) -> Vec<&Run> {
+        let of = |tier| self.gate(name, tier, patch_sha256);
+        [Tier::Light, Tier::Full].into_iter().filter_map(of).collect()
     }
 
     /// Gates on defects; with `of_sample`, the runs of a part of the stages, as if they were light gates.
     pub(super) fn runs(&self, of_sample: bool) -> Vec<Run> {
         let pick = |entry: &Entry| match entry {
             Entry::Mutant(run) if !of_sample => Some(run.clone()),
-            Entry::Stages(run) if of_sample => Some(Run { tier: Tier::Light, ..run.clone() }),
+            Entry::Stages { run, .. } if of_sample => Some(Run { tier: Tier::Light, ..run.clone() }),
             _ => None,
         };
         self.entries.iter().filter_map(|(_, entry)| pick(entry)).collect()

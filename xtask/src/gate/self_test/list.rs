@@ -4,6 +4,7 @@ use super::journal::Journal;
 use super::soak::Stages;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::files;
 use anyhow::{Context as _, Result};
 use globset::Glob;
 use model::mutants::{Kind, Mutants, Score};
@@ -88,7 +89,8 @@ pub(super) fn demand_stages(context: &Context, journal: &Journal, scored: &mut S
     let wanted = sample(context, &read(context)?)?;
     for record in &mut scored.mutants {
         let Some(of) = wanted.iter().find(|of| of.name == record.name) else { continue };
-        let found = journal.stages_that_failed(&record.name);
+        let sha256 = files::sha256_file(&patch(context, &of.name))?;
+        let found = journal.stages(&of.name, &sha256, &of.stages).map_or(&[][..], |run| &run.failed_stages);
         if !of.stages.keys().all(|stage| found.contains(stage)) {
             (record.killed, record.stage, record.seconds) = (false, None, None);
         }

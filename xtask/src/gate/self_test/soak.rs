@@ -103,7 +103,7 @@ impl Soak<'_> {
                 let found = journal.gate(name, Tier::Light, &sha256).is_some_and(|run| run.verdict == Verdict::Fail);
                 found && *tier == Tier::Full && !even_if_found || journal.gate(name, *tier, &sha256).is_some()
             }
-            Item::Stages { name, .. } => journal.has_stages(name, &self.gate.patch_sha256(name)?),
+            Item::Stages { name, stages } => journal.stages(name, &self.gate.patch_sha256(name)?, stages).is_some(),
             Item::Pristine { tier, loaded, number } => journal.has_pristine(*tier, *loaded, *number),
         })
     }
@@ -126,7 +126,10 @@ impl Soak<'_> {
             }
             Item::Stages { name, stages } => {
                 let gated = self.gate.mutant(name, Tier::Full, Some(stages))?;
-                journal.add(Some(self.gate.patch_sha256(name)?), Entry::Stages(of_mutant(name, Tier::Full, &gated)))?;
+                journal.add(
+                    Some(self.gate.patch_sha256(name)?),
+                    Entry::Stages { stages: stages.clone(), run: of_mutant(name, Tier::Full, &gated) },
+                )?;
                 (gated, "found")
             }
             Item::Pristine { tier, loaded, number } => {
@@ -217,7 +220,10 @@ mod tests {
         let mut journal = Journal::open(folder.path()).unwrap();
         soak.run(&items, &mut journal).unwrap();
         assert_eq!(*fake.asked.borrow(), once, "nothing again");
-        assert_eq!(journal.stages_that_failed("hard"), ["epoll"]);
+        let asked = [("epoll".to_owned(), vec![])].into();
+        assert_eq!(journal.stages("hard", "sha-hard", &asked).unwrap().failed_stages, ["epoll"]);
+        assert_eq!(journal.stages("hard", "of another patch", &asked), None);
+        assert_eq!(journal.stages("hard", "sha-hard", &[("poll".to_owned(), vec![])].into()), None);
         assert_eq!((journal.runs(false).len(), journal.runs(true).len(), journal.pristine().len()), (5, 1, 1));
         soak.run(&[gate("easy", Tier::Full, true)], &mut journal).unwrap();
         assert_eq!(fake.asked.borrow().last().unwrap(), "easy Full false", "asked for all stages");
