@@ -235,7 +235,8 @@ impl<'a> Pair<'a> {
         for range in ranges {
             interrupt::check()?;
             let pristine = self.pristine_results(range)?;
-            let candidate = self.candidate_results(range, &pristine, logs)?;
+            let (candidate, hung) = self.candidate_results(range, &pristine, logs)?;
+            compared.kept.extend(hung);
             let given_up = (candidate.len() as u64) < range.count;
             for (pristine, candidate) in pristine.iter().zip(&candidate) {
                 compared.cases_run += 1;
@@ -248,6 +249,7 @@ impl<'a> Pair<'a> {
                             *compared.changed.entry(kind).or_default() += 1;
                         }
                     }
+                    Judgement::Fails(_) if compared.kept.iter().any(|kept| kept.name == name) => {}
                     Judgement::Fails(why) if compared.has_enough_of(&why) => compared.more.push(name),
                     Judgement::Fails(why) => {
                         let confirmed = if candidate.hangs() {
@@ -270,18 +272,26 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    /// The candidate's results of a range, without the rest after too many that hang. Where a host stood still for as long
-    /// as a case may take, all that ran then hang at once: if one of them does not hang again, the range is run again.
-    fn candidate_results(&self, range: &Range, pristine: &[CaseResult], logs: &Path) -> Result<Vec<CaseResult>> {
+    /// The candidate's results of a range, without the rest after too many that hang, and then one of these, asked again.
+    /// Where a host stood still for as long as a case may take, all that ran then hang at once: if that one does not hang
+    /// again, the range is run again.
+    fn candidate_results(
+        &self,
+        range: &Range,
+        pristine: &[CaseResult],
+        logs: &Path,
+    ) -> Result<(Vec<CaseResult>, Option<Kept>)> {
         // Cases that say nothing may hang as they like.
         let unjudged = pristine.iter().filter(|result| result.violation.is_some()).count() as u64;
         let run = || run::range(self.context, &self.candidate, range, Some(HUNG_CASES + unjudged));
         let results = run()?;
         let judged = |case: u64| pristine.iter().any(|result| result.case == case && result.violation.is_none());
         let hung = results.iter().find(|result| result.hangs() && judged(result.case));
-        match hung.filter(|_| (results.len() as u64) < range.count) {
-            Some(hung) if failure::keep_if_it_hangs(self, range, hung.case, "hangs", logs)?.is_none() => run(),
-            _ => Ok(results),
+        let Some(hung) = hung.filter(|_| (results.len() as u64) < range.count) else { return Ok((results, None)) };
+        let why = hung.violation.as_deref().unwrap_or(HANGS);
+        match failure::keep_if_it_hangs(self, range, hung.case, why, logs)? {
+            Some(kept) => Ok((results, Some(kept))),
+            None => Ok((run()?, None)),
         }
     }
 

@@ -121,9 +121,10 @@ fn ending_hanging_or_a_shorter_list_at_start_up_runs_no_test() {
 fn ctrl_c_leaves_nothing_running() {
     let (world, _folder) = small(World::prepared());
     let patch = with_code(&world, "{ extern unsigned sleep(unsigned); sleep(3600); }");
+    let args = ["verify", "--json", "--without", "models", &patch];
     // Everything is built and known: what runs then are tests.
-    failed(&world, &patch);
-    let run = world.start(&["verify", "--json", &patch]);
+    world.run(&args).expect_code(2);
+    let run = world.start(&args);
     assert!(eventually(|| world.workers().len() > 2), "tests can be seen while they run");
     run.signal(libc::SIGINT);
     let outcome = run.wait().expect_code(130);
