@@ -1,7 +1,5 @@
 //! Exit codes, and errors that know theirs.
 
-use std::fmt;
-
 /// Shown under every `--help`.
 pub(crate) const HELP: &str = "Exit codes: 0 ok; 1 usage; 2 rejected, gate failed or an error in a workload; \
 3 inconclusive; 4 host, tool or infrastructure; 5 tampering found; 6 another run holds the lock; 130 interrupted.";
@@ -34,19 +32,12 @@ impl From<Exit> for std::process::ExitCode {
 }
 
 /// An error that ends the process with a given exit code. Put it anywhere in an `anyhow` chain.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) message: String,
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// An error with an exit code: what happened, to which file or variant, what to do.
 pub(crate) fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {

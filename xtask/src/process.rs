@@ -131,16 +131,9 @@ pub(crate) fn excerpt(text: &str) -> String {
 }
 
 /// What a program did that was killed for it: not an error of the host.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct OutOfBounds(String);
-
-impl std::fmt::Display for OutOfBounds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for OutOfBounds {}
 
 /// Runs a command to its end and returns what it printed. Fails if it does not end within `limit`.
 pub(crate) fn capture(command: &mut Command, limit: Duration) -> Result<Captured> {

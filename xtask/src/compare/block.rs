@@ -68,16 +68,9 @@ pub(crate) fn block(contest: &Contest<'_>, entry: &Entry<'_>, linked: &Linked, d
 }
 
 /// An error that is no workload's: it ends the run.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct HostFailure(String);
-
-impl std::fmt::Display for HostFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for HostFailure {}
 
 /// What a block draws from.
 pub(crate) struct Draws {
