@@ -62,8 +62,8 @@ pub struct ExternalRule {
     pub run_delay_share_wall: f64,
     /// Share by which the worker's clocks may exceed the harness's.
     pub clock_tolerance: f64,
-    /// Repeats of one block.
-    pub most_repeats: u32,
+    /// Repeats of one pair of launches without a pause; further ones wait, within the workload's budget.
+    pub repeats_at_once: u32,
 }
 
 /// Why thresholds are refused.
@@ -133,7 +133,7 @@ mod tests {
             ("slow_factor = 1.2", "slow_factor = 1.0"),
             ("kept_margin_pct = 10.0", "kept_margin_pct = 0.0"),
             ("steal_share = 0.2", "steal_share = 1.5"),
-            ("most_repeats = 4", "most_repeats = -1"),
+            ("repeats_at_once = 4", "repeats_at_once = -1"),
             ("alpha = 0.01", "alpha = 0.01\nother = 1"),
         ] {
             assert!(TEXT.contains(from), "{from}");

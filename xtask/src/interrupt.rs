@@ -4,6 +4,7 @@ use crate::exit::{Exit, failure};
 use anyhow::Result;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static INSTALL: Once = Once::new();
@@ -25,6 +26,19 @@ pub(crate) fn install() -> Result<()> {
 /// Whether an interrupt was received.
 pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
+}
+
+/// Sleeps; an interrupt ends the sleep with its error.
+pub(crate) fn sleep(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
 }
 
 /// An error with exit code 130 if an interrupt was received.

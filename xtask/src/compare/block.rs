@@ -2,6 +2,7 @@
 
 use super::contest::{Contest, Entry};
 use super::pair::{self, Attempt, Request};
+use super::patience::Patience;
 use super::samples;
 use crate::bench::plan::draw;
 use crate::exit::{Exit, failure};
@@ -81,7 +82,7 @@ pub(crate) struct Draws {
 }
 
 /// A pair of launches that nothing outside disturbed; attempts that were disturbed are made again with the
-/// same draws.
+/// same draws, as long as there is patience.
 fn undisturbed(
     contest: &Contest<'_>,
     entry: &Entry<'_>,
@@ -107,25 +108,33 @@ fn undisturbed(
         samples::write(folder, draws, &place, batches)
             .map_err(|error| anyhow::Error::new(HostFailure(format!("{error:#}"))))
     };
-    let most = contest.thresholds.external.most_repeats;
-    for attempt in 0..=most {
+    let patience = Patience { at_once: contest.thresholds.external.repeats_at_once, budget: entry.budget() };
+    let started = Instant::now();
+    let mut attempt = 0;
+    loop {
         interrupt::check()?;
+        attempt += 1;
         match pair::pair(&request)? {
             Attempt::Done(record, batches) => {
-                write(attempt + 1, None, &batches)?;
+                write(attempt, None, &batches)?;
                 return Ok(*record);
             }
-            Attempt::Disturbed(why, batches) => {
-                write(attempt + 1, Some(&why), &batches)?;
-                repeated.push(format!("pair {number}, attempt {}: {why}", attempt + 1));
+            Attempt::Disturbed(cause, batches) => {
+                write(attempt, Some(&cause.why), &batches)?;
+                repeated.push(format!("pair {number}, attempt {attempt}: {}", cause.why));
+                match patience.pause(attempt, started.elapsed(), &cause) {
+                    Some(pause) => interrupt::sleep(pause)?,
+                    None => break,
+                }
             }
         }
     }
     let last = repeated.last().map_or("", String::as_str);
     let message = format!(
-        "infrastructure: block {} was disturbed {} times in a row ({last}); measure when the host is quieter",
+        "infrastructure: block {} was disturbed {attempt} times in a row, for {:.0} s ({last}); measure when the host is \
+         quieter, or give a larger --budget",
         draws.number,
-        most + 1
+        started.elapsed().as_secs_f64()
     );
     Err(failure(Exit::Infrastructure, message))
 }

@@ -107,6 +107,11 @@ impl<'a> Entry<'a> {
         self.sequential = Sequential::new(self.plan.clone(), question(thresholds, count));
     }
 
+    /// Time for the workload.
+    pub(crate) fn budget(&self) -> Duration {
+        self.budget
+    }
+
     fn is_open(&self) -> bool {
         self.report.is_none() && self.error.is_none()
     }

@@ -4,6 +4,7 @@
 //! for its next command in read(2), which is the baton. The order of turns is ABBA or BAAB, drawn anew
 //! for every four, so that neither a drift of the host nor a habit of the kernel favours a side.
 
+use super::patience::Disturbance;
 use super::shape::Shape;
 use crate::bench::plan::draw;
 use crate::host::external::Snapshot;
@@ -44,7 +45,7 @@ pub(crate) enum Attempt {
     /// Figures, and the batches that they are of.
     Done(Box<PairRecord>, [Vec<Sample>; 2]),
     /// Something outside of both sides was in the way: what it was, and the batches that were done.
-    Disturbed(String, [Vec<Sample>; 2]),
+    Disturbed(Disturbance, [Vec<Sample>; 2]),
 }
 
 /// What one side did.
@@ -73,7 +74,8 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
         let first = (draw(request.seed, "turns", round) & 1) as usize;
         for side in [first, 1 - first, 1 - first, first] {
             if let Some(why) = turn(request, &mut sessions[side], &mut halves[side]).context(ROLES[side])? {
-                return Ok(Attempt::Disturbed(why, halves.map(|half| half.samples)));
+                let cause = Disturbance { why, passes: false };
+                return Ok(Attempt::Disturbed(cause, halves.map(|half| half.samples)));
             }
         }
     }
@@ -83,7 +85,8 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
     let peak_rss_kib =
         [baseline.quit().context(ROLES[0])?.peak_rss_kib, candidate.quit().context(ROLES[1])?.peak_rss_kib];
     if let Some(why) = disturbed(&external, request.spec, &request.thresholds.external) {
-        return Ok(Attempt::Disturbed(why, halves.map(|half| half.samples)));
+        let cause = Disturbance { why, passes: true };
+        return Ok(Attempt::Disturbed(cause, halves.map(|half| half.samples)));
     }
     let moved = |side: usize| moved_after[side]?.checked_sub(moved_before[side]?);
     let p99 = |half: &Half| merge_latencies(&half.latencies.iter().collect::<Vec<_>>()).map(|all| all.p99_ns);
