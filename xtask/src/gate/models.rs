@@ -18,7 +18,7 @@ use model::gate::{Sanitizer, StageRecord, Tier, Verdict};
 use run::Range;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Failures that are confirmed and made small; of more it is said how many there are.
 const MOST_KEPT: usize = 5;
@@ -26,6 +26,9 @@ const MOST_KEPT: usize = 5;
 const MOST_OF_A_KIND: usize = 2;
 /// After so many cases of the candidate that hang, and in which pristine does not fail, the rest is not run.
 const HUNG_CASES: u64 = 4;
+/// Time for confirming failures and making them small, once one is kept: it decides the answer, and where every run of a
+/// case waits for seconds, the others would take minutes.
+const JUDGING_LIMIT: Duration = Duration::from_secs(20);
 /// Failures that did not come again: more of them are no chance.
 const MOST_UNCONFIRMED: usize = 20;
 
@@ -160,15 +163,18 @@ pub(crate) struct Compared {
     /// Why the program did not do its work beside the candidate: the rest was not run.
     pub(crate) stopped: Option<String>,
     pub(crate) seconds: f64,
+    /// What confirming failures and making them small took.
+    judging: Duration,
 }
 
 impl Compared {
-    /// Whether one more failure of this kind would say nothing new.
+    /// Whether one more failure of this kind would say nothing new, or there is no time for it.
     fn has_enough_of(&self, why: &str) -> bool {
         let of_kind = self.kept.iter().filter(|kept| kind_of(&kept.why) == kind_of(why)).count();
         // Every run of a case that hangs takes its whole limit.
         let most = if why.starts_with(HANGS) { 1 } else { MOST_OF_A_KIND };
-        self.kept.len() >= MOST_KEPT || of_kind >= most
+        let out_of_time = !self.kept.is_empty() && self.judging > JUDGING_LIMIT;
+        out_of_time || self.kept.len() >= MOST_KEPT || of_kind >= most
     }
 }
 
@@ -252,11 +258,13 @@ impl<'a> Pair<'a> {
                     Judgement::Fails(_) if compared.kept.iter().any(|kept| kept.name == name) => {}
                     Judgement::Fails(why) if compared.has_enough_of(&why) => compared.more.push(name),
                     Judgement::Fails(why) => {
+                        let began = Instant::now();
                         let confirmed = if candidate.hangs() {
                             failure::keep_if_it_hangs(self, range, candidate.case, &why, logs)?
                         } else {
                             failure::confirm(self, range, candidate.case, &why, logs)?
                         };
+                        compared.judging += began.elapsed();
                         match confirmed {
                             Some(kept) => compared.kept.push(kept),
                             None => compared.unconfirmed.push(format!("{name}: {why}")),
