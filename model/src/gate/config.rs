@@ -40,6 +40,9 @@ pub struct Limits {
     pub hung_tests: usize,
     /// After so many tests that are worse, the other failures of a configuration are not repeated.
     pub worse_tests: usize,
+    /// If pristine always fails in more than this share of a configuration's tests, nothing is known
+    /// of a candidate there: it has not run.
+    pub unjudged_share: f64,
     /// Most bytes kept of each stream of a test; the middle of a longer one is left out.
     pub output_bytes: usize,
 }
@@ -105,10 +108,11 @@ impl Reach {
     }
 }
 
-/// Whether a pattern of the file, a name or its beginning and `*`, is for a file of libevent.
+/// Whether a pattern of the file, a name or its beginning and `*`, is for a file of libevent. Beginnings are of C files
+/// alone: a header reaches every file that includes it.
 pub(super) fn fits(pattern: &str, file: &str) -> bool {
     match pattern.strip_suffix('*') {
-        Some(start) => file.starts_with(start),
+        Some(start) => file.starts_with(start) && file.ends_with(".c"),
         None => file == pattern,
     }
 }
@@ -161,7 +165,12 @@ mod tests {
         let of = |file: &str, test: &str| reach.reaches(&[file.to_owned()], test);
         assert!(of("buffer.c", "evbuffer/add1") && !of("buffer.c", "dns/search"));
         assert!(of("evdns.c", "dns/search") && of("evdns.c", "main/simpleread"), "core is always there");
-        assert!(of("new.c", "dns/search") && of("include/event2/event.h", "dns/search"));
+        for file in
+            ["new.c", "include/event2/event.h", "evthread-internal.h", "bufferevent-internal.h", "minheap-internal.h"]
+        {
+            assert!(of(file, "dns/search") && of(file, "test-fdleak"), "{file}");
+        }
+        assert!(!of("evthread_pthread.c", "dns/search") && !of("bufferevent_sock.c", "dns/search"));
         assert!(reach.reaches(&[], "dns/search"), "nothing was touched: everything is asked");
     }
 }

@@ -35,6 +35,9 @@ pub struct Known {
     pub crowded: Rate,
     /// Runs with nothing beside them.
     pub alone: Rate,
+    /// Runs that passed only in a further attempt of tinytest's own.
+    #[serde(default)]
+    pub retried: u32,
     /// It says that it cannot run on this host.
     pub skips: bool,
     /// Shortest run that passed; null if none did.
@@ -52,6 +55,18 @@ impl Known {
     /// What a candidate is compared with: of a serial test only the runs alone.
     pub fn rate(&self) -> Rate {
         if self.is_serial() { self.alone } else { self.crowded + self.alone }
+    }
+
+    /// No run of pristine passed: no number of repeats can show a candidate to be worse.
+    pub fn fails_always(&self) -> bool {
+        let rate = self.rate();
+        rate.runs > 0 && rate.failures == rate.runs
+    }
+
+    /// The same with runs that passed only in a further attempt among the failures.
+    pub fn rate_with_retries(&self) -> Rate {
+        let rate = self.rate();
+        Rate { failures: (rate.failures + self.retried).min(rate.runs), ..rate }
     }
 }
 
@@ -190,9 +205,11 @@ mod tests {
         let known = Known { crowded: rate(3, 3), alone: rate(0, 5), ..Known::default() };
         assert!(known.is_serial());
         assert_eq!(known.rate(), rate(0, 5));
-        let unstable = Known { crowded: rate(1, 3), alone: rate(1, 5), ..Known::default() };
+        let unstable = Known { crowded: rate(1, 3), alone: rate(1, 5), retried: 2, ..Known::default() };
         assert!(!unstable.is_serial());
-        assert_eq!(unstable.rate(), rate(2, 8));
+        assert_eq!((unstable.rate(), unstable.rate_with_retries()), (rate(2, 8), rate(4, 8)));
+        assert!(!unstable.fails_always() && !Known::default().fails_always());
+        assert!(Known { crowded: rate(3, 3), alone: rate(5, 5), ..Known::default() }.fails_always());
     }
 
     #[test]

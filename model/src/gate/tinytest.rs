@@ -91,6 +91,13 @@ pub fn judge(name: &str, ended: Ended, stdout: &str) -> Outcome {
     }
 }
 
+/// Attempts that failed before the last one, by tinytest's own word. A test that passes only when it is tried again is
+/// not what one is that passes: many tests are tried up to four times, and a new failure would hide behind that.
+pub fn retries(stdout: &str) -> u32 {
+    let lines = stdout.lines().filter(|line| line.starts_with("  [RETRYING "));
+    u32::try_from(lines.count()).unwrap_or(u32::MAX)
+}
+
 /// The report of a test's last attempt. Some tests are tried again by tinytest itself, which says so; every further
 /// attempt stands behind such a line, and behind a failure.
 fn last_attempt<'a>(name: &str, stdout: &'a str) -> Option<&'a str> {
@@ -155,7 +162,9 @@ mod tests {
     fn tinytest_may_try_again() {
         let failed = |left| format!("main/a: [forking] \n  FAIL x.c:1: y\n  [a FAILED]\n\n  [RETRYING a ({left})]\n");
         let ok = "main/a: [forking] OK\n1 tests ok.  (0 skipped)\n";
-        assert_eq!(judge("main/a", Ended::Exit(0), &(failed(3) + &failed(2) + ok)), Outcome::Passed);
+        let twice = failed(3) + &failed(2) + ok;
+        assert_eq!((judge("main/a", Ended::Exit(0), &twice), retries(&twice)), (Outcome::Passed, 2));
+        assert_eq!(retries(ok), 0);
         assert!(judge("main/a", Ended::Exit(0), &failed(3)).is_failure());
         assert!(judge("main/a", Ended::Exit(0), &format!("main/a: OK\n{ok}")).is_failure(), "two reports");
         let unfailed = format!("main/a: OK\n\n  [RETRYING a (3)]\n{ok}");

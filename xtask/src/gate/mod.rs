@@ -19,6 +19,7 @@ pub(crate) mod sanitizer;
 pub(crate) mod self_test;
 pub(crate) mod stages;
 mod suite;
+mod suspect;
 mod test_case;
 mod trial;
 

@@ -50,12 +50,26 @@ pub(crate) struct Lane<'a> {
 pub(crate) struct Run {
     pub(crate) outcome: Outcome,
     pub(crate) seconds: f64,
+    /// Attempts that failed before it passed, where tinytest tries again.
+    pub(crate) retries: u32,
     /// What sanitizers found.
     pub(crate) reports: BTreeSet<String>,
     /// The sanitizer did not work.
     pub(crate) cannot_run: Option<String>,
     /// Where it hung.
     pub(crate) hung_at: Option<String>,
+}
+
+impl Run {
+    /// It failed, or its sanitizer did not work: nothing of it is a pass.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.outcome.is_failure() || self.cannot_run.is_some()
+    }
+
+    /// It passed, but not at once.
+    pub(crate) fn was_retried(&self) -> bool {
+        !self.has_failed() && self.retries > 0
+    }
 }
 
 impl Lane<'_> {
@@ -75,6 +89,7 @@ impl Lane<'_> {
         let run = Run {
             outcome,
             seconds: finished.seconds,
+            retries: if test.judge == Judge::Tinytest { tinytest::retries(&finished.stdout) } else { 0 },
             reports: reports(&finished.stderr),
             cannot_run: cannot_run(&finished.stderr).map(str::to_owned),
             hung_at: finished.hung_at.clone(),

@@ -4,18 +4,23 @@
 use super::known::quiet_jobs;
 use super::matrix::Matrix;
 use super::queue::{self, Order, Patience};
+use super::suspect::{self, First, Suspect, reported};
 use super::test_case::{Lane, Run, Test, log_name};
 use anyhow::Result;
 use model::gate::config::Limits;
-use model::gate::judge::{self, ALONE, Answer, CROWDED, Known, KnownConfiguration, Look, Rate};
+use model::gate::judge::{self, ALONE, Answer, CROWDED, Known, KnownConfiguration, Look};
 use model::gate::tinytest::Outcome;
-use model::gate::{Proof, Sanitizer, StageRecord, Verdict};
+use model::gate::{Proof, StageRecord, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Tests of a configuration that are repeated together.
 const BATCH: usize = 12;
+/// Of fewer tests a share says nothing.
+const FEWEST_FOR_A_SHARE: usize = 20;
+/// Hangs of one test that are waited for at a look, where pristine's test fails, too.
+const MOST_HANGS: usize = 5;
 
 /// One configuration, ready to run.
 pub(super) struct Trial<'a> {
@@ -69,7 +74,7 @@ pub(super) fn run(trials: &mut [Trial<'_>], manner: &Manner<'_>) -> (Vec<StageRe
     let stopped = first_runs(trials, &mut states, manner, false)
         .or_else(|| first_runs(trials, &mut states, manner, true))
         .or_else(|| trials.iter_mut().zip(&mut states).find_map(|(trial, state)| trial.settle(state, manner).err()));
-    let records = trials.iter().zip(states).map(|(trial, state)| trial.record(state)).collect();
+    let records = trials.iter().zip(states).map(|(trial, state)| trial.record(state, manner.limits)).collect();
     (records, stopped)
 }
 
@@ -108,45 +113,6 @@ fn first_runs(trials: &[Trial<'_>], states: &mut [State], manner: &Manner<'_>, s
     done.stopped
 }
 
-/// A test that must be repeated.
-struct Suspect {
-    index: usize,
-    /// Repeats, without the run that made it suspect.
-    candidate: Rate,
-    pristine: Rate,
-    /// Reports that pristine was not known to have.
-    reports: BTreeSet<String>,
-    hung_again: bool,
-    /// It passed sooner than pristine was ever seen to; how long its repeats took, and pristine's beside them.
-    early: bool,
-    seconds: [Vec<f64>; 2],
-}
-
-impl Suspect {
-    fn new(index: usize, reports: BTreeSet<String>, early: bool) -> Suspect {
-        let (candidate, pristine) = (Rate::default(), Rate::default());
-        Suspect { index, candidate, pristine, reports, hung_again: false, early, seconds: [vec![], vec![]] }
-    }
-
-    /// The longest repeat was much shorter than pristine's shortest. Pristine's earlier times may be of a busier host.
-    fn is_early_again(&self) -> Option<(f64, f64)> {
-        let longest = self.seconds[0].iter().copied().fold(0.0, f64::max);
-        let least = self.seconds[1].iter().copied().fold(f64::INFINITY, f64::min);
-        (self.early && least.is_finite() && judge::is_too_fast(longest, least)).then_some((longest, least))
-    }
-}
-
-/// What a first run alone says.
-enum First {
-    Fine,
-    Worse(String),
-    /// Pristine has failed in every run: no number of repeats can show a candidate to be worse.
-    AsPristine,
-    Repeat(BTreeSet<String>),
-    /// Passed, and much sooner than pristine ever did.
-    Early,
-}
-
 impl Trial<'_> {
     fn known_of(&self, test: &Test) -> Known {
         self.known.tests.get(&test.name).cloned().unwrap_or_default()
@@ -165,37 +131,14 @@ impl Trial<'_> {
         Order { lane, patience, test, log, limit: Duration::from_secs_f64(limit), expected_seconds: known.seconds_max }
     }
 
-    fn judge_first(&self, test: &Test, run: &Run) -> First {
-        let known = self.known_of(test);
-        if let Some(why) = &run.cannot_run {
-            return First::Worse(format!("its sanitizer did not work: {why}"));
-        }
-        let new: BTreeSet<String> = run.reports.difference(&self.known.reports).cloned().collect();
-        if !new.is_empty() {
-            // A race of pristine may not have shown itself yet; everything else is the same in every run.
-            let rare = self.candidate.configuration.sanitizer == Sanitizer::Thread;
-            return if rare { First::Repeat(new) } else { First::Worse(reported(&new)) };
-        }
-        match &run.outcome {
-            Outcome::Failed(_) if known.rate().runs > 0 && known.rate().failures == known.rate().runs => {
-                First::AsPristine
-            }
-            Outcome::Failed(_) | Outcome::Hung => First::Repeat(new),
-            Outcome::Skipped if !known.skips => First::Worse("skipped, and pristine does not skip it".to_owned()),
-            Outcome::Passed if known.seconds_min.is_some_and(|least| judge::is_too_fast(run.seconds, least)) => {
-                First::Early
-            }
-            Outcome::Skipped | Outcome::Passed => First::Fine,
-        }
-    }
-
     /// Repeats what failed, until every failure has its answer.
     fn settle(&mut self, state: &mut State, manner: &Manner<'_>) -> Result<()> {
         let mut suspects = Vec::new();
         for (index, run) in state.first.iter().enumerate() {
             let Some(run) = run else { continue };
             let test = &self.tests[index].0;
-            match self.judge_first(test, run) {
+            match suspect::first(run, &self.known_of(test), &self.known.reports, self.candidate.configuration.sanitizer)
+            {
                 First::Fine => {}
                 First::Worse(why) => drop(state.worse.insert(test.name.clone(), why)),
                 First::AsPristine => {
@@ -203,13 +146,14 @@ impl Trial<'_> {
                     let why = format!("{}; pristine failed in all of its {runs} runs", self.said(state, index));
                     state.as_pristine.insert(test.name.clone(), why);
                 }
-                First::Repeat(reports) => suspects.push(Suspect::new(index, reports, false)),
-                First::Early => suspects.push(Suspect::new(index, BTreeSet::new(), true)),
+                First::Repeat(reports) => suspects.push(Suspect::new(index, reports)),
+                First::Early => suspects.push(Suspect { early: true, ..Suspect::new(index, BTreeSet::new()) }),
+                First::Retried => suspects.push(Suspect { retried: true, ..Suspect::new(index, BTreeSet::new()) }),
             }
         }
         if !suspects.is_empty() {
             manner.matrix.note(&format!(
-                "{}: {} tests failed, or passed too soon, and are repeated on both sides",
+                "{}: {} tests failed, or passed too soon or not at once, and are repeated on both sides",
                 self.name,
                 suspects.len()
             ));
@@ -221,8 +165,8 @@ impl Trial<'_> {
                 break;
             }
             if state.worse.len() >= manner.limits.worse_tests || state.patience.is_over() {
-                // One that only passed too soon has not failed.
-                for suspect in batch.into_iter().filter(|suspect| !suspect.early) {
+                // One that passed, too soon or not at once, has not failed.
+                for suspect in batch.into_iter().filter(|suspect| !suspect.early && !suspect.retried) {
                     let why =
                         format!("{}; not repeated, since others are worse already", self.said(state, suspect.index));
                     state.worse.insert(self.tests[suspect.index].0.name.clone(), why);
@@ -230,7 +174,7 @@ impl Trial<'_> {
                 continue;
             }
             for look in [Look::Alone, Look::Crowded] {
-                self.look(&mut batch, state, look, manner)?;
+                self.look(&mut batch, look, manner)?;
                 batch.retain(|suspect| !self.answer(suspect, state, look));
             }
         }
@@ -240,25 +184,29 @@ impl Trial<'_> {
     }
 
     /// Repeats of both sides, in turns.
-    fn look(&mut self, batch: &mut [Suspect], state: &State, look: Look, manner: &Manner<'_>) -> Result<()> {
+    fn look(&mut self, batch: &mut [Suspect], look: Look, manner: &Manner<'_>) -> Result<()> {
         let (repeats, jobs, name) = match look {
             Look::Alone => (ALONE, quiet_jobs(), "alone"),
             Look::Crowded => (CROWDED, manner.jobs, "crowded"),
         };
-        let patience = [Patience::new(usize::MAX)];
+        // Every hang costs a whole time limit. One more says enough, where pristine's test never fails; where it does,
+        // rates are compared, and those need some. Pristine's side, the last of them, is waited for.
+        let hangs = |suspect: &Suspect| {
+            let (test, _) = &self.tests[suspect.index];
+            if self.known_of(test).rate().failures == 0 { 1 } else { MOST_HANGS }
+        };
+        let mut patience: Vec<Patience> = batch.iter().map(|suspect| Patience::new(hangs(suspect))).collect();
+        patience.push(Patience::new(usize::MAX));
+        let of_pristines = batch.len();
         let mut orders = Vec::new();
         let mut sides = Vec::new();
         for repeat in 0..repeats {
             for (number, suspect) in batch.iter().enumerate() {
                 let (test, of_pristine) = &self.tests[suspect.index];
-                let hung = state.first[suspect.index].as_ref().is_some_and(|run| run.outcome == Outcome::Hung);
-                // Every further hang costs a whole time limit, and a second one says enough.
-                if hung && repeat > 0 {
-                    continue;
-                }
                 for (side, lane, test) in [(0, &self.candidate, test), (1, &self.pristine, of_pristine)] {
                     let log = format!("{name}-{repeat}/{}-{}", log_name(&test.name), ["candidate", "pristine"][side]);
-                    orders.push(Order { expected_seconds: 0.0, ..self.order(0, lane, test, log, manner.limits) });
+                    let own = if side == 0 { number } else { of_pristines };
+                    orders.push(Order { expected_seconds: 0.0, ..self.order(own, lane, test, log, manner.limits) });
                     sides.push((number, side));
                 }
             }
@@ -273,11 +221,11 @@ impl Trial<'_> {
             let (Some(run), suspect) = (run, &mut batch[number]) else { continue };
             suspect.seconds[side].push(run.seconds);
             if side == 0 {
-                suspect.candidate.add(run.outcome.is_failure());
+                suspect.candidate.add(suspect.counts(&run));
                 suspect.hung_again |= run.outcome == Outcome::Hung;
                 suspect.reports.extend(run.reports.difference(&self.known.reports).cloned());
             } else {
-                suspect.pristine.add(run.outcome.is_failure());
+                suspect.pristine.add(suspect.counts(&run));
                 for report in run.reports {
                     learned |= self.known.reports.insert(report);
                 }
@@ -295,8 +243,8 @@ impl Trial<'_> {
     /// Puts a suspect where it belongs; false if it needs more runs.
     fn answer(&self, suspect: &Suspect, state: &mut State, look: Look) -> bool {
         let test = &self.tests[suspect.index].0;
-        let (mine, theirs) = (suspect.candidate, suspect.pristine + self.known_of(test).rate());
-        let failed = state.first[suspect.index].as_ref().is_some_and(|run| run.outcome.is_failure());
+        let (mine, theirs) = (suspect.candidate, suspect.of_pristine(&self.known_of(test)));
+        let failed = state.first[suspect.index].as_ref().is_some_and(|run| suspect.counts(run));
         let rates = format!(
             "{}; repeated, it failed {} of {}, pristine {} of {}",
             self.said(state, suspect.index),
@@ -315,7 +263,7 @@ impl Trial<'_> {
                 return true;
             }
         }
-        let hangs = suspect.hung_again && suspect.pristine.failures == 0;
+        let hangs = suspect.hung_again && theirs.failures == 0;
         if hangs || judge::compare(mine, theirs, look) == Answer::Worse {
             state.worse.insert(test.name.clone(), rates);
             return true;
@@ -337,16 +285,18 @@ impl Trial<'_> {
     fn said(&self, state: &State, index: usize) -> String {
         match state.first[index].as_ref() {
             None => "it did not run".to_owned(),
+            Some(Run { cannot_run: Some(why), .. }) => format!("its sanitizer did not work: {why}"),
             Some(Run { outcome: Outcome::Failed(why), .. }) => why.clone(),
             Some(Run { outcome: Outcome::Hung, hung_at, seconds, .. }) => {
                 let place = hung_at.as_deref().unwrap_or("unknown").trim_end().replace('\n', "\n    ");
                 format!("hung, killed after {seconds:.1} s; it was here:\n    {place}\n ")
             }
+            Some(run) if run.was_retried() => format!("passed in attempt {} only", run.retries + 1),
             Some(Run { reports, .. }) => reported(reports),
         }
     }
 
-    fn record(&self, state: State) -> StageRecord {
+    fn record(&self, state: State, limits: &Limits) -> StageRecord {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let ran = state.first.iter().flatten().count();
         let mut why = Vec::new();
@@ -362,12 +312,24 @@ impl Trial<'_> {
         if ran < self.tests.len() {
             why.push(format!("{ran} of {} tests ran", self.tests.len()));
         }
+        let mut verdict = if why.is_empty() { Verdict::Pass } else { Verdict::Fail };
+        let unjudged = state.as_pristine.len();
+        if self.tests.len() >= FEWEST_FOR_A_SHARE && unjudged as f64 > limits.unjudged_share * self.tests.len() as f64 {
+            let again = self.cache.as_ref().map_or(String::new(), |(path, _)| {
+                format!("; remove {} once the cause is mended, and they are tried again", path.display())
+            });
+            why.push(format!(
+                "pristine itself always fails in {unjudged} of {} tests here: nothing is known of a candidate{again}",
+                self.tests.len()
+            ));
+            verdict = if verdict == Verdict::Fail { verdict } else { Verdict::NotRun };
+        }
         let line = |(name, why): (&String, &String)| format!("{name}: {why}");
         let mut details: Vec<String> = state.worse.iter().map(line).collect();
         details.extend(state.flaky.iter().map(line).map(|line| format!("flaky: {line}")));
         details.extend(state.as_pristine.iter().map(line).map(|line| format!("as pristine: {line}")));
         StageRecord {
-            verdict: if why.is_empty() { Verdict::Pass } else { Verdict::Fail },
+            verdict,
             tests_run: Some(count(ran)),
             tests_expected: Some(count(self.tests.len())),
             failed: state.worse.into_keys().collect(),
@@ -384,9 +346,4 @@ impl Trial<'_> {
     fn hung(&self, state: &State) -> usize {
         state.first.iter().flatten().filter(|run| run.outcome == Outcome::Hung).count()
     }
-}
-
-fn reported(reports: &BTreeSet<String>) -> String {
-    let shown: Vec<&str> = reports.iter().map(String::as_str).collect();
-    format!("reports that pristine does not have: {}", shown.join("; "))
 }
