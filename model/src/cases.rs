@@ -11,6 +11,8 @@ pub struct CasesConfig {
     pub seed: u64,
     /// Cases at a time.
     pub jobs: u64,
+    /// If pristine violates its own model in more than this share of a stage's cases, the stage says nothing.
+    pub unjudged_share: f64,
     /// The light gate.
     pub light: Amount,
     /// The full gate, without a sanitizer.
@@ -221,7 +223,7 @@ mod tests {
 
     #[test]
     fn amounts_become_ranges_of_numbers() {
-        let text = "seed = 1\njobs = 2\n[light]\nrandom = 10\nsystematic = 5\n[full]\nrandom = 1\nsystematic = 1\n\
+        let text = "seed = 1\njobs = 2\nunjudged_share = 0.1\n[light]\nrandom = 10\nsystematic = 5\n[full]\nrandom = 1\nsystematic = 1\n\
                     [address]\nrandom = 1\nsystematic = 1\n[undefined]\nrandom = 1\nsystematic = 1\n[factor]\nslow = 0.1\n";
         let config = CasesConfig::parse(text).unwrap();
         assert_eq!(config.ranges(&config.light, "any", 100), [(0, 5), (100, 10)]);

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let mut failed = false;
     loop {
         let compared = pair.compare(&pair.ranges(&config, amount, seed, args.family.as_deref())?, &logs)?;
-        failed |= !compared.kept.is_empty() || compared.given_up.is_some() || compared.stopped.is_some();
+        failed |= compared.fails();
         say(seed, &compared);
         if Instant::now() >= deadline {
             return Ok(if failed { Exit::Failed } else { Exit::Ok });
@@ -117,6 +117,9 @@ fn say(seed: u64, compared: &Compared) {
     }
     if let Some(family) = &compared.given_up {
         println!("given up after too many hung cases of family {family}");
+    }
+    for text in &compared.no_chance {
+        println!("{text}");
     }
     for text in &compared.unconfirmed {
         println!("did not fail again: {text}");
