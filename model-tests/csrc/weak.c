@@ -1,11 +1,7 @@
-/* What a link may or may not define: the variant's id, and the sanitizers' functions. */
-__attribute__((weak)) extern const char model_tests_variant_id[];
+/* What a link may or may not define: the sanitizers' functions. */
 __attribute__((weak)) void __asan_init(void);
 __attribute__((weak)) void __tsan_init(void);
 __attribute__((weak)) int __lsan_do_recoverable_leak_check(void);
-
-/* The id that xtask's link gave; cargo's own programs have none. */
-const char *model_tests_variant(void) { return model_tests_variant_id ? model_tests_variant_id : "unlinked"; }
 
 /* The sanitizer whose runtime is linked, as far as a program can tell. */
 const char *model_tests_sanitizer(void) {

@@ -21,15 +21,10 @@ const EXIT_USAGE: c_int = 1;
 /// The program could not do its work.
 const EXIT_FAILED: c_int = 2;
 
-unsafe extern "C" {
-    fn model_tests_variant() -> *const c_char;
-}
-
 /// The first line of every output.
 #[derive(Serialize)]
 struct Program {
     program: &'static str,
-    variant: String,
     libevent: &'static str,
     sanitizer: &'static str,
 }
@@ -217,9 +212,7 @@ fn number(options: &BTreeMap<String, String>, name: &str) -> Result<u64, Failure
 }
 
 fn program() -> Program {
-    // SAFETY: a string constant, of the link or of csrc/weak.c.
-    let variant = unsafe { CStr::from_ptr(model_tests_variant()) }.to_string_lossy().into_owned();
-    Program { program: "model-tests/1", variant, libevent: libevent_sys::version(), sanitizer: memory::sanitizer() }
+    Program { program: "model-tests/1", libevent: libevent_sys::version(), sanitizer: memory::sanitizer() }
 }
 
 fn print(line: &impl Serialize) -> io::Result<()> {

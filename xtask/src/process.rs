@@ -135,6 +135,14 @@ pub(crate) fn excerpt(text: &str) -> String {
 #[error("{0}")]
 pub(crate) struct OutOfBounds(String);
 
+/// Code that takes more time or memory than it may is at fault, not the host: [`Exit::Failed`] with what `doing` was.
+pub(crate) fn within_bounds<T>(doing: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match error.downcast_ref::<OutOfBounds>() {
+        Some(why) => failure(Exit::Failed, format!("{doing}: {why}")),
+        None => error,
+    })
+}
+
 /// Runs a command to its end and returns what it printed. Fails if it does not end within `limit`.
 pub(crate) fn capture(command: &mut Command, limit: Duration) -> Result<Captured> {
     let mut stdout = tempfile::tempfile().context("cannot make a temporary file")?;

@@ -127,7 +127,7 @@ fn shell_quoted(word: &str) -> String {
 
 fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Result<()> {
     without_compiler_settings(&mut command);
-    let status = process::logged(&mut command, LIMIT, log)?;
+    let status = process::within_bounds("building libevent", process::logged(&mut command, LIMIT, log))?;
     if status.success() {
         return Ok(());
     }

@@ -92,7 +92,7 @@ fn compile(build: &GateBuild, probe: &Path, arguments: &[&str]) -> Result<Captur
     let mut command = sandbox::build_tool(&build.cc, &readable, &made_in(probe))?;
     without_compiler_settings(&mut command);
     command.args(build.include.iter().map(|path| format!("-I{}", path.display()))).args(arguments).arg(probe);
-    let got = process::capture(&mut command, LIMIT)?;
+    let got = process::within_bounds("compiling what programs see of it", process::capture(&mut command, LIMIT))?;
     if got.status.success() {
         return Ok(got);
     }

@@ -1,12 +1,13 @@
 //! A whole gate: builds, proofs, knowledge of pristine, trials, and the stages beside them.
 
 use super::build::{self, GateBuild, Linked};
+use super::harness::{self, Harness};
 use super::known::{self, Unknown};
 use super::matrix::Matrix;
 use super::prepare::{self, Ready};
+use super::sanitizer;
 use super::stages::{STAGES, Sides, Stage};
 use super::trial::{self, Manner};
-use super::{harness, sanitizer};
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::{interrupt, progress};
@@ -114,7 +115,7 @@ impl Gate<'_> {
                 Err(record) => self.done.stages.push(record),
             }
         }
-        self.learn(&mut ready, jobs)?;
+        self.learn(&mut ready, jobs, &before)?;
         let mut runnable = Vec::new();
         for ready in ready {
             match ready.trial(request)? {
@@ -137,6 +138,7 @@ impl Gate<'_> {
         for stage in &wanted {
             (stage.learn)(&Sides { only: only_of(request.only, stage), ..sides })?;
         }
+        harness::check_harness(&before, "learning")?;
         self.done.pristine_time += started.elapsed();
         let rows = runnable.iter().map(|trial| (trial.name.clone(), trial.tests.len())).collect();
         let matrix = Matrix::new("tests", rows, request.quiet);
@@ -144,7 +146,8 @@ impl Gate<'_> {
         // They mostly compute, and the tests mostly sleep.
         let ((tested, stopped), beside) = std::thread::scope(|scope| {
             let beside = scope.spawn(|| {
-                wanted.iter().map(|stage| (stage.name, run_stage(stage, &sides, request.only))).collect::<Vec<_>>()
+                let run = |stage: &&Stage| (stage.name, run_stage(stage, &sides, request.only, &before));
+                wanted.iter().map(run).collect::<Vec<_>>()
             });
             let tested = trial::run(&mut runnable, &manner);
             (tested, beside.join())
@@ -289,7 +292,7 @@ impl Gate<'_> {
     }
 
     /// Learns what is not known yet of pristine's tests.
-    fn learn(&mut self, ready: &mut [Ready<'_>], jobs: usize) -> Result<()> {
+    fn learn(&mut self, ready: &mut [Ready<'_>], jobs: usize, before: &Harness) -> Result<()> {
         let started = Instant::now();
         let (numbers, unknown): (Vec<usize>, Vec<Unknown<'_>>) =
             ready.iter().enumerate().filter_map(|(number, ready)| Some((number, ready.unknown(self.request)?))).unzip();
@@ -309,6 +312,13 @@ impl Gate<'_> {
         let learned = known::learn(&unknown, self.config, jobs, &|order, run| {
             matrix.tick(order.patience, run.is_none_or(|run| run.outcome.is_failure()));
         })?;
+        // Nothing is kept of what another harness may have said.
+        harness::check_harness(before, "learning")?;
+        for (unknown, known) in unknown.iter().zip(&learned) {
+            if let Some((path, inputs)) = &unknown.cache {
+                known::remember(path, inputs, known)?;
+            }
+        }
         drop(unknown);
         for (number, known) in numbers.into_iter().zip(learned) {
             ready[number].known = known;
@@ -333,12 +343,23 @@ impl Gate<'_> {
     }
 }
 
-fn run_stage(stage: &Stage, sides: &Sides<'_>, only: Option<&BTreeMap<String, Vec<String>>>) -> Result<StageRecord> {
+fn run_stage(
+    stage: &Stage,
+    sides: &Sides<'_>,
+    only: Option<&BTreeMap<String, Vec<String>>>,
+    before: &Harness,
+) -> Result<StageRecord> {
     interrupt::check()?;
     let started = Instant::now();
     let logs = sides.logs.join(stage.name);
     let only = only_of(only, stage);
-    let record = (stage.run)(&Sides { logs: &logs, only, ..*sides })?;
+    let record = match (stage.run)(&Sides { logs: &logs, only, ..*sides }) {
+        Ok(record) => record,
+        // The candidate's fault is an answer.
+        Err(error) if exit_of(&error) == Exit::Failed => StageRecord::failed(stage.name, format!("{error:#}")),
+        Err(error) => return Err(error),
+    };
+    harness::check_harness(before, stage.name)?;
     Ok(StageRecord { seconds: started.elapsed().as_secs_f64(), ..record })
 }
 

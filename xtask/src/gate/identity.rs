@@ -50,7 +50,6 @@ pub(crate) fn verify_identity(program: &Path, build: &GateBuild) -> Result<()> {
 }
 
 /// Fails unless what a program printed when it was started with [`VARIABLE`] is what it must say.
-#[allow(dead_code, reason = "for the runner")]
 pub(crate) fn verify_told(program: &Path, told: &str, build: &GateBuild) -> Result<()> {
     let expected = text(build);
     if told.trim_end() == expected {

@@ -7,6 +7,7 @@ use super::test_case::{Lane, Test};
 use super::trial::Trial;
 use super::{probe, suite};
 use crate::context::Context;
+use crate::exit::{Exit, exit_of};
 use anyhow::Result;
 use model::gate::config::GateConfig;
 use model::gate::judge::KnownConfiguration;
@@ -59,6 +60,9 @@ pub(super) fn prepare<'a>(sides: &Sides<'a>) -> Result<Result<Ready<'a>, StageRe
         Ok(tests) => tests,
         Err(why) => return cannot(why),
     };
+    if let Some(why) = suite::identities(context, sides.pristine, &tests, &pristine.environment)? {
+        return cannot(why);
+    }
     let cache = known::place(context, config, configuration, &tests)?;
     let known = known::load(&cache.0, &cache.1).unwrap_or_default();
     let candidate = lane(sides.candidate);
@@ -67,7 +71,11 @@ pub(super) fn prepare<'a>(sides: &Sides<'a>) -> Result<Result<Ready<'a>, StageRe
 
 /// What differs between the configuration and what the library says of itself in it.
 fn unproven(lane: &Lane<'_>, probes: &Path) -> Result<Option<String>> {
-    let program = probe::link(lane.build, probes)?;
+    let program = match probe::link(lane.build, probes) {
+        Ok(program) => program,
+        Err(error) if exit_of(&error) == Exit::Failed => return Ok(Some(format!("{error:#}"))),
+        Err(error) => return Err(error),
+    };
     Ok(match probe::ask(lane.context, lane.build, &program, &lane.environment)? {
         Ok(found) => probe::difference(&lane.configuration.proof, &found),
         Err(why) => Some(why),
@@ -126,6 +134,9 @@ impl<'a> Ready<'a> {
         let names = |tests: &[Test]| tests.iter().map(|test| test.name.clone()).collect::<Vec<_>>();
         let (mine, theirs) = (names(&tests), names(&self.tests));
         if let Some(why) = suite::difference(&theirs, &mine) {
+            return refused(why);
+        }
+        if let Some(why) = suite::identities(context, build, &tests, &self.candidate.environment)? {
             return refused(why);
         }
         if let Some(why) = suite::believes_anything(context, self.config, configuration, build, &theirs)? {

@@ -32,7 +32,7 @@ pub(super) fn link(build: &GateBuild, folder: &Path) -> Result<PathBuf> {
     without_compiler_settings(&mut cc);
     cc.args(["-O1", "-g"]).args(&build.flags).arg("-o").arg(&program).arg(&code);
     cc.args(&build.libraries).args(&build.system_libraries).arg("-lpthread");
-    let got = process::capture(&mut cc, LIMIT)?;
+    let got = process::within_bounds("linking the probe", process::capture(&mut cc, LIMIT))?;
     if got.status.success() {
         return Ok(program);
     }

@@ -2,15 +2,15 @@
 
 use super::build::GateBuild;
 use super::child::{self, Bounds, Finished};
-use super::launch;
 use super::test_case::{Judge, Test};
+use super::{identity, launch};
 use crate::context::Context;
 use crate::process;
 use anyhow::Result;
 use model::gate::config::GateConfig;
 use model::gate::tinytest::{self, Ended};
 use model::gate::{Configuration, Sanitizer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -68,6 +68,32 @@ fn lists_nothing(asked: &Finished) -> String {
         _ => "it ends without a list that can be read".to_owned(),
     };
     format!("regress does not list its tests: {how} {}", process::excerpt(asked.stderr.trim()))
+}
+
+/// Asks every program of the tests which build it is of, before `main`: a wrong answer is tampering, none is why it
+/// cannot be tested.
+pub(super) fn identities(
+    context: &Context,
+    build: &GateBuild,
+    tests: &[Test],
+    environment: &BTreeMap<String, String>,
+) -> Result<Option<String>> {
+    let mut environment = environment.clone();
+    environment.insert(identity::VARIABLE.to_owned(), "1".to_owned());
+    let programs: BTreeSet<&Path> = tests.iter().map(|test| test.program.as_path()).collect();
+    for program in programs {
+        let asked = ask(context, build, program, &[], &environment)?;
+        if asked.ended != Some(Ended::Exit(0)) {
+            let how = process::excerpt(asked.stderr.trim());
+            return Ok(Some(format!(
+                "{} does not say which build it is of: {:?} {how}",
+                program.display(),
+                asked.ended
+            )));
+        }
+        identity::verify_told(program, &asked.stdout, build)?;
+    }
+    Ok(None)
 }
 
 /// A test that does not exist, under a name as good as any: regress says that there is none. Code that prints the

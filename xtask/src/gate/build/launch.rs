@@ -22,5 +22,5 @@ pub(super) fn tool(program: &str, folder: &Path, readable: &[PathBuf], writable:
 
 /// Runs it to its end.
 pub(super) fn run(command: &mut Command) -> Result<Captured> {
-    process::capture(command, LIMIT)
+    process::within_bounds("building the tests", process::capture(command, LIMIT))
 }

@@ -92,7 +92,7 @@ pub(crate) fn link<'a>(object: &Path, build: &'a GateBuild) -> Result<Linked<'a>
     let mut command = linker(build, object, &place)?;
     command.arg("-O1").args(&build.flags).arg("-o").arg(&made).arg(&build.identity).arg(object);
     command.args(&build.libraries).args(&build.system_libraries).args(SYSTEM_LIBRARIES);
-    let got = process::capture(&mut command, LINK_LIMIT)?;
+    let got = process::within_bounds("linking the model tests", process::capture(&mut command, LINK_LIMIT))?;
     if !got.status.success() {
         let lines: Vec<&str> = got.stderr.lines().take(20).collect();
         let message = format!(

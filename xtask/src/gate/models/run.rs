@@ -3,8 +3,8 @@
 use super::link::Linked;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
-use crate::gate::launch;
-use crate::process::{self, OutOfBounds};
+use crate::gate::{identity, launch};
+use crate::process;
 use anyhow::{Context as _, Result};
 use model::cases::CaseResult;
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,13 @@ pub(crate) fn range(
     Ok(results)
 }
 
+/// Asks the program which build it is of, before `main`: a wrong answer is tampering.
+pub(crate) fn check_identity(context: &Context, linked: &Linked<'_>) -> Result<()> {
+    let environment = [(identity::VARIABLE.to_owned(), "1".to_owned())].into();
+    let told = launch_in(context, linked, &[], &environment, CASE_LIMIT)?;
+    identity::verify_told(&linked.program, &told, linked.build)
+}
+
 /// The operations of a case that is drawn.
 pub(crate) fn show(context: &Context, linked: &Linked<'_>, family: &str, seed: u64, case: u64) -> Result<CaseFile> {
     let numbers = [seed, case].map(|number| number.to_string());
@@ -124,12 +131,19 @@ fn wrong(printed: &str) -> anyhow::Error {
 /// The one place where the program, which holds a candidate's code, is started. What the program does wrong is
 /// [`Exit::Failed`], whichever library is in it; what keeps it from being started is the host's.
 fn launch(context: &Context, linked: &Linked<'_>, arguments: &[&str], limit: Duration) -> Result<String> {
-    let mut command = launch::command(context, linked.build, &linked.program, &BTreeMap::new())?;
+    launch_in(context, linked, arguments, &BTreeMap::new(), limit)
+}
+
+fn launch_in(
+    context: &Context,
+    linked: &Linked<'_>,
+    arguments: &[&str],
+    environment: &BTreeMap<String, String>,
+    limit: Duration,
+) -> Result<String> {
+    let mut command = launch::command(context, linked.build, &linked.program, environment)?;
     command.args(arguments);
-    let got = process::capture(&mut command, limit).map_err(|error| match error.downcast_ref::<OutOfBounds>() {
-        Some(why) => failure(Exit::Failed, format!("the model tests: {why}")),
-        None => error,
-    })?;
+    let got = process::within_bounds("the model tests", process::capture(&mut command, limit))?;
     if !got.status.success() {
         let last = got.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
         let (id, last) = (&linked.build.variant.id, process::excerpt(last));
