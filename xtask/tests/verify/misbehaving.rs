@@ -106,6 +106,10 @@ fn ending_hanging_or_a_shorter_list_at_start_up_runs_no_test() {
     let (world, _folder) = small(World::prepared());
     let record = failed_record(&world, &before_main(&world, "extern void _exit(int); _exit(0);"));
     assert_eq!(stage(&record, "epoll")["tests_run"], 0, "{record}");
+    let notes = record["notes"].to_string();
+    for shown in ["to be reviewed", "buffer.c:", "runs before main", "ends or stops the process", "_exit(0)"] {
+        assert!(notes.contains(shown), "{shown}: {notes}");
+    }
     let models = stage(&record, "models");
     assert!(models["why"].as_str().unwrap().contains("printed nothing"), "{models}");
     let stage = failed(&world, &before_main(&world, "extern int pause(void); for (;;) pause();"));
