@@ -217,6 +217,13 @@ pub(crate) fn script(interpreter: &str, script: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// Folders below which headers are that are not a source's: the system's, and the compiler's installation.
+pub(crate) fn header_folders(cc: &str) -> Result<Vec<PathBuf>> {
+    // Settings are shown to programs, but nothing there is for including.
+    let system = mounts::SYSTEM.iter().map(PathBuf::from).filter(|path| !path.starts_with("/etc"));
+    Ok(system.chain(tools::folders(&located(cc)?)).collect())
+}
+
 /// Takes a file that confined code has made out of its hands.
 pub(crate) fn take_back(path: &Path) -> Result<()> {
     if !crate::host::is_root() {

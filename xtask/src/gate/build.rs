@@ -8,6 +8,7 @@ mod keep;
 mod launch;
 mod link;
 mod objects;
+mod read;
 mod template;
 
 use super::harness;
