@@ -254,6 +254,25 @@ __attribute__((constructor)) static void early(void) { faked = getenv(\"HOME\") 
 }
 
 #[test]
+fn a_clock_of_its_own_under_a_sanitizer_alone_is_refused() {
+    let world = World::new();
+    // No word of it says what it is: names are put together where only the compiler sees them.
+    let code = "\
+#define JOIN_(a, b) a##b\n\
+#if JOIN_(__SANI, TIZE_ADDRESS__)\n\
+long JOIN_(ti, me)(long *t) { return t != 0; }\n\
+const char *JOIN_(__asan, _default_options)(void) { return \"detect_leaks=0\"; }\n\
+#endif\n";
+    let at = "struct event_base *event_global_current_base_ = NULL;\n";
+    let variant = world.patched("joined.patch", &[("event.c", at, &format!("{at}{code}"))]);
+    world.build(&variant, Sanitizer::None);
+    let error = build::build(&world.context, &variant, Sanitizer::Address).unwrap_err();
+    assert_eq!(exit_of(&error), Exit::Failed);
+    let text = format!("{error:#}");
+    assert!(text.contains("__asan_default_options") && text.contains("time"), "{text}");
+}
+
+#[test]
 fn what_programs_rely_on_stays_as_it_is() {
     let world = World::new();
     let private = [(
