@@ -56,58 +56,60 @@ impl<'a> Joined<'a> {
     /// The first reason to refuse it: the line, what is in it, and why not.
     fn finding(&self) -> Option<(Line<'a>, String, &'static str)> {
         let any = self.parts.iter().find(|(_, line)| line.added)?.1;
-        for (place, word) in identifiers(&self.text) {
-            // Of words that were there, only what is added to them counts.
-            if let Some(line) = self.added(&place)
-                && let Some(why) = words::forbidden(word)
-            {
-                return Some((line, word.to_owned(), why));
-            }
-            if let Some((what, why)) = self.directive(&place, word) {
-                return Some((self.added(&place).unwrap_or(any), what, why));
-            }
-        }
         let literally =
             [(".incbin", "it reads a file that is no source"), ("no-sanitize", "it switches a sanitizer off")];
-        literally.iter().find_map(|(text, why)| {
-            let at = self.text.find(text)?;
-            Some((self.added(&(at..at + text.len()))?, (*text).to_owned(), *why))
+        for (text, why) in literally {
+            if let Some(line) = self.text.match_indices(text).find_map(|(at, _)| self.added(&(at..at + text.len()))) {
+                return Some((line, text.to_owned(), why));
+            }
+        }
+        // Of words that were there, only what is added to them counts.
+        let word =
+            |(place, word): (Range<usize>, &str)| Some((self.added(&place)?, word.to_owned(), words::forbidden(word)?));
+        if let Some(found) = identifiers(&self.text).find_map(word) {
+            return Some(found);
+        }
+        let code = without_comments(&self.text);
+        identifiers(&code).find_map(|(place, word)| {
+            let (what, why) = directive(&code, &place, word)?;
+            Some((self.added(&place).unwrap_or(any), what, why))
         })
     }
 
     /// The first added line that a place overlaps.
     fn added(&self, place: &Range<usize>) -> Option<Line<'a>> {
-        let overlaps = |part: &Range<usize>| part.start < place.end && place.start < part.end;
-        self.parts.iter().find(|(part, line)| line.added && overlaps(part)).map(|(_, line)| *line)
+        let first = self.parts.partition_point(|(part, _)| part.end <= place.start);
+        let overlapping = self.parts[first..].iter().take_while(|(part, _)| part.start < place.end);
+        overlapping.map(|(_, line)| *line).find(|line| line.added)
     }
+}
 
-    /// What is wrong with a directive of the preprocessor whose name is `word`.
-    fn directive(&self, place: &Range<usize>, word: &str) -> Option<(String, &'static str)> {
-        let after = without_comment(&self.text[place.end..]);
-        let is_directive = ends_with_hash(&self.text[..place.start]);
-        if matches!(word, "define" | "undef") && is_directive {
-            let (_, name) = identifiers(after).next()?;
-            return words::not_to_be_defined(name).map(|why| (name.to_owned(), why));
-        }
-        if word == "embed" && is_directive {
-            return Some((word.to_owned(), "it reads a file that is no source"));
-        }
-        if !INCLUDES.contains(&word) {
-            return None;
-        }
-        let operand = without_comment(after.strip_prefix('(').unwrap_or(after));
-        let end = match operand.chars().next() {
-            Some('"') => '"',
-            Some('<') => '>',
-            _ if is_directive => {
-                return Some((word.to_owned(), "what it includes is not said, but made up by the preprocessor"));
-            }
-            _ => return None,
-        };
-        let path = operand[1..].split(end).next().unwrap_or_default();
-        let outside = path.trim_start().starts_with('/') || path.split('/').any(|part| part.trim() == "..");
-        outside.then(|| (path.to_owned(), "a path that is absolute or leads upwards is none of the library's headers"))
+/// What is wrong with a directive of the preprocessor whose name is `word`.
+fn directive(code: &str, place: &Range<usize>, word: &str) -> Option<(String, &'static str)> {
+    let (before, after) = (code[..place.start].trim_end(), code[place.end..].trim_start());
+    let is_directive = ["#", "%:", "??="].iter().any(|hash| before.ends_with(hash));
+    if matches!(word, "define" | "undef") && is_directive {
+        let (_, name) = identifiers(after).next()?;
+        return words::not_to_be_defined(name).map(|why| (name.to_owned(), why));
     }
+    if word == "embed" && is_directive {
+        return Some((word.to_owned(), "it reads a file that is no source"));
+    }
+    if !INCLUDES.contains(&word) {
+        return None;
+    }
+    let operand = after.strip_prefix('(').unwrap_or(after).trim_start();
+    let end = match operand.chars().next() {
+        Some('"') => '"',
+        Some('<') => '>',
+        _ if is_directive => {
+            return Some((word.to_owned(), "what it includes is not said, but made up by the preprocessor"));
+        }
+        _ => return None,
+    };
+    let path = operand[1..].split(end).next().unwrap_or_default();
+    let outside = path.trim_start().starts_with('/') || path.split('/').any(|part| part.trim() == "..");
+    outside.then(|| (path.to_owned(), "a path that is absolute or leads upwards is none of the library's headers"))
 }
 
 /// Identifiers with their places. Numbers are none of them.
@@ -122,22 +124,28 @@ fn identifiers(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     })
 }
 
-/// What is behind blanks and comments.
-fn without_comment(text: &str) -> &str {
-    let text = text.trim_start();
-    match text.strip_prefix("/*").and_then(|rest| rest.split_once("*/")) {
-        Some((_, rest)) => without_comment(rest),
-        None => text,
+/// The text with a blank for each byte of a comment. Where a comment goes on from another line, too little is taken away.
+fn without_comments(text: &str) -> String {
+    let (mut code, mut rest, mut quote) = (String::with_capacity(text.len()), text, None);
+    while let Some(c) = rest.chars().next() {
+        let taken = match (quote, c) {
+            (None, '/') if rest.starts_with("/*") => rest[2..].find("*/").map_or(rest.len(), |at| at + 4),
+            (Some(_), '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => c.len_utf8(),
+        };
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if c == open => quote = None,
+            _ => {}
+        }
+        let (part, behind) = rest.split_at(taken);
+        match part.starts_with("/*") {
+            true => code.extend(std::iter::repeat_n(' ', taken)),
+            false => code.push_str(part),
+        }
+        rest = behind;
     }
-}
-
-/// Whether `#`, however it is written, is the last thing before blanks and comments.
-fn ends_with_hash(text: &str) -> bool {
-    let text = text.trim_end();
-    match text.strip_suffix("*/").and_then(|rest| rest.rsplit_once("/*")) {
-        Some((rest, _)) => ends_with_hash(rest),
-        None => ["#", "%:", "??="].iter().any(|hash| text.ends_with(hash)),
-    }
+    code
 }
 
 #[cfg(test)]
@@ -206,6 +214,8 @@ mod tests {
             ("+#include <sys/../../x.h>", "sys/../../x.h"),
             ("+#/**/include/**/\"/x\"", "/x"),
             ("+*/ #import \"/x\"", "/x"),
+            ("+it's \" */ #include \"/x\"", "/x"),
+            ("+char c = '\"', *s = \"/*\"; int x; /* y */ #include /* \" */ \"/x\"", "/x"),
             ("+#include_next \"/x\"", "/x"),
             ("+#if __has_include(\"/etc/hostname\")", "/etc/hostname"),
             ("+#include WHAT", "include"),
@@ -220,7 +230,7 @@ mod tests {
     fn ordinary_code_and_what_was_there_is_free() {
         for lines in [
             &["+#include \"util-internal.h\"", "+#include <sys/epoll.h>"][..],
-            &["+/* what to include: everything; the sanitizer finds it */"],
+            &["+/* what to include: everything; the sanitizer finds it; # include \"/x\" */"],
             &["+#define EVBUFFER_SHORT(x) (memcmp((x), \"\", 1) == 0)"],
             &["+\tint default_options = 1, att_ = 2; embed(x); define = 3;"],
             &[" #include \"/dev/stdin\"", " int tt_x;", "-__attribute__((no_sanitize(\"thread\")))", "+int x;"],
@@ -228,6 +238,18 @@ mod tests {
             &["+int a; \\", "+b;"],
         ] {
             assert_eq!(checked(lines), Ok(()), "{lines:?}");
+        }
+    }
+
+    /// As large as a patch may be, and made to be looked at again and again.
+    #[test]
+    fn a_patch_that_is_hard_to_read_is_read_at_once() {
+        let most = usize::try_from(crate::patch::PATCH_LIMIT_BYTES).unwrap();
+        for text in ["+include /* */\\\n", "+a*/\\\n", "+/**/ include", "+ include \"\\"] {
+            let text = text.repeat(most / text.len());
+            let begin = std::time::Instant::now();
+            assert_eq!(checked(&text.lines().collect::<Vec<_>>()), Ok(()));
+            assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
         }
     }
 }
