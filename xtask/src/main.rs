@@ -82,7 +82,7 @@ fn main() -> std::process::ExitCode {
     match words.next() {
         Some(word) if word == sandbox::VERB => return sandbox::enter(&words.collect::<Vec<_>>()),
         Some(word) if word == process::live::VERB => {
-            process::live::guard();
+            process::live::reaper();
             return Exit::Ok.into();
         }
         _ => {}

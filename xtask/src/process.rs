@@ -37,7 +37,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Starts `command` in a new process group. The kernel kills the child if this process dies, and a guard the group.
+    /// Starts `command` in a new process group. The kernel kills the child if this process dies, and a reaper the group.
     pub(crate) fn spawn(command: &mut Command) -> Result<Group> {
         command.process_group(0);
         let parent = std::process::id();

@@ -1,6 +1,6 @@
 //! Groups that are alive, so that none outlives the harness. The kernel ends a group's leader with the harness, but not
 //! what the leader has started, and a process that ends at once runs no code of its own: a second Ctrl-C kills every
-//! group first, and a guard beside the harness does it where the harness itself was killed.
+//! group first, and a reaper beside the harness does it where the harness itself was killed.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write as _};
@@ -9,8 +9,8 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-/// How this program is called to be the guard.
-pub(crate) const VERB: &str = "group-guard";
+/// How this program is called to be the reaper.
+pub(crate) const VERB: &str = "group-reaper";
 
 /// The longest that a second Ctrl-C waits for somebody who is just adding a group.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ pub(super) struct Live {
     group: u32,
 }
 
-static GROUPS: Mutex<Groups> = Mutex::new(Groups { alive: BTreeSet::new(), guard: Guard::NotStarted });
+static GROUPS: Mutex<Groups> = Mutex::new(Groups { alive: BTreeSet::new(), reaper: Reaper::NotStarted });
 
 impl Live {
     /// From now on the group does not outlive this process.
@@ -54,16 +54,16 @@ pub(crate) fn kill_all() {
 }
 
 /// The hidden verb: kills the groups that the harness leaves, whatever ended it.
-pub(crate) fn guard() {
-    guarded(std::io::stdin().lock(), kill);
+pub(crate) fn reaper() {
+    reap_after(std::io::stdin().lock(), kill);
 }
 
 struct Groups {
     alive: BTreeSet<u32>,
-    guard: Guard,
+    reaper: Reaper,
 }
 
-enum Guard {
+enum Reaper {
     NotStarted,
     Listens(ChildStdin),
     /// It could not be started; the kernel still ends leaders.
@@ -76,13 +76,13 @@ impl Groups {
     }
 
     fn tell(&mut self, sign: char, group: u32) {
-        if matches!(self.guard, Guard::NotStarted) {
-            self.guard = start().map_or(Guard::None, Guard::Listens);
+        if matches!(self.reaper, Reaper::NotStarted) {
+            self.reaper = start().map_or(Reaper::None, Reaper::Listens);
         }
-        if let Guard::Listens(pipe) = &mut self.guard
+        if let Reaper::Listens(pipe) = &mut self.reaper
             && writeln!(pipe, "{sign}{group}").is_err()
         {
-            self.guard = Guard::None;
+            self.reaper = Reaper::None;
         }
     }
 }
@@ -97,7 +97,7 @@ fn kill(group: u32) {
     unsafe { libc::kill(-group, libc::SIGKILL) };
 }
 
-/// Starts the guard, which listens until this process ends: its pipe is open here and nowhere else.
+/// Starts the reaper, which listens until this process ends: its pipe is open here and nowhere else.
 fn start() -> Option<ChildStdin> {
     if cfg!(test) {
         // The program of unit tests has no verbs.
@@ -105,13 +105,13 @@ fn start() -> Option<ChildStdin> {
     }
     let mut command = Command::new("/proc/self/exe");
     command.arg(VERB).env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    // What ends the harness on a terminal, or kills its group, is not to end the guard.
+    // What ends the harness on a terminal, or kills its group, is not to end the reaper.
     command.process_group(0);
     command.spawn().ok()?.stdin
 }
 
 /// Follows which groups are alive until the harness ends, and kills those that are left.
-fn guarded(lines: impl BufRead, mut kill: impl FnMut(u32)) {
+fn reap_after(lines: impl BufRead, mut kill: impl FnMut(u32)) {
     let mut alive = BTreeSet::new();
     for line in lines.lines().map_while(Result::ok) {
         let (sign, group) = line.split_at_checked(1).unwrap_or_default();
@@ -130,9 +130,9 @@ mod tests {
     use crate::process::Group;
 
     #[test]
-    fn the_guard_kills_what_is_left() {
+    fn the_reaper_kills_what_is_left() {
         let mut killed = Vec::new();
-        guarded("+7\n+8\n\nx\n-7\n+9\n-10\n".as_bytes(), |group| killed.push(group));
+        reap_after("+7\n+8\n\nx\n-7\n+9\n-10\n".as_bytes(), |group| killed.push(group));
         assert_eq!(killed, [8, 9]);
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let stat = format!("/proc/{}/stat", std::fs::read_to_string(&file).unwrap().trim());
         assert!(std::fs::read_to_string(&stat).is_ok(), "the grandchild runs");
         // All groups of this process belong to other tests, too: this one's alone.
-        Groups { alive: [group.pid()].into(), guard: Guard::None }.kill();
+        Groups { alive: [group.pid()].into(), reaper: Reaper::None }.kill();
         assert!(soon(&|| std::fs::read_to_string(&stat).map_or(true, |text| text.contains(") Z "))));
         let pid = group.pid();
         drop(group);
