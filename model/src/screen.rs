@@ -67,7 +67,7 @@ const SIGNS: &[(&str, &[&str])] = &[
     ("ends or stops the process", &["exit", "_exit", "abort", "raise", "kill", "longjmp"]),
     ("names the measurement", &["bench", "worker", "callgrind", "valgrind", "RUNNING_ON_VALGRIND", "regress", "perf"]),
     // What is joined there is no word that a rule or this list could know.
-    ("joins words in the preprocessor", &["##", "%:%:"]),
+    ("joins words in the preprocessor", &["##", "%:%:", "__CONCAT"]),
 ];
 
 /// Signs that only count on lines of the preprocessor, where they mean what they say.
