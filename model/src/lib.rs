@@ -4,6 +4,7 @@
 //! record has one definition. Units end the names; unknown figures are `None`, never zero.
 
 pub mod abi;
+mod added;
 pub mod build_config;
 pub mod calibration;
 pub mod cases;

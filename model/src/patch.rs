@@ -1,5 +1,9 @@
 //! What a patch may change, judged by the trees before and after it.
 
+mod headers;
+mod lines;
+mod words;
+
 /// Most bytes that a patch file may have.
 pub const PATCH_LIMIT_BYTES: u64 = 1 << 20;
 
@@ -38,6 +42,26 @@ pub enum Refusal {
         /// Mode after.
         new_mode: String,
     },
+    /// A new header that would be found in the place of another one.
+    #[error(
+        "it adds {0}: a header of the system, of libevent's tests or of its build has that name or that folder, and programs \
+         would read this one in its place"
+    )]
+    Header(String),
+    /// A line that no library needs and that gets around a check.
+    #[error("it adds `{word}` in {file}:{line}: {why}. The line: `{text}`")]
+    Line {
+        /// The file.
+        file: String,
+        /// Line in the file as the patch leaves it, from 1.
+        line: u64,
+        /// The line, shortened.
+        text: String,
+        /// What of it is refused.
+        word: String,
+        /// Why.
+        why: &'static str,
+    },
 }
 
 /// Parses the output of `git diff-tree -r --raw -z --no-renames`; `None` if it is not that.
@@ -52,10 +76,11 @@ pub fn parse_raw_diff(text: &str) -> Option<Vec<Change>> {
     Some(changes)
 }
 
-/// Checks that every change is one of text, by what `git diff-tree -p` shows of it.
+/// Checks that every change is one of text, by what `git diff-tree -p` shows of it, and that no line is added that
+/// switches sanitizers off, changes libevent's tests, or reads other files than headers.
 pub fn check_text(diff: &str) -> Result<(), Refusal> {
     let shown = diff.lines().find_map(|line| line.strip_prefix("Binary files ")?.strip_suffix(" differ"));
-    let Some(files) = shown else { return Ok(()) };
+    let Some(files) = shown else { return lines::check(diff) };
     let name = files.rsplit(" and ").find(|name| *name != "/dev/null").unwrap_or(files);
     Err(Refusal::Binary(name.trim_start_matches("b/").to_owned()))
 }
@@ -85,6 +110,9 @@ pub fn check_changes(changes: &[Change]) -> Result<(), Refusal> {
                 old_mode: change.old_mode.clone(),
                 new_mode: change.new_mode.clone(),
             });
+        }
+        if change.old_mode == "000000" && headers::hides_another(path) {
+            return Err(Refusal::Header(path.to_owned()));
         }
     }
     Ok(())
@@ -127,6 +155,20 @@ mod tests {
         assert!(matches!(link, Err(Refusal::Mode { .. })));
         let executable = check_changes(&[change("100644", "100755", "event.c")]);
         assert!(matches!(executable, Err(Refusal::Mode { .. })));
+    }
+
+    #[test]
+    fn a_new_header_hides_none() {
+        let added = check_changes(&[change("000000", "100644", "include/string.h")]);
+        assert_eq!(added, Err(Refusal::Header("include/string.h".into())));
+        assert_eq!(check_changes(&[change("100644", "100644", "compat/sys/queue.h")]), Ok(()), "it was there");
+    }
+
+    #[test]
+    fn a_line_that_is_refused_is_named() {
+        let diff = "diff --git a/x.c b/x.c\n--- a/x.c\n+++ b/x.c\n@@ -1 +1,2 @@\n a\n+\tint tt_x;\n";
+        let why = check_text(diff).unwrap_err().to_string();
+        assert!(why.contains("`tt_x` in x.c:2") && why.contains("`int tt_x;`"), "{why}");
     }
 
     #[test]

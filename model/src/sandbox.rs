@@ -16,16 +16,25 @@ pub enum Part {
     Unprivileged,
     /// A user namespace without capabilities outside of it.
     Users,
-    /// Writes only below the folders it was given, signals only to itself.
+    /// Writes only below the folders it was given.
     Landlock,
+    /// Signals only to what it has started itself: the newest part of Landlock, which many kernels lack.
+    Signals,
     /// System calls that no library needs are refused: tracing, mounts, leaving the process group.
     SystemCalls,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 6] =
-        [Part::Mounts, Part::Network, Part::Unprivileged, Part::Users, Part::Landlock, Part::SystemCalls];
+    pub const ALL: [Part; 7] = [
+        Part::Mounts,
+        Part::Network,
+        Part::Unprivileged,
+        Part::Users,
+        Part::Landlock,
+        Part::Signals,
+        Part::SystemCalls,
+    ];
 
     /// As written on command lines and in records.
     pub fn name(self) -> &'static str {
@@ -35,6 +44,7 @@ impl Part {
             Part::Unprivileged => "unprivileged",
             Part::Users => "users",
             Part::Landlock => "landlock",
+            Part::Signals => "signals",
             Part::SystemCalls => "system-calls",
         }
     }

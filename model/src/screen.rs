@@ -1,6 +1,7 @@
 //! What a reviewer should look at in a patch: lines that an optimisation of an event library rarely needs and
 //! that a cheat does. A finding refuses nothing; it is shown with every figure and every verdict.
 
+use crate::added;
 use serde::{Deserialize, Serialize};
 
 /// One line of a patch that asks for a reviewer's eye.
@@ -65,7 +66,8 @@ const SIGNS: &[(&str, &[&str])] = &[
     ("writes where the harness listens", &["printf", "puts", "stdout", "stderr"]),
     ("ends or stops the process", &["exit", "_exit", "abort", "raise", "kill", "longjmp"]),
     ("names the measurement", &["bench", "worker", "callgrind", "valgrind", "RUNNING_ON_VALGRIND", "regress", "perf"]),
-    ("includes a file by an absolute path or from above", &["#include \"/", "#include </", "#include \"..", ".incbin"]),
+    // What is joined there is no word that a rule or this list could know.
+    ("joins words in the preprocessor", &["##", "%:%:", "__CONCAT"]),
 ];
 
 /// Signs that only count on lines of the preprocessor, where they mean what they say.
@@ -73,31 +75,12 @@ const PRAGMA: &[&str] = &["GCC", "alias", "clang", "constructor", "destructor", 
 
 /// Findings in a unified diff, in its order.
 pub fn screen(diff: &str) -> Vec<Finding> {
-    let (mut file, mut line) = (String::new(), 0);
-    let mut findings = Vec::new();
-    let mut in_hunk = false;
-    for text in diff.lines() {
-        if let Some(path) = text.strip_prefix("+++ ").filter(|_| !in_hunk) {
-            file = path.strip_prefix("b/").unwrap_or(path).trim_end_matches('\t').to_owned();
-        } else if let Some(hunk) = text.strip_prefix("@@ ") {
-            let new = hunk.split(' ').find_map(|word| word.strip_prefix('+')).unwrap_or_default();
-            line = new.split(',').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-            in_hunk = true;
-        } else if text.starts_with("diff --git ") {
-            in_hunk = false;
-        } else if let Some(added) = text.strip_prefix('+').filter(|_| in_hunk) {
-            findings.extend(reasons(added).into_iter().map(|reason| Finding {
-                file: file.clone(),
-                line,
-                reason: reason.to_owned(),
-                text: added.trim().chars().take(120).collect(),
-            }));
-            line += 1;
-        } else if text.starts_with(' ') || text.is_empty() {
-            line += 1;
-        }
-    }
-    findings
+    let added = added::new_side(diff).into_iter().filter(|line| line.added);
+    added.flat_map(|line| reasons(line.text).into_iter().map(move |reason| finding(&line, reason))).collect()
+}
+
+fn finding(line: &added::Line<'_>, reason: &str) -> Finding {
+    Finding { file: line.file.to_owned(), line: line.number, reason: reason.to_owned(), text: line.excerpt() }
 }
 
 fn reasons(line: &str) -> Vec<&'static str> {
@@ -155,7 +138,7 @@ mod tests {
             ("#pragma GCC optimize(\"O3\")", "optimised"),
             ("__attribute__((optimize(\"Ofast\"))) int f(void)", "optimised"),
             ("if (strstr(name, \"bench\"))", "names the measurement"),
-            ("#include \"/etc/shadow\"", "absolute path"),
+            ("#define JOIN(a, b) a##b", "joins words"),
             ("__asm__ volatile(\"rdtsc\");", "leaves the language"),
             ("printf(\"{}\");", "harness listens"),
         ] {

@@ -3,12 +3,12 @@
 mod answers;
 mod cmake;
 mod compiler;
-mod interpose;
+pub(crate) mod interpose;
 mod lto;
 mod pgo;
 
 pub(crate) use answers::script as answers_script;
-pub(crate) use compiler::{compiler, compiler_version, without_compiler_settings};
+pub(crate) use compiler::{compiler, compiler_version, named as named_compiler, without_compiler_settings};
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -255,7 +255,8 @@ fn assemble(context: &Context, plan: &Plan, variant: &Variant, source: &Path) ->
         );
         return Err(failure(Exit::Failed, message));
     }
-    interpose::check(plan, variant, &libraries)?;
+    let archives: Vec<PathBuf> = libraries.iter().map(|library| lib.join(&library.name)).collect();
+    interpose::check(&plan.cc, variant, &archives)?;
     let mut build = Build {
         id: plan.id.clone(),
         variant: variant.clone(),

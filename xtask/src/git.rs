@@ -45,6 +45,9 @@ const PLAIN: &[&str] = &[
     "core.autocrlf=false",
     "-c",
     "core.fileMode=true",
+    // A program that a repository's own settings name, and that git would start to list its files.
+    "-c",
+    "core.fsmonitor=false",
     "-c",
     "core.hooksPath=/dev/null",
     "-c",
@@ -291,4 +294,38 @@ fn run(command: &mut Command) -> Result<String> {
         bail!("{} failed ({}): {}", process::shown(command), got.status, got.stderr.trim());
     }
     Ok(got.stdout.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_repository_cannot_have_a_program_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, work) = (folder.path().join("source"), folder.path().join("work"));
+        std::fs::create_dir(&source).unwrap();
+        let (program, mark) = (source.join("program"), folder.path().join("started"));
+        std::fs::write(&program, format!("#!/bin/sh\ntouch {}\n", mark.display())).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            run(hermetic(&mut command).arg("-C").arg(&source).args(args).envs(IDENTITY.iter().copied())).unwrap();
+        };
+        git(&["init", "--quiet"]);
+        git(&["add", "program"]);
+        git(&["commit", "--quiet", "-m", "x"]);
+        git(&["config", "core.fsmonitor", program.to_str().unwrap()]);
+        git(&["ls-files", "--others"]);
+        assert!(mark.exists(), "git would start it");
+        std::fs::remove_file(&mark).unwrap();
+        let store = Store::open(&work).unwrap();
+        let tree = store.import(&source).unwrap();
+        assert_eq!(store.files(&tree).unwrap(), ["program"]);
+        local_commit(&source, "HEAD").unwrap();
+        described(&source).unwrap();
+        store.fetch(source.to_str().unwrap(), "HEAD").unwrap();
+        assert!(!mark.exists());
+    }
 }

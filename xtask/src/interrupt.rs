@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 static ASKED: AtomicBool = AtomicBool::new(false);
 static INSTALL: Once = Once::new();
 
-/// From now on an interrupt asks the run to end with what it has. A second one ends it at once.
+/// From now on an interrupt asks the run to end with what it has. A second one ends it at once, with every group of
+/// processes that it has started.
 pub(crate) fn install() -> Result<()> {
     let mut result = Ok(());
     INSTALL.call_once(|| {
         result = ctrlc::set_handler(|| {
             if ASKED.swap(true, Ordering::SeqCst) {
+                // On a thread of its own, not in a signal handler: locks may be taken. Nothing is dropped any more.
+                crate::process::live::kill_all();
                 std::process::exit(Exit::Interrupted as i32);
             }
             eprintln!("\ninterrupted: ending with what there is (again to end at once)");

@@ -79,8 +79,13 @@ impl Verb {
 
 fn main() -> std::process::ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == sandbox::VERB) {
-        return sandbox::enter(&words.collect::<Vec<_>>());
+    match words.next() {
+        Some(word) if word == sandbox::VERB => return sandbox::enter(&words.collect::<Vec<_>>()),
+        Some(word) if word == process::live::VERB => {
+            process::live::reaper();
+            return Exit::Ok.into();
+        }
+        _ => {}
     }
     // What root makes can be read by the user that confined code is.
     // SAFETY: umask cannot fail and has no preconditions.

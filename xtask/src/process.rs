@@ -1,11 +1,13 @@
 //! Every child that can take long or hang: its own process group, a time limit, a log, and an end
 //! that takes the whole group with it.
 
+pub(crate) mod live;
 mod watch;
 
 use crate::exit::{Exit, failure};
 use crate::{interrupt, progress, sandbox};
 use anyhow::{Context as _, Result, bail};
+use live::Live;
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -30,10 +32,12 @@ pub(crate) struct Group {
     reaped: bool,
     /// For confined programs.
     watch: Option<Watch>,
+    /// Forgotten when the group was killed.
+    _live: Live,
 }
 
 impl Group {
-    /// Starts `command` in a new process group. The kernel kills the child if this process dies.
+    /// Starts `command` in a new process group. The kernel kills the child if this process dies, and a reaper the group.
     pub(crate) fn spawn(command: &mut Command) -> Result<Group> {
         command.process_group(0);
         let parent = std::process::id();
@@ -50,8 +54,9 @@ impl Group {
             });
         }
         let child = command.spawn().with_context(|| format!("cannot start {}", shown(command)))?;
+        let live = Live::begin(child.id());
         let watch = sandbox::memory_limit_bytes(command).map(|bytes| Watch::begin(child.id(), bytes));
-        Ok(Group { child, reaped: false, watch })
+        Ok(Group { child, reaped: false, watch, _live: live })
     }
 
     /// What the group's memory was when it was killed for it.

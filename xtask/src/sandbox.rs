@@ -92,7 +92,6 @@ impl Policy {
     }
 
     /// For a test program, with or without a sanitizer in it.
-    #[allow(dead_code, reason = "for the gate")]
     pub(crate) fn test(sanitizer: bool) -> Policy {
         Policy {
             memory_bytes: Some(2 << 30),
@@ -202,6 +201,27 @@ pub(crate) fn build_tool(name: &str, readable: &[&Path], writable: &Path) -> Res
     // Tools are looked for where the caller has them.
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     Ok(command)
+}
+
+/// A command that runs a script by an interpreter, which reads the script and its own installation and writes nowhere but
+/// in its private /tmp.
+pub(crate) fn script(interpreter: &str, script: &Path) -> Result<Command> {
+    let program = located(interpreter)?;
+    let mut policy = Policy::test(false);
+    policy.readable = tools::folders(&program);
+    policy.readable.push(script.to_owned());
+    let mut command = Sandbox::open()?.command(&policy, &program)?;
+    // An interpreter that others start by a shim looks for itself there. No folder of the user's or the script's is
+    // looked into for modules.
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).arg("-I").arg(script);
+    Ok(command)
+}
+
+/// Folders below which headers are that are not a source's: the system's, and the compiler's installation.
+pub(crate) fn header_folders(cc: &str) -> Result<Vec<PathBuf>> {
+    // Settings are shown to programs, but nothing there is for including.
+    let system = mounts::SYSTEM.iter().map(PathBuf::from).filter(|path| !path.starts_with("/etc"));
+    Ok(system.chain(tools::folders(&located(cc)?)).collect())
 }
 
 /// Takes a file that confined code has made out of its hands.

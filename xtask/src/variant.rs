@@ -93,7 +93,7 @@ pub(crate) fn screened(context: &Context, variant: &Variant) -> Result<Vec<Findi
     Ok(screen::screen(&store.diff(&variant.source.tree, &variant.tree)?))
 }
 
-/// The same as a note, if there is anything to say.
+/// The same as a note of a record, if there is anything to say.
 pub(crate) fn screening_note(context: &Context, variant: &Variant) -> Result<Option<String>> {
     const MOST: usize = 8;
     let findings = screened(context, variant)?;
@@ -102,7 +102,7 @@ pub(crate) fn screening_note(context: &Context, variant: &Variant) -> Result<Opt
     if findings.len() > MOST {
         shown.push(format!("and {} more", findings.len() - MOST));
     }
-    let note = || format!("to be reviewed in {} before its figures are believed: {}", variant.name, shown.join("; "));
+    let note = || format!("to be reviewed in {} before it is believed: {}", variant.name, shown.join("; "));
     Ok((!findings.is_empty()).then(note))
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn compiler() -> String {
 }
 
 /// The compiler of a profile and its version; one that is named and missing is installed, as set-up does.
-pub(super) fn named(context: &Context, profile: &Profile) -> Result<(String, String)> {
+pub(crate) fn named(context: &Context, profile: &Profile) -> Result<(String, String)> {
     let Some(named) = profile.compiler else {
         let cc = compiler();
         let version = compiler_version(&cc)?;

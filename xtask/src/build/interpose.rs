@@ -1,12 +1,12 @@
 //! A library may not define functions that belong to the system: linked into the worker, its `clock_gettime` or
-//! `write` would be used by whoever measures it.
+//! `write` would be used by whoever measures it. Nor may it define those of a sanitizer, which is told by them what to
+//! overlook. Code may be there in one build only, so every build's libraries are looked at.
 
-use super::Plan;
 use super::compiler::without_compiler_settings;
 use crate::exit::{Exit, failure};
 use crate::process;
 use anyhow::{Context as _, Result};
-use model::variant::{Library, Variant};
+use model::variant::Variant;
 use object::read::archive::ArchiveFile;
 use object::{Object as _, ObjectSymbol as _};
 use std::collections::BTreeSet;
@@ -27,17 +27,19 @@ const SYSTEM: &[&str] = &[
     "libutil.so.1",
 ];
 
-/// Refuses libraries with such definitions.
-pub(super) fn check(plan: &Plan, variant: &Variant, libraries: &[Library]) -> Result<()> {
-    let folder = plan.cmake().join("lib");
+/// How the names begin that sanitizers call, and define.
+const SANITIZERS: &[&str] = &["__asan_", "__hwasan_", "__lsan_", "__msan_", "__sanitizer_", "__tsan_", "__ubsan_"];
+
+/// Refuses libraries with such definitions. `cc` is the compiler that programs are linked by.
+pub(crate) fn check(cc: &str, variant: &Variant, libraries: &[PathBuf]) -> Result<()> {
     let mut defined = BTreeSet::new();
-    for library in libraries {
-        let path = folder.join(&library.name);
-        defined.extend(archive_definitions(&path).with_context(|| format!("cannot read {}", path.display()))?);
+    for path in libraries {
+        defined.extend(archive_definitions(path).with_context(|| format!("cannot read {}", path.display()))?);
     }
-    let mut taken = BTreeSet::new();
+    let of_sanitizers = |name: &&String| SANITIZERS.iter().any(|start| name.starts_with(start));
+    let mut taken: BTreeSet<String> = defined.iter().filter(of_sanitizers).cloned().collect();
     for name in SYSTEM {
-        let Some(path) = located(plan, name)? else { continue };
+        let Some(path) = located(cc, name)? else { continue };
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         // A text file that names other libraries stands in some places of one: the libraries are looked at anyway.
         let Ok(file) = object::File::parse(&*bytes) else { continue };
@@ -51,8 +53,8 @@ pub(super) fn check(plan: &Plan, variant: &Variant, libraries: &[Library]) -> Re
     }
     let names: Vec<String> = taken.into_iter().collect();
     let message = format!(
-        "variant {} ({}) is refused: it defines {}, which belong to the system's libraries; every program that is linked with \
-         it would use these, and so would what measures it. Give them names of libevent's own, or make them static",
+        "variant {} ({}) is refused: it defines {}, which belong to the system's libraries or to a sanitizer; every program that \
+         is linked with it would use these, and so would what measures or watches it. Give them names of libevent's own, or make them static",
         variant.id,
         variant.name,
         names.join(", ")
@@ -80,8 +82,8 @@ fn is_defined<'data>(symbol: &impl object::ObjectSymbol<'data>) -> bool {
 }
 
 /// The file that the compiler links for a name, if there is one.
-fn located(plan: &Plan, name: &str) -> Result<Option<PathBuf>> {
-    let mut command = Command::new(&plan.cc);
+fn located(cc: &str, name: &str) -> Result<Option<PathBuf>> {
+    let mut command = Command::new(cc);
     without_compiler_settings(&mut command);
     let got = process::capture(command.arg(format!("-print-file-name={name}")), Duration::from_secs(20))?;
     Ok(Some(PathBuf::from(got.stdout.trim())).filter(|path| path.is_absolute() && path.is_file()))
@@ -104,25 +106,24 @@ mod tests {
             __asm__(\".globl gettimeofday\\n.set gettimeofday, 4096\\n\");
             __attribute__((weak, visibility(\"hidden\"))) long time(long *t) { return t != 0; }
             __attribute__((common)) int environ;
+            const char *__asan_default_options(void) { return \"\"; }
             static int read(void) { return 1; }
             int evutil_other_(void) { return read(); }\n";
         let folder = tempfile::tempdir().unwrap();
-        let plan = Plan::of_test(folder.path(), &compiler(), vec![]);
-        let lib = plan.cmake().join("lib");
-        std::fs::create_dir_all(&lib).unwrap();
+        let lib = folder.path();
         std::fs::write(lib.join("a.c"), code).unwrap();
         for (program, arguments) in [
             (compiler(), &["-w", "-fno-builtin", "-c", "a.c"][..]),
             ("ar".to_owned(), &["rc", "libevent_core.a", "a.o"]),
         ] {
-            let got = Command::new(program).args(arguments).current_dir(&lib).output().unwrap();
+            let got = Command::new(program).args(arguments).current_dir(lib).output().unwrap();
             assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
         }
-        let library = Library { name: "libevent_core.a".to_owned(), sha256: String::new() };
-        let error = check(&plan, &crate::build::tests::variant(), &[library]).unwrap_err();
+        let library = lib.join("libevent_core.a");
+        let error = check(&compiler(), &crate::build::tests::variant(), &[library]).unwrap_err();
         assert_eq!(exit_of(&error), Exit::Failed);
         let text = error.to_string();
-        for name in ["clock_gettime", "environ", "gettimeofday", "memcpy", "time"] {
+        for name in ["__asan_default_options", "clock_gettime", "environ", "gettimeofday", "memcpy", "time"] {
             assert!(text.contains(name), "{name} is not in {text}");
         }
         assert!(!text.contains("read") && !text.contains("evutil_other_"), "{text}");

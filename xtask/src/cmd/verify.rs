@@ -144,7 +144,10 @@ impl Draft<'_> {
             jobs: self.args.jobs.map(usize::from),
             quiet: false,
         };
+        // What no test of a gate can settle is for a reader.
+        let screened = variant::screening_note(context, &side.variant)?;
         let mut verified = flow::verify(context, &request, &folder.path.join("logs"))?;
+        verified.notes.extend(screened);
         if !side.variant.patches.is_empty() {
             verified.stages.insert(0, StageRecord::plain("patch"));
         } else if side.variant.id == pristine.id {

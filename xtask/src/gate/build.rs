@@ -8,12 +8,13 @@ mod keep;
 mod launch;
 mod link;
 mod objects;
+mod read;
 mod template;
 
 use super::harness;
 use super::identity;
 use super::sanitizer;
-use crate::build::{self, Recipe};
+use crate::build::{self, Recipe, interpose};
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::git::Store;
@@ -46,7 +47,7 @@ pub(crate) struct GateBuild {
     pub(crate) linked: Linked,
     /// Words of the profile that the library lacks: sanitizers want object files of code.
     pub(crate) left_out: Vec<String>,
-    /// Path of the compiler that made and linked everything.
+    /// The compiler that made and linked everything.
     pub(crate) cc: String,
     /// The sanitizer's flags, for compiling and linking.
     pub(crate) flags: Vec<String>,
@@ -218,6 +219,10 @@ fn make(
         Some(build) => build::library_paths(build),
         None => link::archives(&job, &template.library, &objects)?,
     };
+    if sanitizer != Sanitizer::None {
+        // Measured libraries were looked at when they were built; code may be there in this build only.
+        interpose::check(&template.cc, variant, &libraries)?;
+    }
     let mut build = GateBuild {
         id: plan.id.clone(),
         variant: variant.clone(),

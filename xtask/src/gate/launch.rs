@@ -1,8 +1,8 @@
-//! The one place where the gate starts programs that hold a candidate's code.
+//! The one place where the gate starts programs that hold a candidate's code, and scripts of a source.
 
 use super::build::GateBuild;
 use crate::context::Context;
-use crate::sandbox::{Policy, Sandbox};
+use crate::sandbox::{self, Policy, Sandbox};
 use anyhow::Result;
 use model::gate::Sanitizer;
 use std::collections::BTreeMap;
@@ -20,6 +20,15 @@ pub(super) fn command(
     sandbox.suffices(context, &build.variant)?;
     let mut command = sandbox.command(&Policy::test(build.sanitizer != Sanitizer::None), program)?;
     command.env("TZ", "UTC").envs(options(build.sanitizer)).envs(environment).current_dir("/");
+    Ok(command)
+}
+
+/// A script of the source of `build`, run by python3: nobody vouches for it where nobody vouches for the source. It
+/// sees itself, python's installation and what it gets on standard input.
+pub(super) fn script(context: &Context, build: &GateBuild, script: &Path) -> Result<Command> {
+    Sandbox::open()?.suffices(context, &build.variant)?;
+    let mut command = sandbox::script("python3", script)?;
+    command.current_dir("/");
     Ok(command)
 }
 

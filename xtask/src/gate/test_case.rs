@@ -102,8 +102,7 @@ impl Lane<'_> {
     fn checked(&self, script: &Path, stdout: &str, bounds: Bounds<'_>) -> Result<Outcome> {
         let mut input = tempfile::tempfile().context("cannot make a temporary file")?;
         input.write_all(stdout.as_bytes()).and_then(|()| input.rewind()).context("cannot write a temporary file")?;
-        let mut command = std::process::Command::new("python3");
-        command.arg("-I").arg(script);
+        let mut command = launch::script(self.context, self.build, script)?;
         let got = child::run(&mut command, Some(input), bounds)?;
         Ok(match got.ended {
             Some(Ended::Exit(0)) => Outcome::Passed,

@@ -126,7 +126,11 @@ fn a_sanitizer_watches_the_library_compiled_as_it_is_measured() {
     let world = World::new();
     let text = "\tresult = (buffer->total_len);\n";
     let broken = "\t{ char *volatile p = mm_malloc(1); volatile char c = p[1]; (void)c; mm_free(p); }\n\tresult = (buffer->total_len);\n";
-    let variant = world.patched("reads-behind.patch", &[("buffer.c", text, broken)]);
+    // It asks not to be watched, and whether it is, in words that no rule for patches can know.
+    let head = "size_t\nevbuffer_get_length(const";
+    let asks = "#if __CONCAT(__SANI, TIZE_ADDRESS__)\n#error it is told\n#endif\n__attribute__((__CONCAT(no_sani, tize_address)))\n";
+    let hides = format!("{asks}__attribute__((__CONCAT(no_sa, nitize)(\"address\")))\n{head}");
+    let variant = world.patched("reads-behind.patch", &[("buffer.c", text, broken), ("buffer.c", head, &hides)]);
     let plain = build::build_with(&world.context, &variant, Profile::default(), Sanitizer::None, Linked::Compiled);
     let (code, shown) = run(&plain.unwrap().regress, &["evbuffer/add1"], &[]);
     assert_eq!(code, Some(0), "nothing is seen without: {shown}");
@@ -251,6 +255,22 @@ __attribute__((constructor)) static void early(void) { faked = getenv(\"HOME\") 
     }
     assert!(report.screened.iter().any(|line| line.contains("event.c.o: .init_array")), "{report:#?}");
     assert_eq!(report.differences.len(), 3, "{report:#?}");
+}
+
+#[test]
+fn the_library_of_a_sanitizers_build_may_not_define_what_is_anothers() {
+    let world = World::new();
+    // No word of it says what it is: names are put together where only the compiler sees them.
+    let code = "\
+#define JOIN_(a, b) a##b\n\
+long JOIN_(ti, me)(long *t) { return t != 0; }\n\
+const char *JOIN_(__asan, _default_options)(void) { return \"detect_leaks=0\"; }\n";
+    let at = "struct event_base *event_global_current_base_ = NULL;\n";
+    let variant = world.patched("joined.patch", &[("event.c", at, &format!("{at}{code}"))]);
+    let error = build::build(&world.context, &variant, Sanitizer::Address).unwrap_err();
+    assert_eq!(exit_of(&error), Exit::Failed);
+    let text = format!("{error:#}");
+    assert!(text.contains("__asan_default_options") && text.contains("time"), "{text}");
 }
 
 #[test]

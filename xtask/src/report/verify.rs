@@ -144,10 +144,18 @@ mod tests {
             seconds: 1.0,
             pristine_seconds: 0.0,
             sandbox: "none".into(),
-            notes: vec![],
+            notes: vec!["to be reviewed in my.patch: event.c:7".into()],
         };
         let text = full(&record, Style::Terminal, Some("runs/verify-1"));
-        for expected in ["PARTIAL", "FAIL: my.patch (abc), full gate", "2/3", "NOT RUN", "left out", "cannot start"] {
+        for expected in [
+            "PARTIAL",
+            "- to be reviewed in my.patch: event.c:7",
+            "FAIL: my.patch (abc), full gate",
+            "2/3",
+            "NOT RUN",
+            "left out",
+            "cannot start",
+        ] {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");
         }
         assert!(!text.contains(" pass "), "{text}");

@@ -74,8 +74,13 @@ fn become_program(arguments: &[OsString]) -> Result<std::convert::Infallible> {
     }
     limits::set(&policy)?;
     namespaces::no_new_privileges()?;
+    let abi = landlock::abi();
     if has(Part::Landlock) {
+        put_up(Part::Landlock, landlock::refuses_writes(abi, has(Part::Mounts)))?;
         put_up(Part::Landlock, landlock::confine(&policy))?;
+    }
+    if has(Part::Signals) {
+        put_up(Part::Signals, landlock::keeps_signals(abi, has(Part::Landlock)))?;
     }
     // A change of user forgets it. The kernel ends this process when the harness ends.
     namespaces::die_with(parent)?;

@@ -84,6 +84,36 @@ fn what_a_patch_may_not_touch_is_refused_before_anything_is_built() {
 }
 
 #[test]
+fn lines_that_get_around_a_check_are_refused_before_anything_is_built() {
+    let world = World::prepared();
+    let desk = Desk::new(&world);
+    for (file, line, words) in [
+        ("event.c", "__attribute__((no_sanitize(\"address\"))) void hidden_(void);", ["no_sanitize", "sanitizer"]),
+        ("event.c", "__attribute__((no_sani\\\ntize_thread)) void hidden_(void);", ["no_sanitize_thread", "sanitizer"]),
+        ("buffer.c", "#ifdef __SANITIZE_ADDRESS__\n#endif", ["__SANITIZE_ADDRESS__", "sanitizer"]),
+        ("buffer.c", "#if __has_feature(thread_sanitizer)\n#endif", ["thread_sanitizer", "sanitizer"]),
+        ("buffer.c", "const char *__lsan_default_suppressions(void) { return \"leak:*\"; }", ["__lsan_", "sanitizer"]),
+        ("util-internal.h", "#define tinytest_set_test_failed_(x) ((void)0)", ["tinytest_set_test_failed_", "tests"]),
+        ("util-internal.h", "#define TT_DECLARE(prefix, args) ((void)0)", ["TT_DECLARE", "tests"]),
+        ("util-internal.h", "#define memcmp(a, b, n) 0", ["memcmp", "tests"]),
+        ("buffer.c", "#include \"/dev/stdin\"", ["/dev/stdin", "none of the library's headers"]),
+        ("buffer.c", "#include \"../../secret.h\"", ["../../secret.h", "none of the library's headers"]),
+        ("buffer.c", "__asm__(\".incbin \\\"/etc/passwd\\\"\");", [".incbin", "no source"]),
+    ] {
+        let outcome = run(&world, &desk.patch(file, line), &[]);
+        outcome.expect_refusal(2, &[file, words[0], words[1]]);
+    }
+    for file in ["string.h", "include/sys/epoll.h", "include/event2/event-config.h", "tinytest_local.h"] {
+        let patch = patch_of(&desk, "header.patch", |tree| {
+            fs::create_dir_all(tree.join(file).parent().unwrap()).unwrap();
+            fs::write(tree.join(file), "#define x y\n").unwrap();
+        });
+        run(&world, &patch, &[]).expect_refusal(2, &["header.patch", file, "in its place"]);
+    }
+    assert!(world.records().is_empty(), "nothing was measured");
+}
+
+#[test]
 fn a_library_may_not_define_what_belongs_to_the_system() {
     let world = World::prepared();
     let desk = Desk::new(&world);
@@ -98,8 +128,15 @@ fn a_build_sees_no_files_of_the_user() {
     let desk = Desk::new(&world);
     let secret = world.folder.path().join("secret.h");
     fs::write(&secret, "#error SECRET\n").unwrap();
-    let patch = desk.patch("buffer.c", &format!("#include \"{}\"", secret.display()));
-    let outcome = run(&world, &patch, &[]).expect_code(2).expect_said(&["secret.h", "No such file"]);
+    let include = format!("#include \"{}\"\n", secret.display());
+    run(&world, &desk.patch("buffer.c", &include), &[])
+        .expect_refusal(2, &["secret.h", "none of the library's headers"]);
+    // What a patch may not say, another source may: it is compiled where the file is not.
+    let file = desk.tree().join("buffer.c");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &include).unwrap();
+    let source = desk.tree();
+    let args = ["bench", "--quick", "--launches", "2", "--source", source.to_str().unwrap()];
+    let outcome = world.run(&args).expect_code(2).expect_said(&["secret.h", "No such file"]);
     assert!(!outcome.stderr.contains("#error"), "{}", outcome.stderr);
 }
 

@@ -1,5 +1,6 @@
 //! Runs that end early, and runs that meet.
 
+use crate::desk::Desk;
 use crate::support::{QUICK, TINY, World, eventually};
 use serde_json::Value;
 use std::fs;
@@ -61,6 +62,38 @@ fn a_killed_run_keeps_its_launches_and_the_next_one_cleans_up() {
     world.run(QUICK).expect_code(0);
     assert!(world.scratch_folders("links-").is_empty(), "of {left:?}");
     assert_eq!(fs::read_to_string(&journal).unwrap(), text, "the killed run's launches stay");
+}
+
+/// Whether a worker has started another process, which runs.
+fn has_grandchildren(world: &World) -> bool {
+    let running = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.starts_with(&world.work));
+    let names = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let parent = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
+    };
+    names.into_iter().filter(|pid| running(pid)).any(|pid| parent(&pid).is_some_and(|parent| running(&parent)))
+}
+
+#[test]
+fn grandchildren_do_not_outlive_a_run_that_ends_at_once() {
+    let world = World::prepared();
+    let desk = Desk::new(&world);
+    let head = "struct evbuffer *\nevbuffer_new(void)\n{\n\tstruct evbuffer *buffer;\n";
+    let forks = "\textern int fork(void);\n\textern unsigned sleep(unsigned);\n\tstatic int forked_;\n\
+                 \tif (!forked_++ && fork() == 0)\n\t\tfor (;;)\n\t\t\tsleep(1000);\n";
+    let patch = desk.replacement("buffer.c", head, &format!("{head}{forks}"));
+    let args = [ENDLESS, &["--timeout", "600", "--variant", patch.to_str().unwrap()]].concat();
+    // The second of two signals comes before the first one is heeded; the third kind is never heard of.
+    for (signals, code) in [(&[libc::SIGINT, libc::SIGTERM][..], Some(130)), (&[libc::SIGKILL], None)] {
+        let run = world.start(&args);
+        // It is built first.
+        let seen = (0..10).any(|_| eventually(|| has_grandchildren(&world)));
+        assert!(seen, "no worker with a child: {:?}", run.wait());
+        signals.iter().for_each(|signal| run.signal(*signal));
+        assert_eq!(run.wait().code, code, "{signals:?}");
+        world.assert_no_worker_is_left();
+    }
 }
 
 /// A long run: `cargo xtask test --soak`.

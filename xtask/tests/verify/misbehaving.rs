@@ -1,7 +1,7 @@
 //! Libraries that hang, crash, kill, and lie.
 
 use crate::records::small;
-use crate::support::{World, eventually};
+use crate::support::{World, edit, eventually};
 use serde_json::Value;
 use std::fs;
 
@@ -106,6 +106,10 @@ fn ending_hanging_or_a_shorter_list_at_start_up_runs_no_test() {
     let (world, _folder) = small(World::prepared());
     let record = failed_record(&world, &before_main(&world, "extern void _exit(int); _exit(0);"));
     assert_eq!(stage(&record, "epoll")["tests_run"], 0, "{record}");
+    let notes = record["notes"].to_string();
+    for shown in ["to be reviewed", "buffer.c:", "runs before main", "ends or stops the process", "_exit(0)"] {
+        assert!(notes.contains(shown), "{shown}: {notes}");
+    }
     let models = stage(&record, "models");
     assert!(models["why"].as_str().unwrap().contains("printed nothing"), "{models}");
     let stage = failed(&world, &before_main(&world, "extern int pause(void); for (;;) pause();"));
@@ -120,6 +124,41 @@ fn ending_hanging_or_a_shorter_list_at_start_up_runs_no_test() {
                     { printf(\"%s: [forking] OK\\n1 tests ok.  (0 skipped)\\n\", argv[3]); exit(0); }";
     let stage = failed(&world, &before_main(&world, believed));
     assert!(stage["why"].as_str().unwrap().contains("cannot be believed"), "{stage}");
+}
+
+/// A script of the source reads what a test printed. It says that all is well, and tries everything else before.
+#[test]
+fn a_script_of_another_source_is_confined() {
+    let (world, folder) = small(World::prepared());
+    edit(&world.root.join("config/gate.toml"), "\"test-init\"]", "\"test-init\", \"test-dumpevents\"]");
+    let source = folder.path().join("other");
+    crate::support::copy_libevent(&source);
+    let outside = [folder.path().to_owned(), world.work.clone(), world.root.clone(), "/var/tmp".into(), "/usr".into()];
+    let places: Vec<String> = outside.iter().map(|place| format!("{:?}", place.join("escaped-by-script"))).collect();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "secret\n").unwrap();
+    let script = format!(
+        "import sys, os, socket\n\
+         for place in [{}]:\n    try:\n        open(place, 'w').write('x')\n        sys.exit('ESCAPED: wrote ' + place)\n    except OSError:\n        pass\n\
+         try:\n    open({secret:?})\n    sys.exit('ESCAPED: read')\nexcept OSError:\n    pass\n\
+         if os.getuid() == 0:\n    sys.exit('ESCAPED: it is root')\n\
+         if 'HARMLESS' in os.environ:\n    sys.exit('ESCAPED: it has the environment')\n\
+         sys.exit(0 if 'Inserted' in sys.stdin.read() else 'no input')\n",
+        places.join(", ")
+    );
+    fs::write(source.join("test/check-dumpevents.py"), script).unwrap();
+    let mut command = world.command(&["verify", "--json", "--without", "models", "--source", source.to_str().unwrap()]);
+    command.env("HARMLESS", "1");
+    let record = crate::support::finish(command).expect_code(0).document();
+    assert!(!record.to_string().contains("ESCAPED"), "{record}");
+    let logs = world.records()[0].join("logs/epoll");
+    assert!(
+        fs::read_to_string(logs.join("test-dumpevents.log")).unwrap().contains("Passed"),
+        "it was run and believed"
+    );
+    let left: Vec<_> =
+        outside.iter().map(|place| place.join("escaped-by-script")).filter(|path| path.exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

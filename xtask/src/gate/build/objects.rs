@@ -5,6 +5,7 @@
 //! included, have the same content, and no file of the variant could be found in the place of one of them.
 
 use super::launch;
+use super::read::{Hashes, Places};
 use super::template::{Compile, SOURCE};
 use crate::exit::{Exit, failure};
 use crate::{files, interrupt, sandbox};
@@ -45,7 +46,8 @@ pub(super) struct Job<'a> {
 
 /// All objects of `compiles`, in that order, and how many of them had to be compiled.
 pub(super) fn objects(job: &Job<'_>, compiles: &[&Compile]) -> Result<(Vec<Object>, usize)> {
-    let hashes = Hashes::default();
+    let own = job.readable.iter().map(PathBuf::as_path).chain([job.source]);
+    let hashes = Hashes::new(Places::new(job.cc, own)?);
     let earlier: BTreeMap<&str, &Object> = job.earlier.iter().map(|object| (object.object.as_str(), object)).collect();
     let reused = |compile: &Compile| {
         let object = earlier.get(compile.object.as_str())?;
@@ -122,7 +124,10 @@ fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> 
     let names = prerequisites(&text).with_context(|| format!("{} is not understood", read.display()))?;
     let folder = job.source.to_str().context("paths are UTF-8")?;
     let known = |name: String| {
-        let sha256 = hashes.of(Path::new(&name))?;
+        let sha256 = hashes.of(Path::new(&name)).with_context(|| {
+            let file = compile.source.replace(&format!("{SOURCE}/"), "");
+            format!("variant {} ({}): {file} cannot be taken", job.variant.id, job.variant.name)
+        })?;
         let inside = name.strip_prefix(folder).filter(|rest| rest.starts_with('/'));
         Ok((inside.map_or(name.clone(), |rest| format!("{SOURCE}{rest}")), sha256))
     };
@@ -136,25 +141,6 @@ fn is_same(object: &Object, source: &Path, foreign_names: &BTreeSet<String>, has
     let same = |path: &str, sha256: &str| hashes.of(&in_source(path, source)).is_ok_and(|now| now == sha256);
     object.read.iter().all(|(path, sha256)| !hidden(path) && same(path, sha256))
         && files::sha256_file(&object.path).is_ok_and(|now| now == object.sha256)
-}
-
-/// Hashes of files, each read once.
-#[derive(Default)]
-struct Hashes {
-    known: Mutex<BTreeMap<PathBuf, String>>,
-}
-
-impl Hashes {
-    fn of(&self, path: &Path) -> Result<String> {
-        if let Some(known) = self.known.lock().ok().and_then(|known| known.get(path).cloned()) {
-            return Ok(known);
-        }
-        let sha256 = files::sha256_file(path)?;
-        if let Ok(mut known) = self.known.lock() {
-            known.insert(path.to_owned(), sha256.clone());
-        }
-        Ok(sha256)
-    }
 }
 
 /// The files on the right of a rule that a compiler wrote for `make`.
@@ -181,6 +167,7 @@ fn first_lines(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::build::read;
 
     #[test]
     fn a_rule_for_make_is_understood() {
@@ -205,7 +192,7 @@ mod tests {
         let object = Object { object: "a.o".into(), sha256: hash(&path), path: path.clone(), read: read.into() };
         let same = |names: &[&str]| {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            is_same(&object, &other, &names, &Hashes::default())
+            is_same(&object, &other, &names, &read::tests::below(folder.path()))
         };
         assert!(same(&[]) && same(&["b.h"]));
         assert!(!same(&["a.h"]), "another file of that name may be found first");

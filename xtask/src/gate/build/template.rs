@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::setup::{self, Verb};
 use crate::{files, process, progress, variant};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use model::build_config::{LIBRARIES, Profile};
 use model::variant::{Build, Purpose, Variant};
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,8 @@ pub(super) struct Link {
 pub(super) struct Template {
     /// Twelve hexadecimal digits.
     pub(super) id: String,
-    /// Path of the compiler, as CMake found it.
+    /// The compiler that CMake was given. What a source's CMake then says of it is not taken over: this one is also
+    /// started outside of the sandbox.
     pub(super) cc: String,
     /// Library by library, in the order of [`LIBRARIES`].
     pub(super) library: Vec<Compile>,
@@ -74,7 +75,7 @@ pub(super) fn template(context: &Context, variant: &Variant, profile: Profile) -
     let pristine = variant::pristine(context, &variant.source)?;
     let recipe = Recipe { purpose: Purpose::Measure, profile, place: None };
     let measured = build::build_recipe(context, &pristine, &recipe)?;
-    let id = files::sha256_hex(&[b"template 1", measured.id.as_bytes()])[..12].to_owned();
+    let id = files::sha256_hex(&[b"template 2", measured.id.as_bytes()])[..12].to_owned();
     let folder = context.work.join("gate/templates").join(&id);
     if let Some(known) = known(&folder, &id) {
         return Ok(known);
@@ -87,7 +88,8 @@ pub(super) fn template(context: &Context, variant: &Variant, profile: Profile) -
     let source = variant::checkout(context, &pristine, None)?;
     let cmake = configured(context, &pristine, profile, &measured, &folder)?;
     let generated = generate(&source, &folder)?;
-    let template = understood(&id, &source, &measured, &cmake, generated.as_deref())?;
+    let cc = build::named_compiler(context, &profile)?.0;
+    let template = understood(&id, &cc, &source, &measured, &cmake, generated.as_deref())?;
     files::write_atomic(&folder.join("template.json"), &serde_json::to_vec_pretty(&template)?)?;
     Ok(template)
 }
@@ -161,15 +163,22 @@ fn generate(source: &Path, folder: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// The commands as data.
-fn understood(id: &str, source: &Path, measured: &Build, cmake: &Path, generated: Option<&Path>) -> Result<Template> {
+fn understood(
+    id: &str,
+    cc: &str,
+    source: &Path,
+    measured: &Build,
+    cmake: &Path,
+    generated: Option<&Path>,
+) -> Result<Template> {
     let of_measured = measured.folder.join("cmake");
-    let (cc, all) = compiles(&of_measured, source, None)?;
+    let all = compiles(&of_measured, source, None)?;
     let library: Vec<Compile> = LIBRARIES
         .iter()
         .flat_map(|name| all.iter().filter(move |compile| is_library(&compile.target, name)).cloned())
         .collect();
     let programs = links(cmake)?;
-    let (_, all) = compiles(cmake, source, generated)?;
+    let all = compiles(cmake, source, generated)?;
     let used = |compile: &Compile| programs.iter().any(|link| link.words.contains(&compile.object));
     let tests: Vec<Compile> = all.into_iter().filter(used).collect();
     if !programs.iter().any(|link| link.name == "regress") || library.is_empty() || tests.is_empty() {
@@ -178,7 +187,7 @@ fn understood(id: &str, source: &Path, measured: &Build, cmake: &Path, generated
     }
     let folders = [Some(of_measured.join("include")), Some(cmake.join("include")), generated.map(Path::to_owned)];
     let read = folders.into_iter().flatten().map(|path| Ok((path.clone(), files::sha256_tree(&path)?)));
-    Ok(Template { id: id.to_owned(), cc, library, tests, programs, read: read.collect::<Result<_>>()? })
+    Ok(Template { id: id.to_owned(), cc: cc.to_owned(), library, tests, programs, read: read.collect::<Result<_>>()? })
 }
 
 /// Whether CMake's target is the static library of that name.
@@ -191,8 +200,8 @@ pub(super) fn library_file(target: &str) -> Option<String> {
     LIBRARIES.iter().find(|name| is_library(target, name)).map(|name| format!("lib{name}.a"))
 }
 
-/// The compiler, and every compilation that CMake recorded.
-fn compiles(cmake: &Path, source: &Path, generated: Option<&Path>) -> Result<(String, Vec<Compile>)> {
+/// Every compilation that CMake recorded.
+fn compiles(cmake: &Path, source: &Path, generated: Option<&Path>) -> Result<Vec<Compile>> {
     #[derive(Deserialize)]
     struct Entry {
         command: String,
@@ -201,20 +210,21 @@ fn compiles(cmake: &Path, source: &Path, generated: Option<&Path>) -> Result<(St
     let entries: Vec<Entry> = serde_json::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
     let source = source.to_str().context("paths are UTF-8")?;
     let generated = generated.map(|path| path.to_str().context("paths are UTF-8")).transpose()?;
-    let (mut cc, mut all) = (None, Vec::new());
-    for entry in entries {
-        let compile = compile_of(&entry.command, source, generated)
-            .with_context(|| format!("{}: not understood: {}", path.display(), entry.command))?;
-        cc.get_or_insert(compile.0);
-        all.push(compile.1);
+    let understood = |entry: &Entry| {
+        compile_of(&entry.command, source, generated)
+            .with_context(|| format!("{}: not understood: {}", path.display(), entry.command))
+    };
+    let all = entries.iter().map(understood).collect::<Result<Vec<_>>>()?;
+    if all.is_empty() {
+        bail!("{} is empty", path.display());
     }
-    Ok((cc.with_context(|| format!("{} is empty", path.display()))?, all))
+    Ok(all)
 }
 
 /// One recorded command line, with the source's folder taken out.
-fn compile_of(command: &str, source: &str, generated: Option<&str>) -> Option<(String, Compile)> {
-    let mut words = shlex::split(command)?.into_iter();
-    let cc = words.next()?;
+fn compile_of(command: &str, source: &str, generated: Option<&str>) -> Option<Compile> {
+    // Behind the compiler.
+    let mut words = shlex::split(command)?.into_iter().skip(1);
     let (mut flags, mut object, mut file) = (Vec::new(), None, None);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -233,7 +243,7 @@ fn compile_of(command: &str, source: &str, generated: Option<&str>) -> Option<(S
     };
     // Last, so that nothing of the source is hidden by it.
     flags.extend(generated.map(|folder| format!("-I{folder}")));
-    Some((cc, Compile { target, object, source: file, flags }))
+    Some(Compile { target, object, source: file, flags })
 }
 
 /// `word` with [`SOURCE`] in the place of the folder, where that is a whole folder's name.
@@ -289,8 +299,7 @@ mod tests {
     fn a_recorded_command_is_understood() {
         let command = "/usr/bin/cc -DX '-I/a b/src' -I/a b/other -ffile-prefix-map='/a b/src'=. -MD -MT o -MF d -o \
             CMakeFiles/event_core_static.dir/buffer.c.o -c '/a b/src/buffer.c'";
-        let (cc, compile) = compile_of(&command.replace("-I/a b/other", "'-I/a b/srcs'"), "/a b/src", None).unwrap();
-        assert_eq!(cc, "/usr/bin/cc");
+        let compile = compile_of(&command.replace("-I/a b/other", "'-I/a b/srcs'"), "/a b/src", None).unwrap();
         assert_eq!(compile.flags, ["-DX", "-I@SOURCE@", "-I/a b/srcs", "-ffile-prefix-map=@SOURCE@=."]);
         assert_eq!(compile.source, "@SOURCE@/buffer.c");
         assert_eq!(compile.target, "event_core_static");
@@ -298,7 +307,7 @@ mod tests {
         assert_eq!(library_file("event_static"), None);
 
         let of_test = "cc -I/s -o CMakeFiles/regress.dir/test/regress.gen.c.o -c /s/test/regress.gen.c";
-        let (_, compile) = compile_of(of_test, "/s", Some("/g")).unwrap();
+        let compile = compile_of(of_test, "/s", Some("/g")).unwrap();
         assert_eq!((compile.source.as_str(), compile.flags.last().unwrap().as_str()), ("/g/regress.gen.c", "-I/g"));
     }
 

@@ -85,7 +85,9 @@ fn every_patch_applies_strictly_touches_what_it_says_and_may_be() {
         assert!(std::fs::metadata(&patch).unwrap().len() < patch::PATCH_LIMIT_BYTES);
         let patched = store.apply(&tree, &patch).unwrap_or_else(|error| panic!("{}: {error:#}", mutant.name));
         let changes = patch::parse_raw_diff(&store.raw_diff(&tree, &patched).unwrap()).unwrap();
-        patch::check_changes(&changes).unwrap_or_else(|why| panic!("{}: {why}", mutant.name));
+        let diff = store.diff(&tree, &patched).unwrap();
+        let may_be = patch::check_changes(&changes).and_then(|()| patch::check_text(&diff));
+        may_be.unwrap_or_else(|why| panic!("{}: {why}", mutant.name));
         let files: Vec<String> = changes.into_iter().map(|change| change.path).collect();
         assert_eq!(files, mutant.files, "{}", mutant.name);
     }

@@ -51,7 +51,10 @@ fn fix(part: Part) -> &'static str {
              without its seccomp profile"
         }
         Part::Unprivileged => "start the container with the capabilities SETUID, SETGID and CHOWN",
-        Part::Landlock => "boot a kernel from 5.13 on with `landlock` in the `lsm=` list",
+        Part::Landlock => {
+            "boot a kernel from 5.13 on (from 6.2 on where there are no `mounts`) with `landlock` in the `lsm=` list"
+        }
+        Part::Signals => "boot a kernel from 6.12 on with `landlock` in the `lsm=` list",
         Part::SystemCalls => "use a kernel with CONFIG_SECCOMP_FILTER",
     }
 }
