@@ -125,7 +125,7 @@ fn start(request: &Request<'_>, candidate_first: bool, surroundings: &Surroundin
     }
     // In the order of their starts, which is drawn: whoever is last finds the caches warmer.
     for side in if candidate_first { [1, 0] } else { [0, 1] } {
-        sessions[side].batches(request.shape.warm_up).context(ROLES[side])?;
+        sessions[side].batches_of(request.spec, request.shape.warm_up).context(ROLES[side])?;
     }
     Ok(sessions)
 }
@@ -133,7 +133,7 @@ fn start(request: &Request<'_>, candidate_first: bool, surroundings: &Surroundin
 /// One turn; says why if the clocks do not agree about it.
 fn turn(request: &Request<'_>, session: &mut Session, half: &mut Half) -> Result<Option<String>> {
     let asked = Instant::now();
-    let done = session.batches(request.shape.turn)?;
+    let done = session.batches_of(request.spec, request.shape.turn)?;
     let elapsed = asked.elapsed();
     half.elapsed += elapsed;
     let tolerance = request.thresholds.external.clock_tolerance;
