@@ -49,8 +49,9 @@ pub(crate) struct Args {
     /// Workloads to compare, by name; repeatable [default: the guarded ones of config/thresholds.toml]
     #[arg(long = "workload", value_name = "GLOB")]
     pub(crate) workloads: Vec<String>,
-    /// Time for each workload's answer, such as 30s or 2m; a change that was found takes about as much again
-    /// for its confirmation
+    /// Time for the blocks of each workload's answer, such as 30s or 2m; a change that was found takes up to as much
+    /// again for its confirmation. Checks come before it. Fewer than 8 blocks answer nothing: with less time than these
+    /// take, it may be four times as much
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = budget)]
     pub(crate) budget: Duration,
     /// Changes within this many per cent count as none [default: config/thresholds.toml]

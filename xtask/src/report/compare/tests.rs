@@ -95,6 +95,7 @@ fn reasons_guards_and_confirmation_are_behind_the_verdict() {
     ];
     record.workloads[0] = Compared {
         verdict_reason: Some("a guard is violated".to_owned()),
+        ended_early: Some("the first answer ended after 12 blocks: infrastructure: busy".to_owned()),
         first: Some(report(Answer::Faster, -3.1, [-4.0, -2.2])),
         confirmation: Some(report(Answer::Faster, -2.9, [-3.25, -0.5])),
         guards,
@@ -110,6 +111,7 @@ fn reasons_guards_and_confirmation_are_behind_the_verdict() {
     let text = full(&record, Style::Terminal, None);
     for expected in [
         "- a.b: a guard is violated\n",
+        "- a.b: the first answer ended after 12 blocks: infrastructure: busy\n",
         "- a.b: first answer -3.1% [-4.0%, -2.2%], confirmed by fresh blocks: -2.9% [-3.2%, -0.50%] (40 and 40 blocks)\n",
         "- a.b: guard wall time VIOLATED: +4.0% [+3.0%, +5.0%], margin 2.0%\n",
         "- a.b: guard peak memory not shown to hold: +4.0%, no interval, margin 2.0%\n",
