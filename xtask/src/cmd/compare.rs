@@ -163,11 +163,12 @@ impl Comparison<'_> {
         let unattainable = self.unattainable(&entries);
         unattainable.iter().for_each(|note| progress::note(note));
         let counts = self.count(&linked, &trials)?;
+        let links = linked.took;
         drop(linked);
         let mut confirmations = Vec::new();
         let stopped = contest::run(&contest, &mut entries, self.seed, false)
             .and_then(|()| {
-                confirmations = self.confirmations(&entries, &trials)?;
+                confirmations = self.confirmations(&entries, &trials, links)?;
                 // Seeds that have nothing to do with those of the first answer.
                 let seed = crate::bench::plan::draw(self.seed, "confirm", 0);
                 contest::run(&contest, &mut confirmations, seed, true)
@@ -238,11 +239,13 @@ impl Comparison<'_> {
         counts::count(self.context, self.prepared, &sound, linked, self.args.measuring.limit())
     }
 
-    /// Fresh entries for the workloads that changed: twice the blocks that found the change, in one look.
+    /// Fresh entries for the workloads that changed: twice the launches that found the change, in one look. Fewer
+    /// workloads share the links, so time is divided anew.
     fn confirmations<'a>(
         &'a self,
         entries: &[Entry<'a>],
         trials: &BTreeMap<String, Result<Trial, String>>,
+        links: Duration,
     ) -> Result<Vec<Entry<'a>>> {
         let changed = |entry: &&Entry<'_>| {
             entry.report.is_some_and(|report| matches!(report.answer, Answer::Faster | Answer::Slower))
@@ -250,14 +253,17 @@ impl Comparison<'_> {
         if self.args.no_confirm {
             return Ok(vec![]);
         }
+        let count = entries.iter().filter(changed).count();
+        let least = Plan::least_blocks(self.thresholds.alpha)?;
         entries
             .iter()
             .filter(changed)
             .filter_map(|entry| Some((entry, trials.get(&entry.spec.name)?.as_ref().ok()?)))
             .map(|(entry, trial)| {
-                let blocks = entry.division.blocks.min(2 * entry.blocks.len());
-                let plan = Plan::once(blocks, self.thresholds.alpha)?;
-                let division = shape::Division { blocks, ..entry.division };
+                let pairs = 2 * entry.blocks.len() * entry.division.pairs as usize;
+                let division = shape::divide(trial.shape, trial.pair, links, count, self.args.budget);
+                let division = division.for_pairs(pairs, least, trial.pair);
+                let plan = Plan::once(division.blocks, self.thresholds.alpha)?;
                 Ok(Entry::new(entry.spec, trial, division, plan, self.thresholds, self.args.budget))
             })
             .collect()
