@@ -41,21 +41,35 @@ const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.tom
 /// What measures a comparison and decides it: a calibration holds for this.
 const METHOD: &[&str] = &[
     "bench-harness/csrc",
+    "bench-harness/src/client",
+    "bench-harness/src/client.rs",
+    "bench-harness/src/cpus.rs",
+    "bench-harness/src/latency.rs",
     "bench-harness/src/worker/batch.rs",
     "bench-harness/src/worker/busy.rs",
     "bench-harness/src/worker/clock.rs",
+    "bench-harness/src/worker/commands.rs",
     "bench-harness/src/worker/probe.rs",
     "bench-harness/src/workloads",
     "config/build.toml",
     "config/thresholds.toml",
     "config/workloads.toml",
     "model/src/stats",
+    "model/src/thresholds.rs",
     "model/src/verdict",
+    // Draws, and what a batch takes, of which the shape of a block follows.
+    "xtask/src/bench/plan.rs",
+    "xtask/src/bench/subject.rs",
     "xtask/src/compare",
     "xtask/src/host/external.rs",
     "xtask/src/host/pinning.rs",
     "xtask/src/layout.rs",
+    // What surrounds a worker.
+    "xtask/src/sandbox",
+    "xtask/src/sandbox.rs",
     "xtask/src/session.rs",
+    // How it is linked.
+    "xtask/src/worker.rs",
 ];
 
 /// The worker's own machine code, the same for every build with these headers.
