@@ -184,6 +184,10 @@ pub struct PairRecord {
     /// harness's clock; null in records that were made before it was taken.
     #[serde(default)]
     pub untimed_log_ratio: Option<f64>,
+    /// Time that an injected slowdown adds to each batch of the candidate, as it was measured in its process, in
+    /// nanoseconds; null if none was injected, as by all but calibrations.
+    #[serde(default)]
+    pub injected_ns: Option<f64>,
     /// 99th percentile of latencies of each side, of workloads that record them.
     pub latency_p99_ns: Option<[u64; 2]>,
     /// What the host did meanwhile.

@@ -72,6 +72,16 @@ const METHOD: &[&str] = &[
     "xtask/src/worker.rs",
 ];
 
+/// What a soak does besides: a journal holds for this, too.
+const SOAK: &[&str] = &[
+    "model/src/calibration/summary.rs",
+    "xtask/src/calibrate/forms.rs",
+    "xtask/src/calibrate/load.rs",
+    "xtask/src/calibrate/schedule.rs",
+    "xtask/src/calibrate/sizing.rs",
+    "xtask/src/calibrate/soak.rs",
+];
+
 /// The worker's own machine code, the same for every build with these headers.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WorkerCode {
@@ -226,6 +236,11 @@ pub(crate) fn harness_sha256(context: &Context) -> Result<String> {
 /// SHA-256 over what a calibration holds for.
 pub(crate) fn method_sha256(context: &Context) -> Result<String> {
     hash_of(context, METHOD, &[])
+}
+
+/// SHA-256 over what the comparisons of a soak depend on, besides the method.
+pub(crate) fn soak_sha256(context: &Context) -> Result<String> {
+    hash_of(context, SOAK, &[])
 }
 
 /// SHA-256 over everything that the worker's code depends on, besides headers and compiler.

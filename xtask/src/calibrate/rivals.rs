@@ -15,6 +15,7 @@ mod tango;
 pub(crate) use method::Method;
 pub(crate) use table::{Row, Table, interval_pct};
 
+use super::sizing::{self, Size};
 use crate::bench::plan::draw;
 use crate::bench::prepare::{self, Prepared};
 use crate::bench::select;
@@ -146,6 +147,8 @@ impl Drop for Programs {
 /// What a workload takes, measured before the first round.
 struct Costs {
     trials: BTreeMap<String, Trial>,
+    /// What slowdowns are made of.
+    sizes: BTreeMap<String, Size>,
     /// Both links of `compare`.
     links: Duration,
     /// What criterion takes besides what it is given; by workload, if criterion takes part.
@@ -171,6 +174,7 @@ impl Race<'_> {
         let links = linked.took;
         let trials = self.sound(contest::trials(&contest, self.specs, &linked)?)?;
         drop(linked);
+        let sizes = sizing::sizes(&contest, self.specs, &trials, draw(self.options.seed, "sizes", 0))?;
         self.mention_overtime(&trials, links)?;
         let mut criterion = BTreeMap::new();
         if self.options.methods().contains(&Method::Criterion) {
@@ -183,7 +187,7 @@ impl Race<'_> {
                 criterion.insert(spec.name.clone(), overheads.with_context(|| spec.name.clone())?);
             }
         }
-        Ok(Costs { trials, links, criterion })
+        Ok(Costs { trials, sizes, links, criterion })
     }
 
     fn surroundings(&self, trial: &Trial) -> Surroundings<'_> {
@@ -223,7 +227,7 @@ impl Race<'_> {
         for key in missing {
             interrupt::check()?;
             let spec = self.specs.iter().find(|spec| spec.name == key.workload).context("keys are made of these")?;
-            let trial = &costs.trials[&spec.name];
+            let (trial, size) = (&costs.trials[&spec.name], &costs.sizes[&spec.name]);
             let overheads = costs.criterion.get(&spec.name).copied();
             let task = Task {
                 context: self.context,
@@ -234,13 +238,13 @@ impl Race<'_> {
                 spec,
                 trial,
                 links: costs.links,
-                slow_down: iterations(trial, key.injected_pct()),
+                slow_down: size.iterations(key.injected_pct()),
                 budget: self.options.budget,
                 surroundings: self.surroundings(trial),
                 seed: draw(self.options.seed, &format!("{key:?}"), 0),
             };
             let next = format!("{}, {}", key.workload, key.method.name());
-            journal.append(one(&task, key, progress)?)?;
+            journal.append(one(&task, key, size, progress)?)?;
             progress.step(&next);
         }
         Ok(())
@@ -343,7 +347,7 @@ impl Options {
 }
 
 /// One comparison. An interrupt is an error, whatever else goes wrong is a result.
-fn one(task: &Task<'_>, key: Key, progress: &Progress) -> Result<Done> {
+fn one(task: &Task<'_>, key: Key, size: &Size, progress: &Progress) -> Result<Done> {
     let started = Instant::now();
     let answer = key.method.compare(task);
     let seconds = started.elapsed().as_secs_f64();
@@ -356,14 +360,6 @@ fn one(task: &Task<'_>, key: Key, progress: &Progress) -> Result<Done> {
             (vec![], Some(error))
         }
     };
-    Ok(Done { key, seconds, busy_iterations: task.slow_down, calls, error })
-}
-
-/// Multiplications that make a batch slower by so much.
-fn iterations(trial: &Trial, injected_pct: f64) -> Option<u64> {
-    if injected_pct == 0.0 {
-        return None;
-    }
-    let wanted = injected_pct / 100.0 * trial.batch_ns / trial.iteration_ns;
-    Some((wanted.round() as u64).max(1))
+    let injected_pct = task.slow_down.map(|iterations| size.pct(iterations));
+    Ok(Done { key, seconds, busy_iterations: task.slow_down, sized_pct: injected_pct, calls, error })
 }

@@ -27,8 +27,9 @@ use std::time::{Duration, Instant};
   cargo xtask calibrate --status           what is known until now
   cargo xtask calibrate --rivals           the usual methods beside this one, at equal time
 
-The result is kept in docs/calibration/, one file a host: commit it. Every comparison shows it. Exit code 2: equal things
-are called different more often than the error probability allows.")]
+The result is kept in docs/calibration/, one file for each host, method, build, set of workloads and seed: commit it. Every
+comparison shows the one that fits it best; its noise floors widen guards' margins only of comparisons with at most the
+same --budget. Exit code 2: equal things are called different more often than the error probability allows.")]
 pub(crate) struct Args {
     /// Workloads to calibrate, by name; repeatable [default: config/thresholds.toml]
     #[arg(long = "workload", value_name = "GLOB")]
@@ -105,9 +106,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if args.rivals {
         return compare_methods(args, context, names);
     }
+    // One that cannot be read is an error before the hours, not after them.
+    store::load(context)?;
     let source = source::resolve(context, args.source.as_deref())?;
     let baseline = build::build(context, &pristine(context, &source)?, Purpose::Measure)?;
-    let mut journal = Journal::open(&folder(context, args, &baseline, &names)?)?;
+    let key = key(context, args, &baseline, &names)?;
+    let mut journal = Journal::open(&context.work.join("calibration").join(&key))?;
     progress::note(&format!("journal: {} ({} answers in it)", journal.path().display(), journal.trials().len()));
     let one_cpu = host::pinning()?.shared;
     if one_cpu {
@@ -130,7 +134,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let calibration =
         calibration(context, args, &baseline, journal.trials(), done < items.len(), journal.started_at())?;
     // Kept before it is printed: hours are in it.
-    let kept = match store::save(context, &calibration)? {
+    let kept = match store::save(context, &calibration, &key)? {
         Ok(path) => format!("kept as {}; commit it", path.display()),
         Err(why) => why,
     };
@@ -199,13 +203,16 @@ fn items(args: &Args, workloads: u64, one_cpu: bool) -> Vec<Item> {
     schedule::schedule(&kinds)
 }
 
-/// The folder of the journal: another host, method, build, set of workloads or seed is another calibration.
-fn folder(context: &Context, args: &Args, baseline: &Build, names: &[String]) -> Result<std::path::PathBuf> {
+/// What tells calibrations apart, in the name of the journal's folder and of the file that is kept: another host, method
+/// of measuring or of calibrating, build, set of workloads or seed is another one.
+fn key(context: &Context, args: &Args, baseline: &Build, names: &[String]) -> Result<String> {
     let (host, method) = (host::fingerprint().id, worker::method_sha256(context)?);
-    let seed = args.seed.to_string();
-    let mut parts = vec![host.as_bytes(), method.as_bytes(), baseline.id.as_bytes(), seed.as_bytes()];
-    parts.extend(names.iter().map(String::as_bytes));
-    Ok(context.work.join("calibration").join(&files::sha256_hex(&parts)[..12]))
+    let (soak, seed) = (worker::soak_sha256(context)?, args.seed.to_string());
+    let mut parts = vec![&host, &method, &soak, &baseline.id, &seed];
+    parts.extend(names);
+    let parts: Vec<Vec<u8>> = parts.iter().map(|part| [part.as_bytes(), b"\n"].concat()).collect();
+    let sum = files::sha256_hex(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    Ok(sum[..12].to_owned())
 }
 
 fn calibration(

@@ -15,8 +15,9 @@ use crate::report::picture::{self, Picture};
 use crate::report::{self};
 use crate::setup::{self, Verb};
 use crate::side::{self, Side};
-use crate::{files, host, interrupt, lock, progress, source};
+use crate::{files, host, interrupt, lock, progress, source, worker};
 use anyhow::{Context as _, Result};
+use model::calibration::{self, Calibration, Here, Standing};
 use model::compare::CompareRecord;
 use model::thresholds::Thresholds;
 use model::verdict::{Answer, Plan, PlanError, gains};
@@ -92,6 +93,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
         select::select(&manifest, &args.workloads)?;
     }
+    // One that cannot be read is an error, and costs no measuring.
+    let calibrations = store::load(context)?;
     setup::ensure(Verb::Bench, context)?;
     if args.measuring.instructions {
         setup::ensure(Verb::Instructions, context)?;
@@ -116,11 +119,36 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let folder = RunFolder::create(&parent, "compare")?;
     let started_at = records::now();
     let seed = args.measuring.seed();
-    let comparison = Comparison { args, context, prepared: &prepared, thresholds: &thresholds, specs: &specs, seed };
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let calibration = standing(args, context, &prepared, &thresholds, &calibrations, &names)?;
+    let comparison =
+        Comparison { args, context, prepared: &prepared, thresholds: &thresholds, specs: &specs, calibration, seed };
     let (record, stopped) = comparison.run(&folder, &started_at)?;
     // Figures of something else than what was built are no results; the samples stay.
     prepared.check_unchanged()?;
     deliver(context, args, &record, folder, stopped)
+}
+
+/// The calibration that the answers will stand on, with what differs.
+fn standing(
+    args: &Args,
+    context: &Context,
+    prepared: &Prepared,
+    thresholds: &Thresholds,
+    calibrations: &[Calibration],
+    names: &[&str],
+) -> Result<Option<Standing>> {
+    let build = &prepared.subjects[0].build;
+    let here = Here {
+        host: &host::fingerprint(),
+        compiler: &build.compiler,
+        build: &build.id,
+        method_sha256: &worker::method_sha256(context)?,
+        names,
+        budget_s: args.budget.as_secs_f64(),
+        floor_estimates: thresholds.guards.floor_estimates,
+    };
+    Ok(calibration::best(calibrations, &here).map(|calibration| calibration.standing(&here)))
 }
 
 fn sides(args: &Args, context: &Context) -> Result<Vec<Side>> {
@@ -140,6 +168,7 @@ struct Comparison<'a> {
     prepared: &'a Prepared,
     thresholds: &'a Thresholds,
     specs: &'a [WorkloadSpec],
+    calibration: Option<Standing>,
     seed: u64,
 }
 
@@ -174,9 +203,6 @@ impl Comparison<'_> {
                 contest::run(&contest, &mut confirmations, seed, true)
             })
             .err();
-        let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
-        let compiler = &self.prepared.subjects[0].build.compiler;
-        let calibration = store::standing(self.context, &host::fingerprint(), compiler, &names)?;
         let finished = Finished {
             specs: self.specs,
             entries: &entries,
@@ -184,7 +210,7 @@ impl Comparison<'_> {
             errors: &errors,
             counts: &counts,
             thresholds: self.thresholds,
-            calibration,
+            calibration: self.calibration.clone(),
             seed: self.seed,
             budget_s: self.args.budget.as_secs_f64(),
             stopped: stopped.as_ref(),

@@ -121,7 +121,7 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     };
     compared.baseline_ns = figure(|figures| figures.baseline_ns);
     compared.candidate_ns = figure(|figures| figures.candidate_ns);
-    let floor = finished.calibration.as_ref().and_then(|standing| standing.noise_floor_pct.get(&spec.name).copied());
+    let floor = finished.calibration.as_ref().and_then(|standing| standing.guard_floor_pct.get(&spec.name).copied());
     compared.guards = guard_results(shown, spec.metric, &thresholds.guards, floor, thresholds.alpha);
     compared.checksum = Some(spec.checksum);
     compared.left_out = LeftOut::of(shown, thresholds.probe.kept_margin_pct, thresholds.alpha);

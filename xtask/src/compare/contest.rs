@@ -9,7 +9,7 @@ use crate::exit::{Exit, exit_of};
 use crate::host::Pinning;
 use crate::progress::Progress;
 use crate::records::RunFolder;
-use crate::session::{Session, Surroundings};
+use crate::session::Surroundings;
 use anyhow::{Context as _, Result};
 use model::compare::BlockRecord;
 use model::stats::median;
@@ -26,8 +26,6 @@ const PATIENCE: u32 = 20;
 const MOST_OVERTIME: f64 = 4.0;
 /// Pairs of launches on trial, so that one disturbance does not decide how many blocks there will be.
 const TRIAL_PAIRS: usize = 3;
-/// Multiplications with which the slowdown's unit is measured.
-const TRIAL_ITERATIONS: u64 = 100_000;
 
 /// Two builds and the rules.
 pub(crate) struct Contest<'a> {
@@ -55,8 +53,6 @@ pub(crate) struct Trial {
     pub(crate) limit: Duration,
     /// About what a batch of the baseline takes, for how much work fills a time; nothing of it is a result.
     pub(crate) batch_ns: f64,
-    /// CPU time of one multiplication of an injected slowdown.
-    pub(crate) iteration_ns: f64,
 }
 
 /// A workload that takes part.
@@ -254,16 +250,11 @@ fn trial(contest: &Contest<'_>, spec: &WorkloadSpec, linked: &Linked) -> Result<
     };
     let attempts: Vec<(f64, Option<f64>)> = (0..TRIAL_PAIRS).map(timed).collect::<Result<_>>()?;
     let batches_ns: Vec<f64> = attempts.iter().filter_map(|(_, batch_ns)| *batch_ns).collect();
-    let mut session = Session::start(baseline, &spec.name, &surroundings)?;
-    let busy = session.slow_down(TRIAL_ITERATIONS)?;
-    session.quit()?;
-    let iteration_ns = busy.cpu_time_ns as f64 / busy.iterations as f64;
     Ok(Trial {
         shape,
         pair: Duration::from_secs_f64(typical_pair_s(&attempts)),
         limit,
         batch_ns: median(&batches_ns).unwrap_or(cost.batch.as_nanos() as f64),
-        iteration_ns,
     })
 }
 

@@ -179,6 +179,7 @@ mod tests {
             key: Key::new(round, "a", Pair::Rebuilt, injected_pct, Method::Medians),
             seconds: f64::from(round),
             busy_iterations: None,
+            sized_pct: None,
             calls: calls.map(called).to_vec(),
             error: None,
         }

@@ -16,7 +16,7 @@ fn spec() -> WorkloadSpec {
 fn entry(spec: &WorkloadSpec, blocks: usize) -> Entry<'_> {
     let shape = Shape { warm_up: 1, turn: 1, rounds: 2 };
     let [pair, limit] = [Duration::from_millis(100), Duration::from_secs(1)];
-    let trial = Trial { shape, pair, limit, batch_ns: 1e6, iteration_ns: 1.0 };
+    let trial = Trial { shape, pair, limit, batch_ns: 1e6 };
     let division = Division { shape, pairs: 1, blocks, block: BUDGET / u32::try_from(blocks).unwrap() };
     let thresholds = thresholds();
     let plan = Plan::new(blocks, thresholds.alpha).unwrap();

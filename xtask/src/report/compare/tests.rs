@@ -141,12 +141,15 @@ fn the_calibration_is_shown_or_its_absence() {
         upper_bound_pct: Some(2.085),
         budgets_s: vec![3.0],
         noise_floor_pct: BTreeMap::from([("a.b".to_owned(), 0.381)]),
+        guard_floor_pct: BTreeMap::new(),
+        floors_unused: Some("they are of 3 s a workload".to_owned()),
         differs: vec![],
     });
     let text = full(&record, Style::Terminal, None);
     let expected = "calibration of this host (2025-01-01): 2 false positives in 300 comparisons of equal things, 3 s a workload (true share \
                     below 2.1% with 95% confidence); noise floor: a.b 0.38%, c.d unknown\n";
     assert!(text.contains(expected), "{text}");
+    assert!(text.contains("- noise floors that widen no guard's margin: they are of 3 s a workload\n"), "{text}");
     let standing = record.calibration.as_mut().unwrap();
     standing.host = "other".to_owned();
     standing.differs = vec!["kernel: 1 then, 2 now".to_owned()];
