@@ -29,7 +29,8 @@ use std::time::{Duration, Instant};
 
 The result is kept in docs/calibration/, one file for each host, method, build, set of workloads and seed: commit it. Every
 comparison shows the one that fits it best; its noise floors widen guards' margins only of comparisons with at most the
-same --budget. Exit code 2: equal things are called different more often than the error probability allows.")]
+same --budget. Exit code 2: equal things are called different more often than the error probability allows, or, with
+--rivals, a method failed.")]
 pub(crate) struct Args {
     /// Workloads to calibrate, by name; repeatable [default: config/thresholds.toml]
     #[arg(long = "workload", value_name = "GLOB")]
@@ -64,10 +65,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Instead, compare this method with four others at equal time: false positives and detection
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["forms", "injections", "comparisons", "detections"])]
     pub(crate) rivals: bool,
     /// Comparisons of each method, workload and kind of pair
-    #[arg(long, value_name = "N", default_value_t = 20, requires = "rivals")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        requires = "rivals",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(crate) rival_runs: u32,
     /// Methods to compare; repeatable [default: all]
     #[arg(long = "method", value_enum, requires = "rivals")]
@@ -172,6 +179,9 @@ fn compare_methods(args: &Args, context: &Context, workloads: Vec<String>) -> Re
         runs: args.rival_runs,
         seed: args.seed,
         limit: Duration::from_secs(20),
+        source: args.source.clone(),
+        until: args.time.map(|time| Instant::now() + time),
+        status: args.status,
     };
     let table = rivals::run(context, &options)?;
     if context.json {
@@ -180,7 +190,11 @@ fn compare_methods(args: &Args, context: &Context, workloads: Vec<String>) -> Re
         let style = if args.markdown { Style::Markdown } else { Style::Terminal };
         report::print(&report::rivals::full(&table, style))?;
     }
-    Ok(if interrupt::asked() { Exit::Interrupted } else { Exit::Ok })
+    Ok(match table.errors.is_empty() {
+        _ if interrupt::asked() => Exit::Interrupted,
+        true => Exit::Ok,
+        false => Exit::Failed,
+    })
 }
 
 /// The comparisons that were asked for.
