@@ -56,7 +56,8 @@ pub(crate) fn block(contest: &Contest<'_>, entry: &Entry<'_>, linked: &Linked, d
     let mut repeated = Vec::new();
     for number in 0..entry.division.pairs {
         let at_once = contest.thresholds.external.repeats_at_once;
-        let patience = Patience::within(entry.budget(), entry.spent + started.elapsed(), at_once);
+        let left = entry.most_time()?.saturating_sub(entry.spent + started.elapsed());
+        let patience = Patience::within(entry.budget(), left, at_once);
         pairs.push(undisturbed(contest, entry, linked, draws, number, patience, &mut repeated)?);
     }
     let mut record = BlockRecord {

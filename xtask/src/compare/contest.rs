@@ -128,6 +128,12 @@ impl<'a> Entry<'a> {
         self.blocks.iter().map(|block| block.log_ratio).collect()
     }
 
+    /// Most time for its blocks: the budget, or, as long as there are too few for any answer, several times as much.
+    pub(crate) fn most_time(&self) -> Result<Duration> {
+        let is_enough = self.blocks.len() >= Plan::least_blocks(self.plan.alpha())?;
+        Ok(if is_enough { self.budget } else { self.budget.mul_f64(MOST_OVERTIME) })
+    }
+
     /// Takes note of a block that is finished and took so long.
     fn add(&mut self, record: BlockRecord, took: Duration) {
         self.blocks.push(record);
@@ -148,7 +154,7 @@ impl<'a> Entry<'a> {
             let least = Plan::least_blocks(self.plan.alpha())?;
             if log_ratios.len() >= least {
                 self.report = Some(self.sequential.end_early(&log_ratios)?);
-            } else if self.spent.as_secs_f64() > MOST_OVERTIME * self.budget.as_secs_f64() {
+            } else if self.spent > self.most_time()? {
                 self.disturbed = true;
                 self.error = Some(format!(
                     "infrastructure: {} blocks took {:.0} s, and {least} are needed; the host is too busy, or give a \

@@ -28,11 +28,11 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// What a pair may take of a workload that has used `spent` of its budget: what is left. Whoever gave a workload so
-    /// much time would rather have it waited for than lost. A share of the budget is there at its end, too, so
-    /// that what disturbs for a moment loses no block that others have waited for.
-    pub(crate) fn within(budget: Duration, spent: Duration, at_once: u32) -> Patience {
-        Patience { at_once, budget: budget.saturating_sub(spent).max(budget / LEAST_SHARE) }
+    /// What a pair may take of a workload that has `left` of its time: that, and no more than the budget. Whoever gave a
+    /// workload so much time would rather have it waited for than lost. A share of the budget is there at the end, too,
+    /// so that what disturbs for a moment loses no block that others have waited for.
+    pub(crate) fn within(budget: Duration, left: Duration, at_once: u32) -> Patience {
+        Patience { at_once, budget: left.clamp(budget / LEAST_SHARE, budget) }
     }
 
     /// The pause before the next attempt, after so many that were disturbed and took `spent` together; `None` if
@@ -76,9 +76,10 @@ mod tests {
     #[test]
     fn what_is_spent_is_not_waited_again_but_for_a_tenth() {
         let [budget, second] = [Duration::from_secs(30), Duration::from_secs(1)];
-        let given = |spent| Patience::within(budget, spent, 4).budget;
+        let given = |spent: Duration| Patience::within(budget, budget.saturating_sub(spent), 4).budget;
         assert_eq!([0, 10, 26].map(|spent| given(spent * second)), [30, 20, 4].map(|left| left * second));
         assert_eq!([28, 30, 300].map(|spent| given(spent * second)), [3 * second; 3]);
+        assert_eq!(Patience::within(budget, 4 * budget, 4).budget, budget, "one pair never takes more");
         // Blocks that are each disturbed for as long as can be are all together done soon after the budget.
         let mut spent = Duration::ZERO;
         while spent < budget {

@@ -128,6 +128,16 @@ fn a_block_that_the_host_disturbed_costs_no_answer_and_other_errors_do() {
 }
 
 #[test]
+fn there_is_more_time_than_the_budget_only_until_an_answer_is_possible() {
+    let spec = spec();
+    let mut some = entry(&spec, 40);
+    run(&mut some, 7, BUDGET / 40, |_| -30.0);
+    assert_eq!(some.most_time().unwrap(), 4 * BUDGET);
+    run(&mut some, 8, BUDGET / 40, |_| -30.0);
+    assert_eq!(some.most_time().unwrap(), BUDGET);
+}
+
+#[test]
 fn trials_that_were_disturbed_tell_no_length() {
     assert_eq!(typical_pair_s(&[(0.2, Some(())), (9.0, None), (0.1, Some(())), (0.4, Some(()))]), 0.2);
     assert_eq!(typical_pair_s::<()>(&[(0.3, None), (0.5, None), (0.4, None)]), 0.4);
