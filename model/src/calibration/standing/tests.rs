@@ -179,3 +179,14 @@ fn the_calibration_that_fits_best_is_found() {
     }
     assert_eq!(best(&[], &here), None);
 }
+
+#[test]
+fn a_standing_that_was_written_earlier_is_read() {
+    let mut value = serde_json::to_value(standing(&calibration(), |_| ())).unwrap();
+    let fields = value.as_object_mut().unwrap();
+    for new in ["guard_floor_pct", "floors_unused"] {
+        fields.remove(new).unwrap();
+    }
+    let read: Standing = serde_json::from_value(value).unwrap();
+    assert_eq!((read.comparisons, read.guard_floor_pct.len(), read.floors_unused), (60, 0, None));
+}
