@@ -45,7 +45,7 @@ pub struct CompareRecord {
 /// How a comparison was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CompareSettings {
-    /// Time for each workload's answer; a confirmation may take as much again.
+    /// Time for the blocks of each workload's answer; a confirmation may take as much again.
     pub budget_s: f64,
     /// Draws layouts, environment sizes and orders.
     pub seed: u64,
@@ -80,6 +80,10 @@ pub struct Compared {
     pub smallest_detectable_pct: Option<f64>,
     /// Why the verdict is not what the first answer alone says: not confirmed, or a guard against it.
     pub verdict_reason: Option<String>,
+    /// What cut the blocks short of which the answer is, if it was something outside of both sides that disturbed the
+    /// next one for longer than it was waited for.
+    #[serde(default)]
+    pub ended_early: Option<String>,
     /// A gain that remains one with the number of workloads taken into account (Holm).
     pub gained: bool,
     /// Holm's p-value of no change.
@@ -92,7 +96,8 @@ pub struct Compared {
     pub blocks: u32,
     /// Blocks that were measured again for an external cause, those of the confirmation included.
     pub blocks_repeated: u32,
-    /// Time that it took, with links, checks and confirmation.
+    /// Time that its blocks took, those of the confirmation included, with its share of their links and with waiting
+    /// for the host. The check of its work and the pairs on trial, before the first block, are not in it.
     pub seconds: f64,
     /// The looks that were planned; null if nothing was.
     pub plan: Option<Plan>,
@@ -179,6 +184,10 @@ pub struct PairRecord {
     /// harness's clock; null in records that were made before it was taken.
     #[serde(default)]
     pub untimed_log_ratio: Option<f64>,
+    /// Time that an injected slowdown adds to each batch of the candidate, as it was measured in its process, in
+    /// nanoseconds; null if none was injected, as by all but calibrations.
+    #[serde(default)]
+    pub injected_ns: Option<f64>,
     /// 99th percentile of latencies of each side, of workloads that record them.
     pub latency_p99_ns: Option<[u64; 2]>,
     /// What the host did meanwhile.
@@ -198,6 +207,7 @@ impl Compared {
             margin_pct,
             smallest_detectable_pct: None,
             verdict_reason: None,
+            ended_early: None,
             gained: false,
             p_adjusted: None,
             baseline_ns: None,

@@ -36,6 +36,14 @@ pub struct GuardMargins {
     pub peak_memory_pct: f64,
     /// 99th percentile of latencies.
     pub latency_p99_pct: f64,
+    /// Estimates that a noise floor needs before it widens any of these margins.
+    #[serde(default = "floor_estimates_of_old")]
+    pub floor_estimates: u32,
+}
+
+/// Records that were made before there was such a figure had no bound.
+fn floor_estimates_of_old() -> u32 {
+    0
 }
 
 /// Which batches count in a block.
@@ -100,6 +108,7 @@ impl Thresholds {
         let checks = [
             (thresholds.alpha >= 1e-4 && thresholds.alpha <= 0.1, "alpha must be from 0.0001 to 0.1"),
             (margins.iter().all(|margin| *margin > 0.0 && *margin < 100.0), "margins must be above 0 and below 100"),
+            (guards.floor_estimates >= 1, "floor_estimates must be at least 1"),
             (thresholds.probe.slow_factor > 1.0, "slow_factor must be above 1"),
             (shares.iter().all(|share| *share > 0.0 && *share <= 1.0), "shares must be above 0, up to 1"),
         ];
@@ -132,6 +141,7 @@ mod tests {
             ("no_change_margin_pct = 1.0", "no_change_margin_pct = 0.0"),
             ("slow_factor = 1.2", "slow_factor = 1.0"),
             ("kept_margin_pct = 10.0", "kept_margin_pct = 0.0"),
+            ("floor_estimates = 20", "floor_estimates = 0"),
             ("steal_share = 0.2", "steal_share = 1.5"),
             ("repeats_at_once = 4", "repeats_at_once = -1"),
             ("alpha = 0.01", "alpha = 0.01\nother = 1"),

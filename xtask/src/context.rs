@@ -15,7 +15,7 @@ pub(crate) struct Context {
     pub(crate) work: PathBuf,
     /// Records of runs. `LIBEVENT_PERF_RUNS` puts them elsewhere.
     pub(crate) runs: PathBuf,
-    /// Calibrations, one file a host. `LIBEVENT_PERF_CALIBRATIONS` puts them elsewhere.
+    /// Calibrations, one file each. `LIBEVENT_PERF_CALIBRATIONS` puts them elsewhere.
     pub(crate) calibrations: PathBuf,
     /// Missing tools may be installed.
     pub(crate) install: bool,

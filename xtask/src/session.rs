@@ -6,7 +6,8 @@ use crate::process::Group;
 use crate::sandbox::{Policy, Sandbox};
 use crate::worker::Worker;
 use anyhow::{Context as _, Result, bail};
-use model::protocol::{Batches, Busy, Bye, Counted, Message, PROTOCOL_VERSION, Ready};
+use model::protocol::{Batches, Busy, Bye, Counted, Message, PROTOCOL_VERSION, Ready, Sample};
+use model::workload::WorkloadSpec;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -130,6 +131,14 @@ impl Session {
             Message::Batches(batches) => bail!("the worker did {} of {count} batches", batches.samples.len()),
             other => bail!("the worker answered {other:?} to a request for batches"),
         }
+    }
+
+    /// Does `count` batches of a workload that must be those of its manifest: what every figure is divided by, and what
+    /// tells right work from wrong, is not taken from the worker alone.
+    pub(crate) fn batches_of(&mut self, spec: &WorkloadSpec, count: u64) -> Result<Batches> {
+        let batches = self.batches(count)?;
+        right_work(spec, &batches.samples)?;
+        Ok(batches)
     }
 
     /// Makes every timed batch from now on slower by `iterations` multiplications; returns what they take.
@@ -271,5 +280,37 @@ impl Session {
             (Ok(_), false) => format!("; it said: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")),
             _ => String::new(),
         }
+    }
+}
+
+/// Every batch did as many events, with such a checksum, as the manifest says.
+fn right_work(spec: &WorkloadSpec, samples: &[Sample]) -> Result<()> {
+    for sample in samples {
+        if sample.events != spec.batch_events {
+            bail!("wrong work: the worker tells a batch of {} events, not of {}", sample.events, spec.batch_events);
+        }
+        if sample.checksum != spec.checksum {
+            bail!("wrong work: the worker tells the checksum {}, not {}", sample.checksum, spec.checksum);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::workload::{Checksum, Manifest};
+
+    #[test]
+    fn other_work_than_the_manifests_is_wrong() {
+        let spec = Manifest::parse(include_str!("../../config/workloads.toml")).unwrap().workloads.remove(0);
+        let right =
+            Sample { wall_time_ns: 1, cpu_time_ns: 1, events: spec.batch_events, checksum: spec.checksum, probe_ns: 1 };
+        right_work(&spec, &[right, right]).unwrap();
+        // Twice the events would be half the time for each.
+        let more = Sample { events: 2 * spec.batch_events, ..right };
+        assert!(right_work(&spec, &[right, more]).unwrap_err().to_string().contains("events"));
+        let other = Sample { checksum: Checksum(spec.checksum.0 ^ 1), ..right };
+        assert!(right_work(&spec, &[other, right]).unwrap_err().to_string().contains("checksum"));
     }
 }

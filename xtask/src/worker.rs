@@ -41,21 +41,45 @@ const HARNESS: &[&str] = &["Cargo.lock", "config", "model/src", "xtask/Cargo.tom
 /// What measures a comparison and decides it: a calibration holds for this.
 const METHOD: &[&str] = &[
     "bench-harness/csrc",
+    "bench-harness/src/client",
+    "bench-harness/src/client.rs",
+    "bench-harness/src/cpus.rs",
+    "bench-harness/src/latency.rs",
     "bench-harness/src/worker/batch.rs",
     "bench-harness/src/worker/busy.rs",
     "bench-harness/src/worker/clock.rs",
+    "bench-harness/src/worker/commands.rs",
     "bench-harness/src/worker/probe.rs",
     "bench-harness/src/workloads",
     "config/build.toml",
     "config/thresholds.toml",
     "config/workloads.toml",
     "model/src/stats",
+    "model/src/thresholds.rs",
     "model/src/verdict",
+    // Draws, and what a batch takes, of which the shape of a block follows.
+    "xtask/src/bench/plan.rs",
+    "xtask/src/bench/subject.rs",
     "xtask/src/compare",
     "xtask/src/host/external.rs",
     "xtask/src/host/pinning.rs",
     "xtask/src/layout.rs",
+    // What surrounds a worker.
+    "xtask/src/sandbox",
+    "xtask/src/sandbox.rs",
     "xtask/src/session.rs",
+    // How it is linked.
+    "xtask/src/worker.rs",
+];
+
+/// What a soak does besides: a journal holds for this, too.
+const SOAK: &[&str] = &[
+    "model/src/calibration/summary.rs",
+    "xtask/src/calibrate/forms.rs",
+    "xtask/src/calibrate/load.rs",
+    "xtask/src/calibrate/schedule.rs",
+    "xtask/src/calibrate/sizing.rs",
+    "xtask/src/calibrate/soak.rs",
 ];
 
 /// The worker's own machine code, the same for every build with these headers.
@@ -212,6 +236,11 @@ pub(crate) fn harness_sha256(context: &Context) -> Result<String> {
 /// SHA-256 over what a calibration holds for.
 pub(crate) fn method_sha256(context: &Context) -> Result<String> {
     hash_of(context, METHOD, &[])
+}
+
+/// SHA-256 over what the comparisons of a soak depend on, besides the method.
+pub(crate) fn soak_sha256(context: &Context) -> Result<String> {
+    hash_of(context, SOAK, &[])
 }
 
 /// SHA-256 over everything that the worker's code depends on, besides headers and compiler.

@@ -1,10 +1,16 @@
 use super::*;
+use crate::compare::{BlockRecord, PairRecord};
+use crate::host::External;
+use crate::protocol::Usage;
+use crate::verdict::block::PairFigures;
 
 fn trial(form: Form, injected_pct: f64, workload: &str, verdict: Option<&str>, estimate_pct: f64) -> Trial {
     Trial {
         number: 0,
         form,
         injected_pct,
+        iterations: None,
+        actual_pct: None,
         workload: workload.to_owned(),
         budget_s: 30.0,
         verdict: verdict.map(str::to_owned),
@@ -51,6 +57,96 @@ fn a_slowdown_counts_as_found_only_if_it_is_called_slower() {
 }
 
 #[test]
+fn what_is_found_too_late_is_not_found() {
+    // The budget is 30 s.
+    let took = |seconds| Trial { seconds, ..trial(Form::Relink, 1.0, "a", Some("slower"), 1.2) };
+    let trials = [10.0, 30.0, 30.5, 31.0, 39.0].map(took);
+    let [result] = &detection(&trials)[..] else { panic!() };
+    assert_eq!((result.detected, result.late, result.runs), (3, 2, 5), "half a second is the block in progress");
+    let unsure = Trial { verdict: Some("inconclusive".to_owned()), ..took(39.0) };
+    assert_eq!(detection(&[unsure])[0].late, 0);
+}
+
+#[test]
+fn intervals_are_held_against_the_slowdown_as_it_was() {
+    // Asked for 1%, it was 1.7%; the interval is from 1.2% to 2.2%.
+    let trial = |actual_pct| Trial { actual_pct, ..trial(Form::Relink, 1.0, "a", Some("slower"), 1.7) };
+    let of = |trials: &[Trial]| detection(trials)[0].clone();
+    assert_eq!(of(&[trial(None)]).covered, 0, "all that is known is what was asked for");
+    let known = of(&[trial(Some(1.7)), trial(Some(1.5)), trial(Some(2.3))]);
+    assert_eq!((known.covered, known.actual_pct_median, known.actual_pct_range), (2, Some(1.7), Some([1.5, 2.3])));
+    // Sizes that were found are sizes as they were.
+    let [result] = &workloads(&[trial(Some(1.7))])[..] else { panic!() };
+    assert_eq!(
+        (result.smallest_detectable_pct, result.smallest_detectable_kind.as_deref()),
+        (Some(1.7), Some("at most"))
+    );
+}
+
+#[test]
+fn the_size_of_a_slowdown_is_what_it_added_to_the_baselines_batches() {
+    // Ten events of 100 ns a batch, and 5 to 20 ns more in the candidate's.
+    let pair = |injected_ns| PairRecord { injected_ns, ..pair(100.0) };
+    let block = |pairs: &[Option<f64>]| BlockRecord { pairs: pairs.iter().copied().map(pair).collect(), ..block() };
+    let blocks: Vec<BlockRecord> = (0..20).map(|_| block(&[Some(5.0), Some(15.0)])).collect();
+    let size = injected_pct(&blocks, 10).unwrap();
+    assert!((size - 1.0).abs() < 0.01, "{size}");
+    // One wild block of twenty is trimmed, as the estimate trims it.
+    let mut wild = blocks.clone();
+    wild[7] = block(&[Some(900.0)]);
+    assert!((injected_pct(&wild, 10).unwrap() - size).abs() < 0.01);
+    wild[7] = block(&[Some(5.0), None]);
+    assert_eq!(injected_pct(&wild, 10), None, "unknown is unknown");
+    assert_eq!(injected_pct(&[], 10), None);
+}
+
+fn block() -> BlockRecord {
+    BlockRecord { number: 0, confirms: false, layout_seed: 0, log_ratio: 0.0, pairs: vec![], repeated: vec![] }
+}
+
+fn pair(baseline_ns: f64) -> PairRecord {
+    PairRecord {
+        environment_bytes: 0,
+        candidate_started_first: false,
+        figures: PairFigures {
+            log_ratio: 0.0,
+            other_time_log_ratio: 0.0,
+            all_batches_log_ratio: 0.0,
+            baseline_ns,
+            candidate_ns: baseline_ns,
+            batches: [1, 1],
+            batches_all: [1, 1],
+            probed: true,
+        },
+        usage: [Usage::default(); 2],
+        migrations: None,
+        peak_rss_kib: [1, 1],
+        untimed_log_ratio: None,
+        injected_ns: None,
+        latency_p99_ns: None,
+        external: External::default(),
+    }
+}
+
+#[test]
+fn lengths_are_not_pooled() {
+    let mut trials: Vec<Trial> = (0..30).map(|_| trial(Form::Relink, 0.0, "a", Some("no-change"), 0.1)).collect();
+    trials.extend((0..10).map(|i| Trial {
+        budget_s: 5.0,
+        ..trial(Form::Relink, 0.0, "a", Some(if i == 0 { "slower" } else { "no-change" }), 2.0)
+    }));
+    let results = forms(&trials);
+    let of = |budget_s| results.iter().find(|row| row.form == Form::Relink && row.budget_s == budget_s).unwrap();
+    assert_eq!((of(Some(5.0)).comparisons, of(Some(5.0)).false_positives), (10, 1));
+    assert_eq!((of(Some(30.0)).comparisons, of(Some(30.0)).false_positives), (30, 0));
+    assert!(results.iter().any(|row| row.form == Form::Load && row.budget_s.is_none()), "not run is said once");
+    assert_eq!(results.len(), Form::ALL.len() + 1);
+    let floors = &workloads(&trials)[0].noise_floors;
+    let of = |floor: &NoiseFloor| (floor.budget_s, floor.estimates, floor.pct);
+    assert_eq!(floors.iter().map(of).collect::<Vec<_>>(), [(5.0, 10, Some(2.0)), (30.0, 30, Some(0.1))]);
+}
+
+#[test]
 fn the_floor_is_that_of_the_usual_length() {
     let mut trials: Vec<Trial> =
         (1..=40).map(|i| trial(Form::Relink, 0.0, "a", Some("no-change"), f64::from(i) / 100.0)).collect();
@@ -65,39 +161,4 @@ fn the_floor_is_that_of_the_usual_length() {
     assert!((result.smallest_detectable_pct.unwrap() - 0.9).abs() < 1e-9);
     assert!((result.block_spread_pct.unwrap() - 1.1547).abs() < 1e-3);
     assert_eq!(result.block_autocorrelation, Some(-1.0), "these alternate");
-}
-
-#[test]
-fn another_kernel_compiler_or_harness_is_said() {
-    let host = |kernel: &str| {
-        HostFingerprint { kernel_release: Some(kernel.to_owned()), ..HostFingerprint::default() }.sealed()
-    };
-    let calibration = Calibration {
-        schema: CALIBRATE_SCHEMA.to_owned(),
-        host: host("6.1"),
-        partial: false,
-        started_at: String::new(),
-        finished_at: String::new(),
-        hours: 1.0,
-        method_sha256: "m".to_owned(),
-        commit: None,
-        dirty: None,
-        build: String::new(),
-        compiler: "gcc 12".to_owned(),
-        seed: 1,
-        forms: forms(&[trial(Form::Relink, 0.0, "a", Some("no-change"), 0.1)]),
-        detection: vec![],
-        workloads: workloads(&[trial(Form::Relink, 0.0, "a", Some("no-change"), 0.1)]),
-    };
-    let same = calibration.standing(&host("6.1"), "gcc 12", "m", &["a", "unknown"]);
-    assert_eq!((same.differs.len(), same.noise_floor_pct.len(), same.comparisons), (1, 1, 1));
-    assert_eq!(
-        (same.differs[0].as_str(), same.budgets_s),
-        ("1 of the 2 workloads compared here are not in it", vec![30.0])
-    );
-    let other = calibration.standing(&host("6.2"), "clang 14", "n", &["a"]);
-    assert!(other.noise_floor_pct.is_empty(), "another host's floor widens no margin here");
-    let other = other.differs;
-    assert_eq!(other.len(), 3, "{other:?}");
-    assert!(other[0].contains("kernel: 6.1 then, 6.2 now"), "{other:?}");
 }

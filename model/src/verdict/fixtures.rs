@@ -26,6 +26,7 @@ pub(super) fn block(log_ratio: f64, counted: [u32; 2]) -> BlockRecord {
         migrations: None,
         peak_rss_kib: [1000, 1000],
         untimed_log_ratio: Some(0.0),
+        injected_ns: None,
         latency_p99_ns: None,
         external: External::default(),
     };

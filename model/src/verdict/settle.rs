@@ -88,6 +88,17 @@ pub fn settle(
     Settled { verdict: first.answer.word(), reason: None, shown: *shown }
 }
 
+/// A change whose confirmation the host did not let come to an answer: it is not taken for one, and it is not lost. `why`
+/// says what was in the way.
+pub fn unconfirmed(first: &Report, why: &str) -> Settled {
+    let reason = format!(
+        "the first answer was {} by {:+.2}%; its confirmation has no answer: {why}",
+        first.answer.word(),
+        first.relative_change_pct
+    );
+    Settled { verdict: "inconclusive", reason: Some(reason), shown: *first }
+}
+
 /// What is not the metric, over all blocks. `floor_pct` is the workload's noise floor, where one is known:
 /// no margin is narrower.
 pub fn guard_results(
@@ -234,5 +245,14 @@ mod tests {
         assert!(reason.contains("90% of the baseline's") && reason.contains("60% of the candidate's"), "{reason}");
         assert_eq!(settle(&slower, Some(&slower), &[], Some(&left_out)).verdict, "slower");
         assert_eq!(settle(&faster, None, &[], Some(&LeftOut { differs: false, ..left_out })).verdict, "faster");
+    }
+
+    #[test]
+    fn a_change_without_a_confirmation_is_none_and_is_shown() {
+        let first = report(Answer::Faster, -3.0);
+        let settled = unconfirmed(&first, "infrastructure: the host was busy");
+        assert_eq!((settled.verdict, settled.shown), ("inconclusive", first));
+        let reason = settled.reason.unwrap();
+        assert!(reason.contains("faster by -3.00%") && reason.ends_with("the host was busy"), "{reason}");
     }
 }

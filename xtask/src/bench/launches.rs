@@ -69,10 +69,10 @@ pub(crate) fn launch(
 ) -> Result<Launch> {
     let surroundings = Surroundings { environment_bytes: pair.environment_bytes, ..*surroundings };
     let mut session = Session::start(worker, &spec.name, &surroundings)?;
-    session.batches(batches.warm_up)?;
+    session.batches_of(spec, batches.warm_up)?;
     let live = [session.pid()];
     let before = Snapshot::take(&live);
-    let done = session.batches(batches.timed)?;
+    let done = session.batches_of(spec, batches.timed)?;
     let external = before.until(&Snapshot::take(&live), Some(surroundings.pinning.worker));
     let backend = session.ready.backend.clone();
     let bye = session.quit()?;

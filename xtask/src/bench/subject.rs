@@ -72,7 +72,7 @@ impl Subject {
         // The whole turn counts, not the timed part alone: some workloads prepare longer than they work.
         let mut turn = || -> Result<Duration> {
             let asked = Instant::now();
-            session.batches(1)?;
+            session.batches_of(spec, 1)?;
             Ok(asked.elapsed())
         };
         let (first, second) = (turn()?, turn()?);

@@ -15,6 +15,7 @@ mod tango;
 pub(crate) use method::Method;
 pub(crate) use table::{Row, Table, interval_pct};
 
+use super::sizing::{self, Size};
 use crate::bench::plan::draw;
 use crate::bench::prepare::{self, Prepared};
 use crate::bench::select;
@@ -26,7 +27,7 @@ use crate::progress::Progress;
 use crate::session::Surroundings;
 use crate::side::Side;
 use crate::worker::Worker;
-use crate::{files, host, interrupt, progress, source, variant, worker};
+use crate::{files, git, host, interrupt, progress, source, variant, worker};
 use anyhow::{Context as _, Result};
 use journal::{Done, Journal, Key};
 use method::{Task, Tools};
@@ -57,6 +58,12 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// Least time for a worker's answer before it counts as a hang.
     pub(crate) limit: Duration,
+    /// Another libevent than the pinned one.
+    pub(crate) source: Option<String>,
+    /// Ends when this time is over.
+    pub(crate) until: Option<Instant>,
+    /// Compares nothing; what is known until now is the answer.
+    pub(crate) status: bool,
 }
 
 /// How the two sides of a pair came to be equal.
@@ -79,11 +86,11 @@ impl Pair {
 pub(crate) fn run(context: &Context, options: &Options) -> Result<Table> {
     let thresholds = Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
     let tools = Tools::find(context, options)?;
-    let prepared = prepare(context)?;
+    let prepared = prepare(context, options.source.as_deref())?;
     let specs = select::select(&prepared.workloads, &options.workloads)?;
     let race = Race { context, options, tools: &tools, prepared: &prepared, thresholds: &thresholds, specs: &specs };
     let mut journal = Journal::open(&race.journal_path()?)?;
-    let stopped = race.run(&mut journal).err();
+    let stopped = if options.status { None } else { race.run(&mut journal).err() };
     if let Some(error) = stopped
         && exit_of(&error) != Exit::Interrupted
     {
@@ -91,12 +98,17 @@ pub(crate) fn run(context: &Context, options: &Options) -> Result<Table> {
     }
     prepared.check_unchanged()?;
     let build = &prepared.subjects[0].build;
-    Ok(table::table(options, build, &specs, tools.versions, &journal.done))
+    let provenance = table::Provenance {
+        method_sha256: worker::method_sha256(context)?,
+        checkout: git::describe_checkout(&context.root),
+        source: prepared.subjects[0].build.variant.source.label.clone(),
+    };
+    Ok(table::table(options, build, provenance, &specs, tools.versions, &journal.done))
 }
 
-/// The pristine source, twice: a pair without a difference.
-fn prepare(context: &Context) -> Result<Prepared> {
-    let source = source::resolve(context, None)?;
+/// One source without patches, twice: a pair without a difference.
+fn prepare(context: &Context, source: Option<&str>) -> Result<Prepared> {
+    let source = source::resolve(context, source)?;
     let side = Side { variant: variant::pristine(context, &source)?, profile: Profile::default() };
     let sides = [side.clone(), side];
     let request = prepare::Request { sides: &sides, candidate_place: None, instructions: false, user_files: &[] };
@@ -146,6 +158,8 @@ impl Drop for Programs {
 /// What a workload takes, measured before the first round.
 struct Costs {
     trials: BTreeMap<String, Trial>,
+    /// What slowdowns are made of.
+    sizes: BTreeMap<String, Size>,
     /// Both links of `compare`.
     links: Duration,
     /// What criterion takes besides what it is given; by workload, if criterion takes part.
@@ -162,7 +176,19 @@ impl Race<'_> {
         let scratch = self.context.scratch("benches-")?;
         let costs = self.costs(scratch.path())?;
         let mut progress = Progress::new("rivals", missing as u64);
-        (0..self.options.runs).try_for_each(|round| self.round(round, &costs, scratch.path(), journal, &mut progress))
+        let before = journal.done.len();
+        for round in 0..self.options.runs {
+            // At least one comparison, whatever the builds took: the same command gets on each time.
+            if self.is_out_of_time() && journal.done.len() > before {
+                break;
+            }
+            self.round(round, &costs, scratch.path(), journal, &mut progress)?;
+        }
+        Ok(())
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.options.until.is_some_and(|until| Instant::now() >= until)
     }
 
     fn costs(&self, scratch: &Path) -> Result<Costs> {
@@ -171,6 +197,7 @@ impl Race<'_> {
         let links = linked.took;
         let trials = self.sound(contest::trials(&contest, self.specs, &linked)?)?;
         drop(linked);
+        let sizes = sizing::sizes(&contest, self.specs, &trials, draw(self.options.seed, "sizes", 0))?;
         self.mention_overtime(&trials, links)?;
         let mut criterion = BTreeMap::new();
         if self.options.methods().contains(&Method::Criterion) {
@@ -183,7 +210,7 @@ impl Race<'_> {
                 criterion.insert(spec.name.clone(), overheads.with_context(|| spec.name.clone())?);
             }
         }
-        Ok(Costs { trials, links, criterion })
+        Ok(Costs { trials, sizes, links, criterion })
     }
 
     fn surroundings(&self, trial: &Trial) -> Surroundings<'_> {
@@ -220,10 +247,13 @@ impl Race<'_> {
             return Ok(());
         }
         let programs = self.programs(round, scratch)?;
-        for key in missing {
+        for (place, key) in missing.into_iter().enumerate() {
             interrupt::check()?;
+            if place > 0 && self.is_out_of_time() {
+                break;
+            }
             let spec = self.specs.iter().find(|spec| spec.name == key.workload).context("keys are made of these")?;
-            let trial = &costs.trials[&spec.name];
+            let (trial, size) = (&costs.trials[&spec.name], &costs.sizes[&spec.name]);
             let overheads = costs.criterion.get(&spec.name).copied();
             let task = Task {
                 context: self.context,
@@ -234,13 +264,13 @@ impl Race<'_> {
                 spec,
                 trial,
                 links: costs.links,
-                slow_down: iterations(trial, key.injected_pct()),
+                slow_down: size.iterations(key.injected_pct()),
                 budget: self.options.budget,
                 surroundings: self.surroundings(trial),
                 seed: draw(self.options.seed, &format!("{key:?}"), 0),
             };
             let next = format!("{}, {}", key.workload, key.method.name());
-            journal.append(one(&task, key, progress)?)?;
+            journal.append(one(&task, key, size, progress)?)?;
             progress.step(&next);
         }
         Ok(())
@@ -343,7 +373,7 @@ impl Options {
 }
 
 /// One comparison. An interrupt is an error, whatever else goes wrong is a result.
-fn one(task: &Task<'_>, key: Key, progress: &Progress) -> Result<Done> {
+fn one(task: &Task<'_>, key: Key, size: &Size, progress: &Progress) -> Result<Done> {
     let started = Instant::now();
     let answer = key.method.compare(task);
     let seconds = started.elapsed().as_secs_f64();
@@ -356,14 +386,6 @@ fn one(task: &Task<'_>, key: Key, progress: &Progress) -> Result<Done> {
             (vec![], Some(error))
         }
     };
-    Ok(Done { key, seconds, busy_iterations: task.slow_down, calls, error })
-}
-
-/// Multiplications that make a batch slower by so much.
-fn iterations(trial: &Trial, injected_pct: f64) -> Option<u64> {
-    if injected_pct == 0.0 {
-        return None;
-    }
-    let wanted = injected_pct / 100.0 * trial.batch_ns / trial.iteration_ns;
-    Some((wanted.round() as u64).max(1))
+    let injected_pct = task.slow_down.map(|iterations| size.pct(iterations));
+    Ok(Done { key, seconds, busy_iterations: task.slow_down, sized_pct: injected_pct, calls, error })
 }

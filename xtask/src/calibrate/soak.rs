@@ -4,6 +4,7 @@ use super::forms;
 use super::journal::Journal;
 use super::load::Load;
 use super::schedule::{Item, Kind};
+use super::sizing::{self, Size};
 use crate::bench::plan::draw;
 use crate::bench::prepare::Prepared;
 use crate::bench::select;
@@ -15,8 +16,8 @@ use crate::exit::{Exit, failure};
 use crate::host::external::Snapshot;
 use crate::interrupt;
 use crate::progress::Progress;
-use anyhow::{Result, bail};
-use model::calibration::{Form, Trial};
+use anyhow::{Context as _, Result, bail};
+use model::calibration::{Form, Trial, injected_pct};
 use model::thresholds::Thresholds;
 use model::variant::Source;
 use model::verdict::Plan;
@@ -44,6 +45,8 @@ struct Ready {
     prepared: Prepared,
     specs: Vec<WorkloadSpec>,
     costs: BTreeMap<String, Costs>,
+    /// What slowdowns are made of; none in forms that have none.
+    sizes: BTreeMap<String, Size>,
     links: Duration,
 }
 
@@ -55,7 +58,9 @@ impl Soak<'_> {
         let mut ready: BTreeMap<Form, Ready> = BTreeMap::new();
         for item in &missing {
             if let std::collections::btree_map::Entry::Vacant(place) = ready.entry(item.kind.form) {
-                place.insert(self.ready(item.kind.form)?);
+                let form = item.kind.form;
+                let slows_down = missing.iter().any(|item| item.kind.form == form && item.kind.injected_pct > 0.0);
+                place.insert(self.ready(form, slows_down)?);
             }
         }
         let mut progress = Progress::new("calibrating", missing.len() as u64);
@@ -72,11 +77,14 @@ impl Soak<'_> {
         ready.values().try_for_each(|ready| ready.prepared.check_unchanged())
     }
 
-    fn ready(&self, form: Form) -> Result<Ready> {
+    /// Builds a form and measures what its workloads take, beside the load that its comparisons have.
+    fn ready(&self, form: Form, slows_down: bool) -> Result<Ready> {
         let prepared = forms::prepare(self.context, self.source, form)?;
         let specs = select::select(&prepared.workloads, self.workloads)?;
-        let (costs, links) = {
+        let (costs, sizes, links) = {
             let contest = self.contest(&prepared, form)?;
+            let seed = draw(self.seed, "sizes", form as u64);
+            let _load = load(form, &contest, seed)?;
             let linked = block::link(&contest, 0)?;
             let trials = contest::trials(&contest, &specs, &linked)?;
             let mut costs = BTreeMap::new();
@@ -89,9 +97,12 @@ impl Soak<'_> {
                     }
                 }
             }
-            (costs, linked.took)
+            let links = linked.took;
+            drop(linked);
+            let sizes = if slows_down { sizing::sizes(&contest, &specs, &costs, seed)? } else { BTreeMap::new() };
+            (costs, sizes, links)
         };
-        Ok(Ready { prepared, specs, costs, links })
+        Ok(Ready { prepared, specs, costs, sizes, links })
     }
 
     fn contest<'a>(&'a self, prepared: &'a Prepared, form: Form) -> Result<Contest<'a>> {
@@ -112,11 +123,7 @@ impl Soak<'_> {
         let Kind { form, injected_pct, budget } = item.kind;
         let contest = self.contest(&ready.prepared, form)?;
         let seed = draw(self.seed, &item.kind.name(), item.number);
-        let _load = match form {
-            Form::Load => Some(Load::changing(contest.pinning, seed)?),
-            Form::Neighbour => Some(Load::steady(contest.pinning)?),
-            _ => None,
-        };
+        let _load = load(form, &contest, seed)?;
         let mut entries = Vec::new();
         for spec in &ready.specs {
             let costs = &ready.costs[&spec.name];
@@ -126,8 +133,8 @@ impl Soak<'_> {
             let plan = Plan::new(division.blocks, self.thresholds.alpha)?;
             let mut entry = Entry::new(spec, costs, division, plan, self.thresholds, budget);
             if injected_pct > 0.0 {
-                let busy_ns = costs.batch_ns * injected_pct / 100.0;
-                entry.slow_down = Some(((busy_ns / costs.iteration_ns).round() as u64).max(1));
+                let size = ready.sizes.get(&spec.name).context("slowdowns of this form were sized")?;
+                entry.slow_down = size.iterations(injected_pct);
             }
             entries.push(entry);
         }
@@ -139,12 +146,23 @@ impl Soak<'_> {
     }
 }
 
+/// What runs beside the comparisons of a form.
+fn load(form: Form, contest: &Contest<'_>, seed: u64) -> Result<Option<Load>> {
+    Ok(match form {
+        Form::Load => Some(Load::changing(contest.pinning, seed)?),
+        Form::Neighbour => Some(Load::steady(contest.pinning)?),
+        _ => None,
+    })
+}
+
 fn trial(item: &Item, entry: &Entry<'_>, steal_share: Option<f64>) -> Trial {
     let report = entry.report.filter(|_| entry.error.is_none());
     Trial {
         number: item.number,
         form: item.kind.form,
         injected_pct: item.kind.injected_pct,
+        iterations: entry.slow_down,
+        actual_pct: injected_pct(&entry.blocks, entry.spec.batch_events),
         workload: entry.spec.name.clone(),
         budget_s: item.kind.budget.as_secs_f64(),
         verdict: report.map(|report| report.answer.word().to_owned()),

@@ -27,8 +27,10 @@ use std::time::{Duration, Instant};
   cargo xtask calibrate --status           what is known until now
   cargo xtask calibrate --rivals           the usual methods beside this one, at equal time
 
-The result is kept in docs/calibration/, one file a host: commit it. Every comparison shows it. Exit code 2: equal things
-are called different more often than the error probability allows.")]
+The result is kept in docs/calibration/, one file for each host, method, build, set of workloads and seed: commit it. Every
+comparison shows the one that fits it best; its noise floors widen guards' margins only of comparisons with at most the
+same --budget. Exit code 2: equal things are called different more often than the error probability allows, or, with
+--rivals, a method failed.")]
 pub(crate) struct Args {
     /// Workloads to calibrate, by name; repeatable [default: config/thresholds.toml]
     #[arg(long = "workload", value_name = "GLOB")]
@@ -63,10 +65,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Instead, compare this method with four others at equal time: false positives and detection
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["forms", "injections", "comparisons", "detections"])]
     pub(crate) rivals: bool,
     /// Comparisons of each method, workload and kind of pair
-    #[arg(long, value_name = "N", default_value_t = 20, requires = "rivals")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        requires = "rivals",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(crate) rival_runs: u32,
     /// Methods to compare; repeatable [default: all]
     #[arg(long = "method", value_enum, requires = "rivals")]
@@ -105,9 +113,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if args.rivals {
         return compare_methods(args, context, names);
     }
+    // One that cannot be read is an error before the hours, not after them.
+    store::load(context)?;
     let source = source::resolve(context, args.source.as_deref())?;
     let baseline = build::build(context, &pristine(context, &source)?, Purpose::Measure)?;
-    let mut journal = Journal::open(&folder(context, args, &baseline, &names)?)?;
+    let key = key(context, args, &baseline, &names)?;
+    let mut journal = Journal::open(&context.work.join("calibration").join(&key))?;
     progress::note(&format!("journal: {} ({} answers in it)", journal.path().display(), journal.trials().len()));
     let one_cpu = host::pinning()?.shared;
     if one_cpu {
@@ -130,7 +141,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let calibration =
         calibration(context, args, &baseline, journal.trials(), done < items.len(), journal.started_at())?;
     // Kept before it is printed: hours are in it.
-    let kept = match store::save(context, &calibration)? {
+    let kept = match store::save(context, &calibration, &key)? {
         Ok(path) => format!("kept as {}; commit it", path.display()),
         Err(why) => why,
     };
@@ -168,6 +179,9 @@ fn compare_methods(args: &Args, context: &Context, workloads: Vec<String>) -> Re
         runs: args.rival_runs,
         seed: args.seed,
         limit: Duration::from_secs(20),
+        source: args.source.clone(),
+        until: args.time.map(|time| Instant::now() + time),
+        status: args.status,
     };
     let table = rivals::run(context, &options)?;
     if context.json {
@@ -176,7 +190,11 @@ fn compare_methods(args: &Args, context: &Context, workloads: Vec<String>) -> Re
         let style = if args.markdown { Style::Markdown } else { Style::Terminal };
         report::print(&report::rivals::full(&table, style))?;
     }
-    Ok(if interrupt::asked() { Exit::Interrupted } else { Exit::Ok })
+    Ok(match table.errors.is_empty() {
+        _ if interrupt::asked() => Exit::Interrupted,
+        true => Exit::Ok,
+        false => Exit::Failed,
+    })
 }
 
 /// The comparisons that were asked for.
@@ -199,13 +217,16 @@ fn items(args: &Args, workloads: u64, one_cpu: bool) -> Vec<Item> {
     schedule::schedule(&kinds)
 }
 
-/// The folder of the journal: another host, method, build, set of workloads or seed is another calibration.
-fn folder(context: &Context, args: &Args, baseline: &Build, names: &[String]) -> Result<std::path::PathBuf> {
+/// What tells calibrations apart, in the name of the journal's folder and of the file that is kept: another host, method
+/// of measuring or of calibrating, build, set of workloads or seed is another one.
+fn key(context: &Context, args: &Args, baseline: &Build, names: &[String]) -> Result<String> {
     let (host, method) = (host::fingerprint().id, worker::method_sha256(context)?);
-    let seed = args.seed.to_string();
-    let mut parts = vec![host.as_bytes(), method.as_bytes(), baseline.id.as_bytes(), seed.as_bytes()];
-    parts.extend(names.iter().map(String::as_bytes));
-    Ok(context.work.join("calibration").join(&files::sha256_hex(&parts)[..12]))
+    let (soak, seed) = (worker::soak_sha256(context)?, args.seed.to_string());
+    let mut parts = vec![&host, &method, &soak, &baseline.id, &seed];
+    parts.extend(names);
+    let parts: Vec<Vec<u8>> = parts.iter().map(|part| [part.as_bytes(), b"\n"].concat()).collect();
+    let sum = files::sha256_hex(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    Ok(sum[..12].to_owned())
 }
 
 fn calibration(

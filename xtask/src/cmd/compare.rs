@@ -15,8 +15,9 @@ use crate::report::picture::{self, Picture};
 use crate::report::{self};
 use crate::setup::{self, Verb};
 use crate::side::{self, Side};
-use crate::{files, host, interrupt, lock, progress, source};
+use crate::{files, host, interrupt, lock, progress, source, worker};
 use anyhow::{Context as _, Result};
+use model::calibration::{self, Calibration, Here, Standing};
 use model::compare::CompareRecord;
 use model::thresholds::Thresholds;
 use model::verdict::{Answer, Plan, PlanError, gains};
@@ -49,8 +50,9 @@ pub(crate) struct Args {
     /// Workloads to compare, by name; repeatable [default: the guarded ones of config/thresholds.toml]
     #[arg(long = "workload", value_name = "GLOB")]
     pub(crate) workloads: Vec<String>,
-    /// Time for each workload's answer, such as 30s or 2m; a change that was found takes about as much again
-    /// for its confirmation
+    /// Time for the blocks of each workload's answer, such as 30s or 2m; a change that was found takes up to as much
+    /// again for its confirmation. Checks come before it. Fewer than 8 blocks answer nothing: with less time than these
+    /// take, it may be four times as much
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = budget)]
     pub(crate) budget: Duration,
     /// Changes within this many per cent count as none [default: config/thresholds.toml]
@@ -91,6 +93,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
         select::select(&manifest, &args.workloads)?;
     }
+    // One that cannot be read is an error, and costs no measuring.
+    let calibrations = store::load(context)?;
     setup::ensure(Verb::Bench, context)?;
     if args.measuring.instructions {
         setup::ensure(Verb::Instructions, context)?;
@@ -115,11 +119,36 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let folder = RunFolder::create(&parent, "compare")?;
     let started_at = records::now();
     let seed = args.measuring.seed();
-    let comparison = Comparison { args, context, prepared: &prepared, thresholds: &thresholds, specs: &specs, seed };
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let calibration = standing(args, context, &prepared, &thresholds, &calibrations, &names)?;
+    let comparison =
+        Comparison { args, context, prepared: &prepared, thresholds: &thresholds, specs: &specs, calibration, seed };
     let (record, stopped) = comparison.run(&folder, &started_at)?;
     // Figures of something else than what was built are no results; the samples stay.
     prepared.check_unchanged()?;
     deliver(context, args, &record, folder, stopped)
+}
+
+/// The calibration that the answers will stand on, with what differs.
+fn standing(
+    args: &Args,
+    context: &Context,
+    prepared: &Prepared,
+    thresholds: &Thresholds,
+    calibrations: &[Calibration],
+    names: &[&str],
+) -> Result<Option<Standing>> {
+    let build = &prepared.subjects[0].build;
+    let here = Here {
+        host: &host::fingerprint(),
+        compiler: &build.compiler,
+        build: &build.id,
+        method_sha256: &worker::method_sha256(context)?,
+        names,
+        budget_s: args.budget.as_secs_f64(),
+        floor_estimates: thresholds.guards.floor_estimates,
+    };
+    Ok(calibration::best(calibrations, &here).map(|calibration| calibration.standing(&here)))
 }
 
 fn sides(args: &Args, context: &Context) -> Result<Vec<Side>> {
@@ -139,6 +168,7 @@ struct Comparison<'a> {
     prepared: &'a Prepared,
     thresholds: &'a Thresholds,
     specs: &'a [WorkloadSpec],
+    calibration: Option<Standing>,
     seed: u64,
 }
 
@@ -162,19 +192,17 @@ impl Comparison<'_> {
         let unattainable = self.unattainable(&entries);
         unattainable.iter().for_each(|note| progress::note(note));
         let counts = self.count(&linked, &trials)?;
+        let links = linked.took;
         drop(linked);
         let mut confirmations = Vec::new();
         let stopped = contest::run(&contest, &mut entries, self.seed, false)
             .and_then(|()| {
-                confirmations = self.confirmations(&entries, &trials)?;
+                confirmations = self.confirmations(&entries, &trials, links)?;
                 // Seeds that have nothing to do with those of the first answer.
                 let seed = crate::bench::plan::draw(self.seed, "confirm", 0);
                 contest::run(&contest, &mut confirmations, seed, true)
             })
             .err();
-        let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
-        let compiler = &self.prepared.subjects[0].build.compiler;
-        let calibration = store::standing(self.context, &host::fingerprint(), compiler, &names)?;
         let finished = Finished {
             specs: self.specs,
             entries: &entries,
@@ -182,7 +210,7 @@ impl Comparison<'_> {
             errors: &errors,
             counts: &counts,
             thresholds: self.thresholds,
-            calibration,
+            calibration: self.calibration.clone(),
             seed: self.seed,
             budget_s: self.args.budget.as_secs_f64(),
             stopped: stopped.as_ref(),
@@ -237,11 +265,13 @@ impl Comparison<'_> {
         counts::count(self.context, self.prepared, &sound, linked, self.args.measuring.limit())
     }
 
-    /// Fresh entries for the workloads that changed: twice the blocks that found the change, in one look.
+    /// Fresh entries for the workloads that changed: twice the launches that found the change, in one look. Fewer
+    /// workloads share the links, so time is divided anew.
     fn confirmations<'a>(
         &'a self,
         entries: &[Entry<'a>],
         trials: &BTreeMap<String, Result<Trial, String>>,
+        links: Duration,
     ) -> Result<Vec<Entry<'a>>> {
         let changed = |entry: &&Entry<'_>| {
             entry.report.is_some_and(|report| matches!(report.answer, Answer::Faster | Answer::Slower))
@@ -249,14 +279,17 @@ impl Comparison<'_> {
         if self.args.no_confirm {
             return Ok(vec![]);
         }
+        let count = entries.iter().filter(changed).count();
+        let least = Plan::least_blocks(self.thresholds.alpha)?;
         entries
             .iter()
             .filter(changed)
             .filter_map(|entry| Some((entry, trials.get(&entry.spec.name)?.as_ref().ok()?)))
             .map(|(entry, trial)| {
-                let blocks = entry.division.blocks.min(2 * entry.blocks.len());
-                let plan = Plan::once(blocks, self.thresholds.alpha)?;
-                let division = shape::Division { blocks, ..entry.division };
+                let pairs = 2 * entry.blocks.len() * entry.division.pairs as usize;
+                let division = shape::divide(trial.shape, trial.pair, links, count, self.args.budget);
+                let division = division.for_pairs(pairs, least, trial.pair);
+                let plan = Plan::once(division.blocks, self.thresholds.alpha)?;
                 Ok(Entry::new(entry.spec, trial, division, plan, self.thresholds, self.args.budget))
             })
             .collect()

@@ -16,7 +16,7 @@ use model::verdict::gains::gains;
 use model::verdict::guards::Guard;
 use model::verdict::left_out::LeftOut;
 use model::verdict::sequential::POWER;
-use model::verdict::settle::{guard_results, settle, worst};
+use model::verdict::settle::{guard_results, settle, unconfirmed, worst};
 use model::verdict::{Answer, Report};
 use model::workload::WorkloadSpec;
 use std::collections::BTreeMap;
@@ -100,8 +100,12 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     compared.blocks = u32::try_from(entry.blocks.len()).unwrap_or(u32::MAX);
     compared.blocks_repeated = blocks().map(|block| u32::try_from(block.repeated.len()).unwrap_or(u32::MAX)).sum();
     compared.seconds = entry.spent.as_secs_f64() + confirmation.map_or(0.0, |again| again.spent.as_secs_f64());
+    compared.ended_early = ended_early(entry, confirmation);
     compared.error = compared.error.or_else(|| entry.error.clone());
-    compared.error = compared.error.or_else(|| confirmation.and_then(|again| again.error.clone()));
+    // A host that was too busy for the confirmation takes nothing from the first answer; wrong work does.
+    let too_busy = confirmation.filter(|again| again.disturbed).and_then(|again| again.error.clone());
+    let fatal = confirmation.filter(|again| !again.disturbed).and_then(|again| again.error.clone());
+    compared.error = compared.error.or(fatal);
     let Some(first) = entry.report.filter(|_| compared.error.is_none()) else {
         // Wrong work, a crash, a hang: what was timed until then is no result.
         let too_early = || format!("ended after {} blocks, before any look was possible", compared.blocks);
@@ -117,12 +121,15 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     };
     compared.baseline_ns = figure(|figures| figures.baseline_ns);
     compared.candidate_ns = figure(|figures| figures.candidate_ns);
-    let floor = finished.calibration.as_ref().and_then(|standing| standing.noise_floor_pct.get(&spec.name).copied());
+    let floor = finished.calibration.as_ref().and_then(|standing| standing.guard_floor_pct.get(&spec.name).copied());
     compared.guards = guard_results(shown, spec.metric, &thresholds.guards, floor, thresholds.alpha);
     compared.checksum = Some(spec.checksum);
     compared.left_out = LeftOut::of(shown, thresholds.probe.kept_margin_pct, thresholds.alpha);
     let left_out = compared.left_out.as_ref();
-    let settled = settle(&first, compared.confirmation.as_ref(), &compared.guards, left_out);
+    let settled = match &too_busy {
+        Some(why) => unconfirmed(&first, why),
+        None => settle(&first, compared.confirmation.as_ref(), &compared.guards, left_out),
+    };
     compared.verdict = Some(settled.verdict.to_owned());
     compared.verdict_reason = settled.reason;
     if compared.verdict_reason.is_none()
@@ -135,6 +142,14 @@ fn workload(finished: &Finished<'_>, spec: &WorkloadSpec) -> Compared {
     compared.interval_pct = settled.shown.interval_pct;
     compared.smallest_detectable_pct = smallest_detectable(&settled.shown, shown);
     compared
+}
+
+/// What cut the blocks of the first answer short, or those of its confirmation.
+fn ended_early(entry: &Entry<'_>, confirmation: Option<&Entry<'_>>) -> Option<String> {
+    let first = entry.ended_early.as_ref().map(|why| format!("the first answer {why}"));
+    let second = confirmation.and_then(|again| again.ended_early.as_ref()).map(|why| format!("the confirmation {why}"));
+    let all: Vec<String> = first.into_iter().chain(second).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// What the blocks of the answer that is shown would have found in most cases.

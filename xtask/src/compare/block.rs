@@ -2,7 +2,7 @@
 
 use super::contest::{Contest, Entry};
 use super::pair::{self, Attempt, Request};
-use super::patience::Patience;
+use super::patience::{Disturbance, Patience};
 use super::samples;
 use crate::bench::plan::draw;
 use crate::exit::{Exit, failure};
@@ -51,10 +51,14 @@ pub(crate) fn link(contest: &Contest<'_>, layout_seed: u64) -> Result<Linked> {
 
 /// The block of one workload. An error is the workload's, or an interrupt.
 pub(crate) fn block(contest: &Contest<'_>, entry: &Entry<'_>, linked: &Linked, draws: &Draws) -> Result<BlockRecord> {
+    let started = Instant::now();
     let mut pairs: Vec<PairRecord> = Vec::new();
     let mut repeated = Vec::new();
     for number in 0..entry.division.pairs {
-        pairs.push(undisturbed(contest, entry, linked, draws, number, &mut repeated)?);
+        let at_once = contest.thresholds.external.repeats_at_once;
+        let left = entry.most_time()?.saturating_sub(entry.spent + started.elapsed());
+        let patience = Patience::within(entry.budget(), left, at_once);
+        pairs.push(undisturbed(contest, entry, linked, draws, number, patience, &mut repeated)?);
     }
     let mut record = BlockRecord {
         number: draws.number,
@@ -73,6 +77,12 @@ pub(crate) fn block(contest: &Contest<'_>, entry: &Entry<'_>, linked: &Linked, d
 #[error("{0}")]
 pub(crate) struct HostFailure(String);
 
+/// A block that something outside of both sides, which may pass, disturbed for longer than it was waited for. It
+/// knows nothing of which side was faster: blocks of before may answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Disturbed(pub(super) String);
+
 /// What a block draws from.
 pub(crate) struct Draws {
     pub(crate) number: u64,
@@ -89,6 +99,7 @@ fn undisturbed(
     linked: &Linked,
     draws: &Draws,
     number: u32,
+    patience: Patience,
     repeated: &mut Vec<String>,
 ) -> Result<PairRecord> {
     let seed = draw(draws.seed, &entry.spec.name, 64 * draws.number + u64::from(number));
@@ -108,33 +119,53 @@ fn undisturbed(
         samples::write(folder, draws, &place, batches)
             .map_err(|error| anyhow::Error::new(HostFailure(format!("{error:#}"))))
     };
-    let patience = Patience { at_once: contest.thresholds.external.repeats_at_once, budget: entry.budget() };
     let started = Instant::now();
-    let mut attempt = 0;
-    loop {
-        interrupt::check()?;
-        attempt += 1;
-        match pair::pair(&request)? {
-            Attempt::Done(record, batches) => {
-                write(attempt, None, &batches)?;
-                return Ok(*record);
-            }
+    let mut attempts_made = 0;
+    let outcome = attempts(&request, patience, |attempt, made| {
+        attempts_made = attempt;
+        match made {
+            Attempt::Done(_, batches) => write(attempt, None, batches),
             Attempt::Disturbed(cause, batches) => {
-                write(attempt, Some(&cause.why), &batches)?;
                 repeated.push(format!("pair {number}, attempt {attempt}: {}", cause.why));
-                match patience.pause(attempt, started.elapsed(), &cause) {
-                    Some(pause) => interrupt::sleep(pause)?,
-                    None => break,
-                }
+                write(attempt, Some(&cause.why), batches)
             }
         }
-    }
+    })?;
+    let cause = match outcome {
+        Ok(record) => return Ok(*record),
+        Err(cause) => cause,
+    };
     let last = repeated.last().map_or("", String::as_str);
     let message = format!(
-        "infrastructure: block {} was disturbed {attempt} times in a row, for {:.0} s ({last}); measure when the host is \
-         quieter, or give a larger --budget",
+        "infrastructure: block {} was disturbed {attempts_made} times in a row, for {:.0} s ({last}); measure when the \
+         host is quieter, or give a larger --budget",
         draws.number,
         started.elapsed().as_secs_f64()
     );
-    Err(failure(Exit::Infrastructure, message))
+    // A clock that jumps may be one side's doing.
+    Err(if cause.passes { anyhow::Error::new(Disturbed(message)) } else { failure(Exit::Infrastructure, message) })
+}
+
+/// Attempts at a pair with the same draws, until one is not disturbed or patience ends; each is shown to `seen`, with its
+/// number from 1. The inner error is what disturbed the last one.
+pub(crate) fn attempts(
+    request: &Request<'_>,
+    patience: Patience,
+    mut seen: impl FnMut(u32, &Attempt) -> Result<()>,
+) -> Result<std::result::Result<Box<PairRecord>, Disturbance>> {
+    let started = Instant::now();
+    let mut number = 0;
+    loop {
+        interrupt::check()?;
+        number += 1;
+        let attempt = pair::pair(request)?;
+        seen(number, &attempt)?;
+        match attempt {
+            Attempt::Done(record, _) => return Ok(Ok(record)),
+            Attempt::Disturbed(cause, _) => match patience.pause(number, started.elapsed(), &cause) {
+                Some(pause) => interrupt::sleep(pause)?,
+                None => return Ok(Err(cause)),
+            },
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The contest of two builds: blocks are added until every workload has its answer.
 
-use super::block::{self, Draws, HostFailure, Linked};
+use super::block::{self, Disturbed, Draws, HostFailure, Linked};
 use super::pair::{self, Attempt, Request};
 use super::shape::{self, Division, Shape};
 use crate::bench::plan::{Cost, draw};
@@ -9,9 +9,10 @@ use crate::exit::{Exit, exit_of};
 use crate::host::Pinning;
 use crate::progress::Progress;
 use crate::records::RunFolder;
-use crate::session::{Session, Surroundings};
+use crate::session::Surroundings;
 use anyhow::{Context as _, Result};
 use model::compare::BlockRecord;
+use model::stats::median;
 use model::thresholds::Thresholds;
 use model::verdict::{Plan, Question, Report, Sequential, Step, Stop};
 use model::workload::WorkloadSpec;
@@ -20,12 +21,11 @@ use std::time::{Duration, Instant};
 
 /// How many times as long as the baseline took an answer may take, before it counts as a hang.
 const PATIENCE: u32 = 20;
-/// By how much a workload may exceed its time before it ends with the blocks that it has.
-const OVERTIME: f64 = 1.3;
-/// By how much at most, if it has too few blocks for any answer.
+/// How many times its time a workload may take that has too few blocks for any answer; with enough, it ends when there
+/// is no time for another one.
 const MOST_OVERTIME: f64 = 4.0;
-/// Multiplications with which the slowdown's unit is measured.
-const TRIAL_ITERATIONS: u64 = 100_000;
+/// Pairs of launches on trial, so that one disturbance does not decide how many blocks there will be.
+const TRIAL_PAIRS: usize = 3;
 
 /// Two builds and the rules.
 pub(crate) struct Contest<'a> {
@@ -51,10 +51,8 @@ pub(crate) struct Trial {
     pub(crate) pair: Duration,
     /// Most time for an answer.
     pub(crate) limit: Duration,
-    /// The baseline's metric, of a whole batch.
+    /// About what a batch of the baseline takes, for how much work fills a time; nothing of it is a result.
     pub(crate) batch_ns: f64,
-    /// CPU time of one multiplication of an injected slowdown.
-    pub(crate) iteration_ns: f64,
 }
 
 /// A workload that takes part.
@@ -67,13 +65,20 @@ pub(crate) struct Entry<'a> {
     pub(crate) plan: Plan,
     /// What has been done.
     pub(crate) blocks: Vec<BlockRecord>,
+    /// Time that blocks took until now, with this workload's share of their links, and with waiting.
     pub(crate) spent: Duration,
+    /// The same of each block that was finished, in seconds.
+    block_times_s: Vec<f64>,
     budget: Duration,
     sequential: Sequential,
     /// The answer, once there is one.
     pub(crate) report: Option<Report>,
+    /// What ended it before its plan, if it was something that disturbed its last block.
+    pub(crate) ended_early: Option<String>,
     /// Why there will be none.
     pub(crate) error: Option<String>,
+    /// That is nothing of either side: the host was too busy.
+    pub(crate) disturbed: bool,
 }
 
 impl<'a> Entry<'a> {
@@ -96,9 +101,12 @@ impl<'a> Entry<'a> {
             plan,
             blocks: Vec::new(),
             spent: Duration::ZERO,
+            block_times_s: Vec::new(),
             budget,
             report: None,
+            ended_early: None,
             error: None,
+            disturbed: false,
         }
     }
 
@@ -120,21 +128,34 @@ impl<'a> Entry<'a> {
         self.blocks.iter().map(|block| block.log_ratio).collect()
     }
 
-    /// Takes the look that is due, if one is, and ends what is over its time.
+    /// Most time for its blocks: the budget, or, as long as there are too few for any answer, several times as much.
+    pub(crate) fn most_time(&self) -> Result<Duration> {
+        let is_enough = self.blocks.len() >= Plan::least_blocks(self.plan.alpha())?;
+        Ok(if is_enough { self.budget } else { self.budget.mul_f64(MOST_OVERTIME) })
+    }
+
+    /// Takes note of a block that is finished and took so long.
+    fn add(&mut self, record: BlockRecord, took: Duration) {
+        self.blocks.push(record);
+        self.spent += took;
+        self.block_times_s.push(took.as_secs_f64());
+    }
+
+    /// Takes the look that is due, if one is, and ends what has no time for another block.
     fn look(&mut self) -> Result<()> {
         let log_ratios = self.log_ratios();
-        if self.sequential.next_look_blocks() == Some(log_ratios.len()) {
-            if let Step::Done(report) = self.sequential.look(&log_ratios)? {
-                self.report = Some(report);
-            }
+        if self.sequential.next_look_blocks() == Some(log_ratios.len())
+            && let Step::Done(report) = self.sequential.look(&log_ratios)?
+        {
+            self.report = Some(report);
             return Ok(());
         }
-        let overtime = self.spent.as_secs_f64() / self.budget.as_secs_f64();
-        if overtime > OVERTIME {
+        if !self.has_time_for_a_block() {
             let least = Plan::least_blocks(self.plan.alpha())?;
             if log_ratios.len() >= least {
                 self.report = Some(self.sequential.end_early(&log_ratios)?);
-            } else if overtime > MOST_OVERTIME {
+            } else if self.spent > self.most_time()? {
+                self.disturbed = true;
                 self.error = Some(format!(
                     "infrastructure: {} blocks took {:.0} s, and {least} are needed; the host is too busy, or give a \
                      larger --budget",
@@ -142,6 +163,30 @@ impl<'a> Entry<'a> {
                     self.spent.as_secs_f64()
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// There is time for another block, if it takes what most took. The median: one that waited for the host says
+    /// nothing of the next.
+    fn has_time_for_a_block(&self) -> bool {
+        let block_s = median(&self.block_times_s).unwrap_or(0.0);
+        // A clock that was read a hundred times has no exact sum.
+        self.spent.as_secs_f64() + block_s <= self.budget.as_secs_f64() * (1.0 + 1e-9)
+    }
+
+    /// Ends after a block that failed: with the blocks of before, if they are enough and nothing but the host was in
+    /// the way; with the error otherwise.
+    fn give_up(&mut self, error: &anyhow::Error) -> Result<()> {
+        let why = format!("{error:#}");
+        self.disturbed = error.is::<Disturbed>();
+        if self.disturbed {
+            self.end_early()?;
+        }
+        if self.report.is_some() {
+            self.ended_early = Some(format!("ended after {} blocks: {why}", self.blocks.len()));
+        } else {
+            self.error = Some(why);
         }
         Ok(())
     }
@@ -200,31 +245,32 @@ fn trial(contest: &Contest<'_>, spec: &WorkloadSpec, linked: &Linked) -> Result<
     let workers = [baseline, candidate];
     let thresholds = contest.thresholds;
     let request = Request { workers, spec, shape, seed: 0, slow_down: None, thresholds, surroundings };
-    // The shorter of two, so that one disturbance does not cut the blocks of the whole comparison.
-    let timed = || -> Result<(Duration, Attempt)> {
+    let timed = |_| -> Result<(f64, Option<f64>)> {
         let started = Instant::now();
         let attempt = pair::pair(&request)?;
-        Ok((started.elapsed(), attempt))
+        let batch_ns = match attempt {
+            Attempt::Done(record, _) => Some(record.figures.baseline_ns * spec.batch_events as f64),
+            Attempt::Disturbed(..) => None,
+        };
+        Ok((started.elapsed().as_secs_f64(), batch_ns))
     };
-    let (first, second) = (timed()?, timed()?);
-    // An attempt that was broken off tells no length.
-    let whole = |trial: &(Duration, Attempt)| matches!(trial.1, Attempt::Done(..));
-    let first_counts = match (whole(&first), whole(&second)) {
-        (true, false) => true,
-        (false, true) => false,
-        _ => first.0 < second.0,
+    let attempts: Vec<(f64, Option<f64>)> = (0..TRIAL_PAIRS).map(timed).collect::<Result<_>>()?;
+    let batches_ns: Vec<f64> = attempts.iter().filter_map(|(_, batch_ns)| *batch_ns).collect();
+    Ok(Trial {
+        shape,
+        pair: Duration::from_secs_f64(typical_pair_s(&attempts)),
+        limit,
+        batch_ns: median(&batches_ns).unwrap_or(cost.batch.as_nanos() as f64),
+    })
+}
+
+/// What a pair of launches takes, in seconds: the median of those on trial that nothing disturbed, because one that was
+/// broken off tells no length; of all, if there are no others.
+fn typical_pair_s<T>(attempts: &[(f64, Option<T>)]) -> f64 {
+    let of = |sound: bool| -> Vec<f64> {
+        attempts.iter().filter(|(_, figure)| figure.is_some() == sound).map(|(seconds, _)| *seconds).collect()
     };
-    let (pair, attempt) = if first_counts { first } else { second };
-    let batch_ns = match attempt {
-        Attempt::Done(record, _) => record.figures.baseline_ns * spec.batch_events as f64,
-        // Only its length was wanted; nothing of it is a result.
-        Attempt::Disturbed(..) => cost.batch.as_nanos() as f64,
-    };
-    let mut session = Session::start(baseline, &spec.name, &surroundings)?;
-    let busy = session.slow_down(TRIAL_ITERATIONS)?;
-    session.quit()?;
-    let iteration_ns = busy.cpu_time_ns as f64 / busy.iterations as f64;
-    Ok(Trial { shape, pair, limit, batch_ns, iteration_ns })
+    median(&of(true)).or(median(&of(false))).unwrap_or(0.0)
 }
 
 /// Adds blocks until every entry has its answer or its error. An interrupt ends the entries with what they
@@ -266,16 +312,16 @@ fn round(
     for entry in entries.iter_mut().filter(|entry| entry.is_open()) {
         let started = Instant::now();
         match block::block(contest, entry, &linked, &draws) {
-            Ok(record) => entry.blocks.push(record),
+            Ok(record) => {
+                entry.add(record, started.elapsed() + link_share);
+                entry.look()?;
+            }
             Err(error) if exit_of(&error) == Exit::Interrupted || error.is::<HostFailure>() => return Err(error),
             Err(error) => {
                 progress.note(&format!("{}: {error:#}", entry.spec.name));
-                entry.error = Some(format!("{error:#}"));
+                entry.spent += started.elapsed() + link_share;
+                entry.give_up(&error)?;
             }
-        }
-        entry.spent += started.elapsed() + link_share;
-        if entry.error.is_none() {
-            entry.look()?;
         }
         let left = if entry.is_open() { 1 } else { 1 + entry.division.blocks.saturating_sub(entry.blocks.len()) };
         progress.steps(left as u64, &entry.spec.name);

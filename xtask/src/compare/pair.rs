@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Largest number of bytes that a launch adds to the environment: some pages of stack.
 const MOST_ENVIRONMENT_BYTES: u64 = 8192;
+/// Multiplications with which the slowdown's unit is measured: so many that reading the clocks is nothing beside them.
+const UNIT_ITERATIONS: u64 = 50_000;
 /// What a turn may take less by the harness's clock than by the worker's, besides the tolerance.
 const CLOCK_SLACK: Duration = Duration::from_micros(50);
 
@@ -65,7 +67,7 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
     let surroundings = Surroundings { environment_bytes, ..request.surroundings };
     // What the harness does between turns is not to take the worker's CPU.
     let _aside = Aside::step(surroundings.pinning);
-    let mut sessions = start(request, candidate_started_first, &surroundings)?;
+    let (mut sessions, injected_ns) = start(request, candidate_started_first, &surroundings)?;
     let live = [sessions[0].pid(), sessions[1].pid()];
     let moved_before = live.map(migrations);
     let before = Snapshot::take(&live);
@@ -101,6 +103,7 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
         migrations: moved(0).zip(moved(1)).map(|(a, b)| [a, b]),
         peak_rss_kib,
         untimed_log_ratio: untimed_log_ratio(&halves),
+        injected_ns,
         latency_p99_ns: p99(&halves[0]).zip(p99(&halves[1])).map(|(a, b)| [a, b]),
         external,
     };
@@ -110,8 +113,12 @@ pub(crate) fn pair(request: &Request<'_>) -> Result<Attempt> {
 /// Whose error it is.
 const ROLES: [&str; 2] = ["baseline", "candidate"];
 
-/// Both sides, warmed up.
-fn start(request: &Request<'_>, candidate_first: bool, surroundings: &Surroundings<'_>) -> Result<[Session; 2]> {
+/// Both sides, warmed up, and what was injected into a batch of the candidate, if anything was.
+fn start(
+    request: &Request<'_>,
+    candidate_first: bool,
+    surroundings: &Surroundings<'_>,
+) -> Result<([Session; 2], Option<f64>)> {
     let one =
         |side: usize| Session::start(request.workers[side], &request.spec.name, surroundings).context(ROLES[side]);
     let mut sessions = if candidate_first {
@@ -120,20 +127,26 @@ fn start(request: &Request<'_>, candidate_first: bool, surroundings: &Surroundin
     } else {
         [one(0)?, one(1)?]
     };
-    if let Some(iterations) = request.slow_down {
-        sessions[1].slow_down(iterations)?;
-    }
+    let injected_ns = request.slow_down.map(|iterations| slow_down(&mut sessions[1], iterations)).transpose()?;
     // In the order of their starts, which is drawn: whoever is last finds the caches warmer.
     for side in if candidate_first { [1, 0] } else { [0, 1] } {
-        sessions[side].batches(request.shape.warm_up).context(ROLES[side])?;
+        sessions[side].batches_of(request.spec, request.shape.warm_up).context(ROLES[side])?;
     }
-    Ok(sessions)
+    Ok((sessions, injected_ns))
+}
+
+/// Makes each batch slower by so many multiplications. Returns what they take in this very process, in nanoseconds: a
+/// neighbour stretches them, and a batch, each in its own way.
+fn slow_down(session: &mut Session, iterations: u64) -> Result<f64> {
+    let unit = session.slow_down(UNIT_ITERATIONS)?;
+    session.slow_down(iterations)?;
+    Ok(unit.cpu_time_ns as f64 / unit.iterations as f64 * iterations as f64)
 }
 
 /// One turn; says why if the clocks do not agree about it.
 fn turn(request: &Request<'_>, session: &mut Session, half: &mut Half) -> Result<Option<String>> {
     let asked = Instant::now();
-    let done = session.batches(request.shape.turn)?;
+    let done = session.batches_of(request.spec, request.shape.turn)?;
     let elapsed = asked.elapsed();
     half.elapsed += elapsed;
     let tolerance = request.thresholds.external.clock_tolerance;

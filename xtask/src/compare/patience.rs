@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The first pause, once repeats at once did not help; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// This part of a workload's budget is given to each of its pairs, however much of it is spent.
+const LEAST_SHARE: u32 = 10;
 /// The longest pause: a host that falls quiet is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -21,12 +23,18 @@ pub(crate) struct Disturbance {
 pub(crate) struct Patience {
     /// Repeats without a pause.
     pub(crate) at_once: u32,
-    /// After them, as long as the pair has not taken this long: the workload's budget. Whoever gave a workload so much
-    /// time would rather have it waited for than lost.
+    /// After them, as long as the pair has not taken this long.
     pub(crate) budget: Duration,
 }
 
 impl Patience {
+    /// What a pair may take of a workload that has `left` of its time: that, and no more than the budget. Whoever gave a
+    /// workload so much time would rather have it waited for than lost. A share of the budget is there at the end, too,
+    /// so that what disturbs for a moment loses no block that others have waited for.
+    pub(crate) fn within(budget: Duration, left: Duration, at_once: u32) -> Patience {
+        Patience { at_once, budget: left.clamp(budget / LEAST_SHARE, budget) }
+    }
+
     /// The pause before the next attempt, after so many that were disturbed and took `spent` together; `None` if
     /// there is to be none.
     pub(crate) fn pause(self, attempts: u32, spent: Duration, last: &Disturbance) -> Option<Duration> {
@@ -63,6 +71,21 @@ mod tests {
         assert!(spent <= PATIENCE.budget + Duration::from_millis(500) && spent > PATIENCE.budget / 2, "{spent:?}");
         // However many there were: no overflow.
         assert_eq!(PATIENCE.pause(u32::MAX, Duration::ZERO, &busy), Some(LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn what_is_spent_is_not_waited_again_but_for_a_tenth() {
+        let [budget, second] = [Duration::from_secs(30), Duration::from_secs(1)];
+        let given = |spent: Duration| Patience::within(budget, budget.saturating_sub(spent), 4).budget;
+        assert_eq!([0, 10, 26].map(|spent| given(spent * second)), [30, 20, 4].map(|left| left * second));
+        assert_eq!([28, 30, 300].map(|spent| given(spent * second)), [3 * second; 3]);
+        assert_eq!(Patience::within(budget, 4 * budget, 4).budget, budget, "one pair never takes more");
+        // Blocks that are each disturbed for as long as can be are all together done soon after the budget.
+        let mut spent = Duration::ZERO;
+        while spent < budget {
+            spent += given(spent);
+        }
+        assert_eq!(spent, budget);
     }
 
     #[test]

@@ -60,6 +60,19 @@ pub(crate) fn divide(shape: Shape, pair: Duration, links: Duration, workloads: u
     Division { shape, pairs, blocks, block: Duration::from_secs_f64(block_s) }
 }
 
+impl Division {
+    /// As many blocks as have `wanted` pairs of launches, where the time allows them. If it allows fewer than `least`
+    /// blocks, these are made of single pairs, which last `pair` each.
+    pub(crate) fn for_pairs(self, wanted: usize, least: usize, pair: Duration) -> Division {
+        if self.blocks < least {
+            let block = self.block.saturating_sub(pair * (self.pairs - 1));
+            return Division { pairs: 1, blocks: least, block, ..self };
+        }
+        let enough = wanted.div_ceil(self.pairs as usize);
+        Division { blocks: self.blocks.min(enough).max(least), ..self }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +101,24 @@ mod tests {
         let many = divide(shape, pair, links, 12, budget);
         assert!(alone.pairs > many.pairs && alone.blocks < many.blocks, "{alone:?} {many:?}");
         assert_eq!(divide(shape, pair, links, 1, Duration::from_millis(100)).blocks, 0);
+    }
+    #[test]
+    fn a_confirmation_by_itself_has_the_launches_that_found_the_change_twice_and_keeps_its_time() {
+        let shape = shape(cost(400, 10));
+        let (pair, links, budget) = (Duration::from_millis(180), Duration::from_millis(400), Duration::from_secs(30));
+        // Twelve workloads share the links; one of them changed, and found that at its first look.
+        let first = divide(shape, pair, links, 12, budget);
+        assert_eq!((first.pairs, first.blocks), (1, 140));
+        let found_in = first.blocks / 4;
+        let again = divide(shape, pair, links, 1, budget).for_pairs(2 * found_in, 8, pair);
+        assert_eq!((again.pairs, again.blocks), (2, found_in), "as many launches, in blocks of two");
+        assert!(again.block * u32::try_from(again.blocks).unwrap() <= budget, "{again:?}");
+        // What needed all of its time gets as much as that time allows now.
+        let again = divide(shape, pair, links, 1, budget).for_pairs(2 * first.blocks, 8, pair);
+        assert_eq!((again.pairs, again.blocks), (2, 39));
+        // Too short for blocks of several pairs: the fewest that can answer, as short as they can be.
+        let short = divide(shape, pair, links, 1, Duration::from_secs(4)).for_pairs(30, 8, pair);
+        assert_eq!((short.pairs, short.blocks, short.block), (1, 8, links + pair));
+        assert_eq!(divide(shape, pair, links, 1, budget).for_pairs(1, 8, pair).blocks, 8);
     }
 }

@@ -98,8 +98,13 @@ fn usage_ns(who: libc::c_int) -> Option<u64> {
 fn run_delay_ns(facts: &Facts, pid: u32) -> Option<u64> {
     let tasks = std::fs::read_dir(facts.path(format!("/proc/{pid}/task"))).ok()?;
     let delay = |text: String| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
-    // A thread that ends while the list is read has no file any more.
-    Some(tasks.flatten().filter_map(|task| facts.read(task.path().join("schedstat")).and_then(delay)).sum())
+    // A thread that ends while the list is read has no file any more; a kernel without these files tells nothing.
+    sum_of_known(tasks.flatten().map(|task| facts.read(task.path().join("schedstat")).and_then(delay)))
+}
+
+/// The sum of what is known; unknown if nothing is.
+fn sum_of_known(parts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    parts.flatten().reduce(u64::saturating_add)
 }
 
 fn tick_ns() -> u64 {
@@ -146,6 +151,15 @@ mod tests {
         assert_eq!(external.run_delay_ns, None, "other processes were looked at");
         let blind = before.until(&snapshot(start, "nothing", 0, None), None);
         assert_eq!((blind.steal_ns, blind.other_cpu_time_ns, blind.resolution_ns), (None, None, None));
+    }
+
+    #[test]
+    fn a_delay_that_no_file_tells_is_unknown_and_no_zero() {
+        assert_eq!(sum_of_known([Some(3), None, Some(4)].into_iter()), Some(7));
+        assert_eq!(sum_of_known([Some(0)].into_iter()), Some(0));
+        assert_eq!(sum_of_known([None, None].into_iter()), None);
+        assert_eq!(sum_of_known(std::iter::empty()), None);
+        assert_eq!(run_delay_ns(&Facts::here(), u32::MAX), None, "no such process");
     }
 
     #[test]

@@ -63,10 +63,13 @@ fn cell(rows: &[&Row], injected_pct: f64, pair: Pair) -> String {
 
 fn caption(table: &Table) -> String {
     let tools: String = table.tools.iter().map(|(name, version)| format!("; {name} {version}")).collect();
+    let changed = if table.dirty == Some(true) { " with changes" } else { "" };
+    let commit = table.commit.as_ref().map_or("unknown".to_owned(), |commit| format!("{commit}{changed}"));
     let mut lines = vec![
         "false: the sides are equal, and a change was called; found: the candidate was slowed down by so much, and was \
          called slower. In brackets the 95% interval of the share (Clopper and Pearson); comparisons count as \
-         independent. Seconds: median that a comparison took, compare's own links included."
+         independent. compare's answer is its first one, before any confirmation. Seconds: median that a comparison took, \
+             compare's own links included."
             .to_owned(),
         "byte copies: both sides are one program; rebuilt: each side is linked by itself. compare links both sides anew \
          for every block, in an order of functions that they share. The others have one fixed layout for each side, as \
@@ -74,9 +77,14 @@ fn caption(table: &Table) -> String {
          two equal codes; an edit that moves few functions may do less."
             .to_owned(),
         format!(
-            "compiled once, build {} of the pinned source, {}; {} comparisons of each method, workload, kind of pair and \
-             size, methods in turn within each (seed {}){tools}",
-            table.build, table.compiler, table.runs, table.seed
+            "compiled once, build {} of {}, {}; harness {}, commit {commit}; {} comparisons of each method, workload, kind \
+             of pair and size, methods in turn within each (seed {}){tools}",
+            table.build,
+            table.source,
+            table.compiler,
+            table.method_sha256.get(..12).unwrap_or(&table.method_sha256),
+            table.runs,
+            table.seed
         ),
         format!("host {}: {} ({})", table.host.id, table.host.summary(), table.finished_at),
     ];
@@ -117,6 +125,7 @@ mod tests {
             workload: workload.to_owned(),
             pair,
             injected_pct,
+            sized_pct: None,
             comparisons: 20,
             slower: called,
             faster: 0,
@@ -136,6 +145,10 @@ mod tests {
             budget_s: 10.0,
             runs: 20,
             seed: 1,
+            method_sha256: "m".repeat(64),
+            commit: Some("c".repeat(40)),
+            dirty: Some(true),
+            source: "release-2.1.12".to_owned(),
             build: "0123456789ab".to_owned(),
             compiler: "cc 1".to_owned(),
             tools: [("hyperfine".to_owned(), "1.2.3".to_owned())].into(),
@@ -159,6 +172,8 @@ mod tests {
         let cells = line(&text, "medians");
         assert_eq!(cells[..2], ["medians", "t-test"]);
         assert_eq!(cells[2..], ["2 of 40 [1, 17]%", "36 of 40 [76, 97]%", "10 of 40 [13, 41]%", "-", "2.0"]);
+        let made_of = format!("of release-2.1.12, cc 1; harness mmmmmmmmmmmm, commit {} with changes;", "c".repeat(40));
+        assert!(text.contains(&made_of), "{text}");
         assert!(text.contains("\na:\n") && text.contains("\nb:\n") && text.contains("hyperfine 1.2.3"), "{text}");
     }
 

@@ -5,9 +5,9 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 
-/// Some seconds of calibration.
+/// Some seconds of calibration. A slowdown is found only within its time, so that of the first look is a quarter of it.
 const SMALL: &[&str] =
-    &["calibrate", "--workload", TINY, "--form", "relink", "--budget", "3s", "--inject", "100@3s", "--json"];
+    &["calibrate", "--workload", TINY, "--form", "relink", "--budget", "3s", "--inject", "100@40s", "--json"];
 const COMPARE: &[&str] =
     &["compare", "pristine", "--workload", TINY, "--budget", "40s", "--margin", "40", "--no-confirm"];
 
@@ -21,7 +21,7 @@ fn kept(world: &World) -> PathBuf {
         .map(|e| e.unwrap().path())
         .collect::<Vec<_>>()
         .try_into()
-        .expect("one host, one file");
+        .expect("one calibration, one file");
     file
 }
 
@@ -89,6 +89,14 @@ fn equal_things_and_a_slowdown_are_compared_and_the_result_stands_under_verdicts
     assert_eq!(found["detected"], 1, "twice as slow cannot be missed: {found}");
     let estimate = found["estimate_pct_median"].as_f64().unwrap();
     assert!((60.0..140.0).contains(&estimate), "{estimate}");
+    // Its size is measured in the comparison itself, and the estimate is one of that size.
+    let actual = found["actual_pct_median"].as_f64().unwrap();
+    assert!((60.0..140.0).contains(&actual) && (actual - estimate).abs() < 20.0, "{actual} {estimate}");
+    let lines: Vec<Value> = journal(&world).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let trials = || lines.iter().flat_map(|line| line["trials"].as_array().unwrap());
+    let slowed: Vec<&Value> = trials().filter(|trial| trial["injected_pct"] == 100.0).collect();
+    assert!(slowed.iter().all(|trial| trial["iterations"].as_u64().unwrap() > 1000), "{slowed:?}");
+    assert!(trials().filter(|trial| trial["injected_pct"] == 0.0).all(|trial| trial["actual_pct"].is_null()));
     assert_eq!(document["workloads"][0]["workload"], TINY);
 
     // Everything is known already: nothing is compared again.
@@ -102,6 +110,27 @@ fn equal_things_and_a_slowdown_are_compared_and_the_result_stands_under_verdicts
     let standing = &compared["calibration"];
     assert_eq!(standing["comparisons"], relink["comparisons"], "{standing}");
     assert_eq!(standing["differs"], serde_json::json!([]));
+    // Three seconds against forty, and two estimates.
+    assert_eq!(standing["guard_floor_pct"], serde_json::json!({}), "{standing}");
+    assert!(standing["floors_unused"].as_str().unwrap().contains("3 s a workload"), "{standing}");
+}
+
+#[test]
+fn a_small_slowdown_is_as_large_as_it_is_said_to_be_and_another_calibration_takes_no_place() {
+    let world = prepared();
+    let run = |more: &[&str]| {
+        let args = ["calibrate", "--workload", TINY, "--form", "relink", "--comparisons", "0", "--detections", "2"];
+        world.run(&[&args[..], &["--inject", "4@4s", "--json"], more].concat()).expect_code(0).document()
+    };
+    let document = run(&[]);
+    let actual = document["detection"][0]["actual_pct_median"].as_f64().unwrap();
+    // Five orders of functions aim it; one may differ by 15%, and disturbed launches were made again.
+    assert!((3.0..5.0).contains(&actual), "{document}");
+    let first = kept(&world);
+    let before = fs::read(&first).unwrap();
+    run(&["--seed", "2"]);
+    assert_eq!(fs::read_dir(world.calibrations()).unwrap().count(), 2, "another seed is another calibration");
+    assert_eq!(fs::read(first).unwrap(), before);
 }
 
 #[test]
@@ -135,6 +164,40 @@ fn a_calibration_that_cannot_be_read_is_an_error_not_an_absence() {
     fs::create_dir_all(world.calibrations()).unwrap();
     fs::write(world.calibrations().join("damaged.json"), "{").unwrap();
     world.run(COMPARE).expect_refusal(4, &["damaged.json", "no calibration of this version"]);
+    assert!(world.records().is_empty(), "before anything is measured");
+    small(&world, &["--comparisons", "1", "--detections", "1"]).expect_code(4).expect_said(&["damaged.json"]);
+    assert_eq!(journal(&world), "", "before anything is compared");
+}
+
+#[test]
+fn rivals_are_compared_and_gone_on_with_and_say_what_with() {
+    let world = prepared();
+    let rivals = |runs: &str, more: &[&str]| {
+        let args = ["calibrate", "--rivals", "--workload", TINY, "--method", "medians", "--budget", "1s", "--json"];
+        world.run(&[&args[..], &["--rival-runs", runs], more].concat())
+    };
+    let document = rivals("1", &[]).expect_code(0).document();
+    assert_eq!((&document["schema"], &document["partial"]), (&"rivals/1".into(), &false.into()));
+    assert_eq!(document["method_sha256"].as_str().map(str::len), Some(64), "{document}");
+    assert_eq!(document["build"], world.build()["id"]);
+    let rows = document["rivals"].as_array().unwrap();
+    assert_eq!(rows.len(), 8, "two rules, two kinds of pairs, two sizes");
+    for row in rows {
+        assert_eq!((&row["comparisons"], &row["without_answer"]), (&1.into(), &0.into()), "{row}");
+        assert_eq!(row["sized_pct"].is_null(), row["injected_pct"] == 0.0, "{row}");
+        let sized = row["sized_pct"].as_f64().unwrap_or(1.0);
+        assert!((0.98..1.02).contains(&sized), "{row}");
+    }
+    let files = || fs::read_dir(world.work.join("calibration")).unwrap().map(|entry| entry.unwrap().path());
+    let text = || fs::read_to_string(files().find(|path| path.is_file()).unwrap()).unwrap();
+    let before = text();
+    // One more round; what was done stays, and the time ends it after one comparison at least.
+    let partial = rivals("2", &["--time", "100ms"]).expect_code(0).document();
+    assert_eq!(partial["partial"], true);
+    assert!(text().starts_with(&before) && text().lines().count() > 4, "{}", text());
+    let done = text();
+    rivals("2", &["--status"]).expect_code(0);
+    assert_eq!(text(), done, "compares nothing");
 }
 
 #[test]
@@ -215,6 +278,17 @@ fn what_makes_no_sense_is_refused() {
         (["--workload", "no.such"], "no.such"),
     ] {
         let outcome = world.run(&[&["calibrate"], &args[..]].concat()).expect_code(1);
+        assert!(outcome.stderr.contains(word), "{args:?}: {}", outcome.stderr);
+    }
+    // What rivals do not know is refused, not ignored.
+    for (args, word) in [
+        (["--form", "relink"], "cannot be used with"),
+        (["--inject", "1@3s"], "cannot be used with"),
+        (["--comparisons", "3"], "cannot be used with"),
+        (["--detections", "3"], "cannot be used with"),
+        (["--rival-runs", "0"], "0 is not in"),
+    ] {
+        let outcome = world.run(&[&["calibrate", "--rivals"], &args[..]].concat()).expect_code(1);
         assert!(outcome.stderr.contains(word), "{args:?}: {}", outcome.stderr);
     }
     world.run(&["calibrate", "--status", "--workload", "tls.*"]).expect_refusal(1, &["nothing has been compared yet"]);

@@ -26,7 +26,7 @@ const TRIAL: Duration = Duration::from_millis(500);
 /// It refuses no time at all.
 const LEAST: Duration = Duration::from_millis(50);
 
-pub(super) const RULES: &[&str] = &["its own word"];
+pub(super) const RULES: &[&str] = &["its own word", "its test alone, p < 0.05"];
 
 /// What criterion spends besides warm-up and measurement.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +143,9 @@ pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
     };
     go(Side::Baseline, programs[0], None).context("baseline")?;
     let said = go(Side::Candidate, programs[1], task.slow_down).context("candidate")?;
-    Ok(vec![Called::new(RULES[0], call(&said)?, estimate_pct(home.path()))])
+    let estimate_pct = estimate_pct(home.path());
+    let tested = tested(&said, estimate_pct)?;
+    Ok(vec![Called::new(RULES[0], call(&said)?, estimate_pct), Called::new(RULES[1], tested, estimate_pct)])
 }
 
 /// Warm-up and measurement of each side.
@@ -213,6 +215,19 @@ fn call(said: &str) -> Result<Call> {
     }
 }
 
+/// What its test says before its noise threshold takes a part of it back: `(p = 0.00 < 0.05)`, in the direction of its
+/// estimate.
+fn tested(said: &str, estimate_pct: Option<f64>) -> Result<Call> {
+    let mut found = said.match_indices("(p = ").map(|(place, _)| &said[place..]);
+    let (Some(text), None) = (found.next(), found.next()) else { bail!("criterion tells no p-value: {}", said.trim()) };
+    let inside = text.split(')').next().unwrap_or_default();
+    match (inside.contains(" < "), inside.contains(" > ")) {
+        (true, false) => Ok(Call::of(true, estimate_pct.context("criterion kept no estimate of its change")?)),
+        (false, true) => Ok(Call::Nothing),
+        _ => bail!("criterion's p-value is not understood: {inside}"),
+    }
+}
+
 /// Criterion's estimate of the change of the mean, from the one file below `home` that has it.
 fn estimate_pct(home: &Path) -> Option<f64> {
     #[derive(Deserialize)]
@@ -242,6 +257,19 @@ mod tests {
         assert_eq!(call(&said("Change within noise threshold.")).unwrap(), Call::Nothing);
         assert_eq!(call(&said("No change in performance detected.")).unwrap(), Call::Nothing);
         assert!(call(&said("")).is_err(), "a filter that found nothing is no answer");
+    }
+
+    #[test]
+    fn its_test_counts_without_its_threshold() {
+        let said = |p: &str| format!("change: [+0.5% +1.0% +1.5%] ({p})\n Change within noise threshold.");
+        assert_eq!(tested(&said("p = 0.00 < 0.05"), Some(1.0)).unwrap(), Call::Slower);
+        assert_eq!(tested(&said("p = 0.01 < 0.05"), Some(-1.0)).unwrap(), Call::Faster);
+        assert_eq!(tested(&said("p = 0.05 > 0.05"), Some(1.0)).unwrap(), Call::Nothing);
+        assert_eq!(call(&said("p = 0.00 < 0.05")).unwrap(), Call::Nothing, "its own word is another");
+        assert!(tested(&said("p = 0.00 < 0.05"), None).is_err(), "a change has a direction");
+        for unknown in ["", "p = 0.1", "p = 0.1 < 0.05) (p = 0.2 > 0.05"] {
+            assert!(tested(&said(unknown), Some(1.0)).is_err(), "{unknown}");
+        }
     }
 
     #[test]

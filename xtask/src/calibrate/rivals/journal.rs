@@ -27,6 +27,9 @@ pub(super) struct Done {
     pub(super) seconds: f64,
     /// Multiplications that made each batch of the candidate slower: what was injected, as it was done.
     pub(super) busy_iterations: Option<u64>,
+    /// What that is of a batch, by the median over several orders of functions; in the one order of the round it may be
+    /// some per cent more or less of it.
+    pub(super) sized_pct: Option<f64>,
     /// Answers, one for each rule; none with an error.
     pub(super) calls: Vec<Called>,
     pub(super) error: Option<String>,
@@ -84,6 +87,7 @@ mod tests {
             key: Key::new(round, "a.b", Pair::Rebuilt, 1.0, Method::Tango),
             seconds: 2.5,
             busy_iterations: Some(7),
+            sized_pct: Some(1.01),
             calls: vec![Called::new("rule", super::super::method::Call::Slower, Some(1.5))],
             error: None,
         };

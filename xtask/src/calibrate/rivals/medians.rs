@@ -37,10 +37,10 @@ fn figure(task: &Task<'_>, worker: &Worker, slow_down: Option<u64>, time: Durati
     if let Some(iterations) = slow_down {
         session.slow_down(iterations)?;
     }
-    session.batches(task.trial.shape.warm_up)?;
+    session.batches_of(task.spec, task.trial.shape.warm_up)?;
     let mut times = Vec::new();
     while times.is_empty() || Instant::now() < deadline {
-        let done = session.batches(task.trial.shape.turn)?;
+        let done = session.batches_of(task.spec, task.trial.shape.turn)?;
         times.extend(done.samples.iter().map(|sample| metric(sample, task.spec.metric)));
     }
     session.quit()?;

@@ -35,6 +35,14 @@ pub(crate) struct Table {
     pub(crate) runs: u32,
     /// Seed of all draws.
     pub(crate) seed: u64,
+    /// SHA-256 of what measures and decides in `compare`.
+    pub(crate) method_sha256: String,
+    /// Commit of this workspace, where it is a checkout.
+    pub(crate) commit: Option<String>,
+    /// The checkout had changes.
+    pub(crate) dirty: Option<bool>,
+    /// What was compiled, such as `release-2.1.12-stable`.
+    pub(crate) source: String,
     /// Id of the build, which both sides are.
     pub(crate) build: String,
     /// Its compiler.
@@ -58,8 +66,11 @@ pub(crate) struct Row {
     pub(crate) workload: String,
     /// How the sides came to be equal.
     pub(crate) pair: Pair,
-    /// Size of the slowdown; zero where every change called is a false one.
+    /// Size of the slowdown that was asked for; zero where every change called is a false one.
     pub(crate) injected_pct: f64,
+    /// What the multiplications were of a batch, by the median over several orders of functions, as it was measured
+    /// before each run; the median over comparisons. Null without a slowdown, or without comparisons.
+    pub(crate) sized_pct: Option<f64>,
     /// Comparisons with an answer.
     pub(crate) comparisons: u32,
     /// Of these, called slower.
@@ -76,10 +87,19 @@ pub(crate) struct Row {
     pub(crate) without_answer: u32,
 }
 
+/// What a table is made with, besides the build.
+pub(super) struct Provenance {
+    pub(super) method_sha256: String,
+    /// Commit of this workspace, and whether it had changes.
+    pub(super) checkout: Option<(String, bool)>,
+    pub(super) source: String,
+}
+
 /// Makes the table of what is done.
 pub(super) fn table(
     options: &Options,
     build: &Build,
+    provenance: Provenance,
     specs: &[WorkloadSpec],
     tools: BTreeMap<String, String>,
     done: &[Done],
@@ -99,6 +119,10 @@ pub(super) fn table(
         budget_s: options.budget.as_secs_f64(),
         runs: options.runs,
         seed: options.seed,
+        method_sha256: provenance.method_sha256,
+        commit: provenance.checkout.as_ref().map(|(commit, _)| commit.clone()),
+        dirty: provenance.checkout.map(|(_, dirty)| dirty),
+        source: provenance.source,
         build: build.id.clone(),
         compiler: build.compiler.clone(),
         tools,
@@ -146,12 +170,14 @@ fn row(method: Method, rule: &str, place: usize, workload: &str, pair: Pair, inj
     let (slower, faster, comparisons) = (count(Call::Slower), count(Call::Faster), calls.len() as u32);
     let called = if injected_pct == 0.0 { slower + faster } else { slower };
     let seconds: Vec<f64> = cell.iter().filter(|done| done.error.is_none()).map(|done| done.seconds).collect();
+    let sizes: Vec<f64> = cell.iter().filter_map(|done| done.sized_pct).collect();
     Row {
         method: method.name().to_owned(),
         rule: rule.to_owned(),
         workload: workload.to_owned(),
         pair,
         injected_pct,
+        sized_pct: median(&sizes),
         comparisons,
         slower,
         faster,
@@ -179,6 +205,7 @@ mod tests {
             key: Key::new(round, "a", Pair::Rebuilt, injected_pct, Method::Medians),
             seconds: f64::from(round),
             busy_iterations: None,
+            sized_pct: None,
             calls: calls.map(called).to_vec(),
             error: None,
         }

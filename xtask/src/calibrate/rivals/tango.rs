@@ -30,7 +30,7 @@ pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
         sessions[1].slow_down(iterations).context("candidate")?;
     }
     for session in &mut sessions {
-        session.batches(task.trial.shape.warm_up)?;
+        session.batches_of(task.spec, task.trial.shape.warm_up)?;
     }
     let batches = ((SAMPLE_NS / task.trial.batch_ns).round() as u64).max(1);
     let mut pairs: Vec<[f64; 2]> = Vec::new();
@@ -39,7 +39,7 @@ pub(super) fn compare(task: &Task<'_>) -> Result<Vec<Called>> {
         let first = pairs.len() % 2;
         let mut times = [0.0; 2];
         for side in [first, 1 - first] {
-            let done = sessions[side].batches(batches)?;
+            let done = sessions[side].batches_of(task.spec, batches)?;
             times[side] = done.samples.iter().map(|sample| sample.wall_time_ns as f64).sum();
         }
         pairs.push(times);

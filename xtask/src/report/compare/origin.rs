@@ -20,6 +20,9 @@ pub(super) fn calibration(record: &CompareRecord) -> String {
     };
     let date = standing.finished_at.get(..10).unwrap_or(&standing.finished_at);
     let mut text = format!("calibration of {host} ({date}): {}; {}\n", errors(standing), floors(record, standing));
+    if let Some(why) = &standing.floors_unused {
+        text.push_str(&format!("- noise floors that widen no guard's margin: {why}\n"));
+    }
     standing.differs.iter().for_each(|line| text.push_str(&format!("- the calibration may not hold here: {line}\n")));
     text
 }

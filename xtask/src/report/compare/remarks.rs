@@ -32,6 +32,7 @@ fn of_workload(compared: &Compared) -> Vec<String> {
     injected
         .into_iter()
         .chain(compared.verdict_reason.clone())
+        .chain(compared.ended_early.clone())
         .chain(confirmation(compared))
         .chain(guards)
         .chain(compared.left_out.as_ref().and_then(left_out))

@@ -95,6 +95,7 @@ fn reasons_guards_and_confirmation_are_behind_the_verdict() {
     ];
     record.workloads[0] = Compared {
         verdict_reason: Some("a guard is violated".to_owned()),
+        ended_early: Some("the first answer ended after 12 blocks: infrastructure: busy".to_owned()),
         first: Some(report(Answer::Faster, -3.1, [-4.0, -2.2])),
         confirmation: Some(report(Answer::Faster, -2.9, [-3.25, -0.5])),
         guards,
@@ -110,6 +111,7 @@ fn reasons_guards_and_confirmation_are_behind_the_verdict() {
     let text = full(&record, Style::Terminal, None);
     for expected in [
         "- a.b: a guard is violated\n",
+        "- a.b: the first answer ended after 12 blocks: infrastructure: busy\n",
         "- a.b: first answer -3.1% [-4.0%, -2.2%], confirmed by fresh blocks: -2.9% [-3.2%, -0.50%] (40 and 40 blocks)\n",
         "- a.b: guard wall time VIOLATED: +4.0% [+3.0%, +5.0%], margin 2.0%\n",
         "- a.b: guard peak memory not shown to hold: +4.0%, no interval, margin 2.0%\n",
@@ -139,12 +141,15 @@ fn the_calibration_is_shown_or_its_absence() {
         upper_bound_pct: Some(2.085),
         budgets_s: vec![3.0],
         noise_floor_pct: BTreeMap::from([("a.b".to_owned(), 0.381)]),
+        guard_floor_pct: BTreeMap::new(),
+        floors_unused: Some("they are of 3 s a workload".to_owned()),
         differs: vec![],
     });
     let text = full(&record, Style::Terminal, None);
     let expected = "calibration of this host (2025-01-01): 2 false positives in 300 comparisons of equal things, 3 s a workload (true share \
                     below 2.1% with 95% confidence); noise floor: a.b 0.38%, c.d unknown\n";
     assert!(text.contains(expected), "{text}");
+    assert!(text.contains("- noise floors that widen no guard's margin: they are of 3 s a workload\n"), "{text}");
     let standing = record.calibration.as_mut().unwrap();
     standing.host = "other".to_owned();
     standing.differs = vec!["kernel: 1 then, 2 now".to_owned()];
