@@ -9,7 +9,7 @@ use crate::exit::{Exit, failure};
 use crate::sandbox::Policy;
 use crate::session::{self, Surroundings};
 use crate::setup::{self, Verb};
-use crate::{files, host, interrupt, process, progress, worker};
+use crate::{files, host, interrupt, process, progress, sandbox, worker};
 use anyhow::{Context as _, Result, bail};
 use model::build_config::Training;
 use model::protocol::Message;
@@ -134,12 +134,27 @@ fn runtime_library(plan: &Plan) -> Result<String> {
     })
 }
 
+/// What trained code has written. It is a candidate's: a pipe or a link in the place of a file is not opened.
+fn written(profile: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(profile).with_context(|| format!("cannot read {}", profile.display()))? {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            let message = format!("training left {}, which is no regular file", entry.path().display());
+            return Err(failure(Exit::Failed, message));
+        }
+        paths.push(entry.path());
+    }
+    Ok(paths)
+}
+
 /// gcc: one file of counters for each object file, named after its path. The path is that of the build to come,
 /// which is made in the same folder.
 fn counted(plan: &Plan, profile: &Path) -> Result<String> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(profile).with_context(|| format!("cannot read {}", profile.display()))? {
-        names.push(entry?.file_name().into_string().ok().context("names of profiles are UTF-8")?);
+    for path in written(profile)? {
+        let name = path.file_name().and_then(|name| name.to_str()).context("names of profiles are UTF-8")?;
+        names.push(name.to_owned());
     }
     names.sort();
     for (file, _) in HOT {
@@ -161,14 +176,11 @@ fn counted(plan: &Plan, profile: &Path) -> Result<String> {
 /// clang: one profile of all, merged from what each process wrote.
 fn merged(plan: &Plan, profile: &Path) -> Result<String> {
     let merged = profile.join(MERGED);
-    let mut raw: Vec<PathBuf> = std::fs::read_dir(profile)
-        .with_context(|| format!("cannot read {}", profile.display()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
+    let mut raw = written(profile)?;
     raw.retain(|path| path.extension().is_some_and(|ending| ending == "profraw"));
     raw.sort();
     let tool = |args: &[&str], paths: &[PathBuf]| -> Result<String> {
-        let mut command = Command::new("llvm-profdata");
+        let mut command = sandbox::build_tool("llvm-profdata", &[], profile)?;
         command.args(args).args(paths);
         let got = process::capture(&mut command, TOOL_LIMIT)?;
         if !got.status.success() {
@@ -244,6 +256,16 @@ mod tests {
         assert!(unused(&missing("event_core_static", "buffer.c")).is_some());
         assert!(unused("a.c: warning: function control flow change detected (hash mismatch) f").is_some());
         assert!(unused("a.c:3: error: control flow does not match its profile data [-Wcoverage-mismatch]").is_some());
+    }
+
+    #[test]
+    fn what_training_left_is_opened_only_if_it_is_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.gcda"), "x").unwrap();
+        assert_eq!(written(folder.path()).unwrap(), [folder.path().join("a.gcda")]);
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("b.gcda")).unwrap();
+        let error = written(folder.path()).unwrap_err();
+        assert!(crate::exit::exit_of(&error) == Exit::Failed && error.to_string().contains("b.gcda"), "{error}");
     }
 
     #[test]

@@ -15,7 +15,6 @@ use model::build_config::{LIBRARIES, Profile};
 use model::variant::{Build, Purpose, Variant};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// Stands for the folder of a variant's source in commands.
@@ -257,7 +256,8 @@ fn without(word: &str, source: &str) -> String {
 /// Every program that this configuration would make.
 fn links(cmake: &Path) -> Result<Vec<Link>> {
     let ninja = |args: &[&str]| -> Result<String> {
-        let mut command = Command::new("ninja");
+        // What it reads was written by the source's own CMake.
+        let mut command = launch::tool("ninja", cmake, &[], cmake)?;
         command.arg("-C").arg(cmake).args(["-t"]).args(args);
         let got = process::capture(&mut command, TOOL_LIMIT)?;
         if !got.status.success() {
