@@ -112,7 +112,11 @@ fn equal_things_and_a_slowdown_are_compared_and_the_result_stands_under_verdicts
     assert_eq!(standing["differs"], serde_json::json!([]));
     // Three seconds against forty, and two estimates.
     assert_eq!(standing["guard_floor_pct"], serde_json::json!({}), "{standing}");
-    assert!(standing["floors_unused"].as_str().unwrap().contains("3 s a workload"), "{standing}");
+    // On a host that was too busy for any answer there is no floor to give a reason for.
+    match document["workloads"][0]["noise_floor_pct"].as_f64() {
+        Some(_) => assert!(standing["floors_unused"].as_str().unwrap().contains("3 s a workload"), "{standing}"),
+        None => assert_eq!(standing["floors_unused"], Value::Null, "{standing}"),
+    }
 }
 
 #[test]
