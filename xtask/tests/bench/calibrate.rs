@@ -127,9 +127,14 @@ fn a_small_slowdown_is_as_large_as_it_is_said_to_be_and_another_calibration_take
         world.run(&[&args[..], &["--inject", "4@4s", "--json"], more].concat()).expect_code(0).document()
     };
     let document = run(&[]);
-    let actual = document["detection"][0]["actual_pct_median"].as_f64().unwrap();
-    // Five orders of functions aim it; one may differ by 15%, and disturbed launches were made again.
-    assert!((3.0..5.0).contains(&actual), "{document}");
+    let found = &document["detection"][0];
+    // A host that is busier than when the slowdown was aimed stretches batches and not multiplications: what it was is
+    // measured for that reason. Seen: 60 for 100.
+    let actual = found["actual_pct_median"].as_f64().unwrap();
+    assert!((2.0..8.0).contains(&actual), "{found}");
+    // Each interval holds it in 99 of 100; both miss it in one of ten thousand.
+    let is_answered = !found["estimate_pct_median"].is_null();
+    assert!(!is_answered || found["covered"].as_u64().unwrap() >= 1, "{found}");
     let first = kept(&world);
     let before = fs::read(&first).unwrap();
     run(&["--seed", "2"]);
