@@ -169,6 +169,22 @@ impl StageRecord {
     }
 }
 
+/// A patch of libevent's own tests that came with a variant. It is never part of what is measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestPatchRecord {
+    /// File name.
+    pub name: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// What it changes: functions by file, new and removed ones included.
+    pub changes: BTreeMap<String, Vec<String>>,
+    /// Tests that pristine's list does not have.
+    pub tests_added: Vec<String>,
+    /// Why pristine's own tests could not be built with the candidate, so that the changed ones decided; null if they
+    /// could.
+    pub pristine_tests_do_not_compile: Option<String>,
+}
+
 /// A seeded defect, and whether the gate found it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MutantRecord {
@@ -203,6 +219,9 @@ pub struct VerifyRecord {
     /// Only what failed in this earlier run was run again: no whole gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<String>,
+    /// A second patch, of tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_patch: Option<TestPatchRecord>,
     /// In the order of the gate.
     pub stages: Vec<StageRecord>,
     /// Seeded defects, with `--self-test`.

@@ -1,5 +1,6 @@
 //! What a patch may change, judged by the trees before and after it.
 
+pub mod functions;
 mod headers;
 mod lines;
 mod words;
@@ -27,6 +28,9 @@ pub enum Refusal {
     /// A file that decides how libevent is built, tested or measured, or is no source of the library.
     #[error("it touches {0}; a patch may touch libevent's own *.c and *.h only, nothing in test/, cmake/ or sample/")]
     Path(String),
+    /// A file that is not a test patch's to change.
+    #[error("it touches {0}; a test patch may change libevent's test/regress_*.c that are there, and nothing else")]
+    TestPath(String),
     /// A file that is no text: nobody can review it.
     #[error("it makes {0} a binary file")]
     Binary(String),
@@ -79,10 +83,35 @@ pub fn parse_raw_diff(text: &str) -> Option<Vec<Change>> {
 /// Checks that every change is one of text, by what `git diff-tree -p` shows of it, and that no line is added that
 /// switches sanitizers off, changes libevent's tests, or reads other files than headers.
 pub fn check_text(diff: &str) -> Result<(), Refusal> {
+    check_is_text(diff)?;
+    lines::check(diff)
+}
+
+fn check_is_text(diff: &str) -> Result<(), Refusal> {
     let shown = diff.lines().find_map(|line| line.strip_prefix("Binary files ")?.strip_suffix(" differ"));
-    let Some(files) = shown else { return lines::check(diff) };
+    let Some(files) = shown else { return Ok(()) };
     let name = files.rsplit(" and ").find(|name| *name != "/dev/null").unwrap_or(files);
     Err(Refusal::Binary(name.trim_start_matches("b/").to_owned()))
+}
+
+/// Checks that a test patch changes files of libevent's unit tests and nothing else; `diff` is what
+/// `git diff-tree -p` shows of it.
+pub fn check_test_patch(changes: &[Change], diff: &str) -> Result<(), Refusal> {
+    if changes.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    for Change { old_mode, new_mode, path } in changes {
+        let name = path.strip_prefix("test/regress_").and_then(|rest| rest.strip_suffix(".c"));
+        let is_test = name.is_some_and(|name| !name.is_empty() && !name.contains('/'));
+        // What is new or gone is another list of files, which the build rules have.
+        if !is_test || [old_mode, new_mode].iter().any(|mode| *mode == "000000") {
+            return Err(Refusal::TestPath(path.clone()));
+        }
+        if old_mode != new_mode || !matches!(old_mode.as_str(), "100644" | "100755") {
+            return Err(Refusal::Mode { path: path.clone(), old_mode: old_mode.clone(), new_mode: new_mode.clone() });
+        }
+    }
+    check_is_text(diff)
 }
 
 /// Folders that hold tests, programs and build rules, never the library's own code.
@@ -169,6 +198,30 @@ mod tests {
         let diff = "diff --git a/x.c b/x.c\n--- a/x.c\n+++ b/x.c\n@@ -1 +1,2 @@\n a\n+\tint tt_x;\n";
         let why = check_text(diff).unwrap_err().to_string();
         assert!(why.contains("`tt_x` in x.c:2") && why.contains("`int tt_x;`"), "{why}");
+    }
+
+    #[test]
+    fn a_test_patch_may_change_unit_tests_alone() {
+        let of = |change: Change| check_test_patch(&[change], "+int x;\n");
+        assert_eq!(of(change("100644", "100644", "test/regress_minheap.c")), Ok(()));
+        for path in [
+            "test/regress.c",
+            "test/regress.h",
+            "test/sub/regress_x.c",
+            "test/tinytest.c",
+            "buffer.c",
+            "test/regress_.c",
+        ] {
+            assert_eq!(of(change("100644", "100644", path)), Err(Refusal::TestPath(path.into())));
+        }
+        let path = "test/regress_new.c";
+        assert_eq!(of(change("000000", "100644", path)), Err(Refusal::TestPath(path.into())), "nothing would build it");
+        assert_eq!(of(change("100644", "000000", path)), Err(Refusal::TestPath(path.into())));
+        assert!(matches!(of(change("100644", "100755", path)), Err(Refusal::Mode { .. })));
+        assert!(matches!(of(change("120000", "120000", path)), Err(Refusal::Mode { .. })));
+        assert_eq!(check_test_patch(&[], ""), Err(Refusal::Empty));
+        let binary = check_test_patch(&[change("100644", "100644", path)], "Binary files a/x.c and b/x.c differ\n");
+        assert!(matches!(binary, Err(Refusal::Binary(_))));
     }
 
     #[test]

@@ -223,6 +223,11 @@ impl Store {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
+    /// A file of a tree, as text without the lines that end it.
+    pub(crate) fn text(&self, tree: &str, path: &str) -> Result<String> {
+        run(self.git().args(["cat-file", "blob", &format!("{tree}:{path}")]))
+    }
+
     fn git(&self) -> Command {
         let mut command = Command::new("git");
         hermetic(&mut command).args(PLAIN).env("GIT_DIR", &self.dir).envs(IDENTITY.iter().copied());

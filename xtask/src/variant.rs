@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use model::patch;
 use model::screen::{self, Finding};
 use model::variant::{Patch, Source, Variant};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The source without patches.
@@ -143,21 +144,52 @@ pub(crate) fn checkout(context: &Context, variant: &Variant, place: Option<&str>
     Ok(worktree)
 }
 
+/// A variant with a patch of libevent's own tests on it, and what of a test file was there before and is there now. It is
+/// never measured, and no id leads to it.
+pub(crate) fn with_tests(
+    context: &Context,
+    variant: &Variant,
+    file: &Path,
+) -> Result<(Variant, BTreeMap<String, [String; 2]>)> {
+    let store = Store::open(&context.work)?;
+    let patch = read_patch(file)?;
+    let tree = store.apply(&variant.tree, &std::path::absolute(file)?)?;
+    let changes =
+        patch::parse_raw_diff(&store.raw_diff(&variant.tree, &tree)?).context("git diff-tree --raw changed")?;
+    patch::check_test_patch(&changes, &store.diff(&variant.tree, &tree)?)
+        .map_err(|why| failure(Exit::Failed, format!("{} is refused: {why}", file.display())))?;
+    let texts = changes.iter().map(|change| {
+        let of = |tree: &str| store.text(tree, &change.path);
+        Ok((change.path.clone(), [of(&variant.tree)?, of(&tree)?]))
+    });
+    let texts = texts.collect::<Result<_>>()?;
+    let commit = store.commit(&tree, &variant.commit, &patch.sha256)?;
+    let mut patches = variant.patches.clone();
+    patches.push(patch);
+    let id = identity(&variant.source, &patches);
+    Ok((Variant { id, patches, tree, commit, ..variant.clone() }, texts))
+}
+
+fn read_patch(file: &Path) -> Result<Patch> {
+    let patch = Patch {
+        name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sha256: files::sha256_file(file)?,
+    };
+    let size_bytes = std::fs::metadata(file)?.len();
+    if size_bytes > patch::PATCH_LIMIT_BYTES {
+        let message =
+            format!("{} has {size_bytes} bytes; a patch has at most {}", file.display(), patch::PATCH_LIMIT_BYTES);
+        return Err(failure(Exit::Failed, message));
+    }
+    Ok(patch)
+}
+
 fn with_patches(context: &Context, source: &Source, name: &str, files: &[PathBuf]) -> Result<Variant> {
     let store = Store::open(&context.work)?;
     let (mut tree, mut commit) = (source.tree.clone(), source.root_commit.clone());
     let mut patches = Vec::new();
     for file in files {
-        let patch = Patch {
-            name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            sha256: files::sha256_file(file)?,
-        };
-        let size_bytes = std::fs::metadata(file)?.len();
-        if size_bytes > patch::PATCH_LIMIT_BYTES {
-            let message =
-                format!("{} has {size_bytes} bytes; a patch has at most {}", file.display(), patch::PATCH_LIMIT_BYTES);
-            return Err(failure(Exit::Failed, message));
-        }
+        let patch = read_patch(file)?;
         let absolute = std::path::absolute(file)?;
         let patched = store.apply(&tree, &absolute)?;
         let changes =

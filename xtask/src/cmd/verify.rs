@@ -6,6 +6,7 @@ use crate::gate::build::Linked;
 use crate::gate::flow::{self, Request, Verified};
 use crate::gate::rerun::{self, Rerun};
 use crate::gate::self_test;
+use crate::gate::test_patch::{self, TestPatch};
 use crate::git::Store;
 use crate::records::{self, Pages, RunFolder};
 use crate::report::{self};
@@ -13,7 +14,7 @@ use crate::setup::{self, Verb};
 use crate::side::{self, Side};
 use crate::{interrupt, lock, sandbox, source, variant};
 use anyhow::Result;
-use model::gate::{self, StageRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
+use model::gate::{self, StageRecord, TestPatchRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
 use model::variant::Source;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -24,6 +25,7 @@ use std::time::Instant;
   cargo xtask verify my.patch                       the light gate: what the patch reaches, where its code runs
   cargo xtask verify --full my.patch                everything: backends, sanitizers, other programs
   cargo xtask verify --full my.patch --without thread
+  cargo xtask verify my.patch --test-patch tests.patch  with new or adapted unit tests, which are named
   cargo xtask verify --full my.patch --rerun-failed what failed last time; no whole gate
   cargo xtask verify --self-test                    does the gate find seeded defects; hours, may be resumed
 
@@ -42,6 +44,10 @@ pub(crate) struct Args {
     /// Leave a configuration, sanitizer or stage out; the record says so; repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) without: Vec<String>,
+    /// A second patch, of libevent's own test/regress_*.c: tests that are new, and those adapted whose internals the
+    /// variant replaces; built apart, and never measured
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rerun_failed", "self_test"])]
+    pub(crate) test_patch: Option<PathBuf>,
     /// Run only what failed in the last record of this variant
     #[arg(long)]
     pub(crate) rerun_failed: bool,
@@ -89,7 +95,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let draft = Draft { args, asked, tier, started_at: records::now(), id: folder.id.clone(), rerun: rerun.as_ref() };
     let (record, stopped) = match side {
         Ok(side) => draft.verified(context, &side, &folder, started)?,
-        Err(error) => (draft.refused(&error), None),
+        Err(error) => (draft.refused("patch", None, &error), None),
     };
     deliver(context, args, &record, folder, stopped)
 }
@@ -116,10 +122,9 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     /// The record of a patch that is refused.
-    fn refused(&self, error: &anyhow::Error) -> VerifyRecord {
-        let verified =
-            Verified { stages: vec![StageRecord::failed("patch", format!("{error:#}"))], ..Verified::default() };
-        self.record(None, &verified, 0.0)
+    fn refused(&self, stage: &str, side: Option<&Side>, error: &anyhow::Error) -> VerifyRecord {
+        let stages = vec![StageRecord::failed(stage, format!("{error:#}"))];
+        self.record(side, &Verified { stages, ..Verified::default() }, 0.0)
     }
 
     fn verified(
@@ -131,9 +136,16 @@ impl Draft<'_> {
     ) -> Result<(VerifyRecord, Option<anyhow::Error>)> {
         let pristine = variant::pristine(context, &side.variant.source)?;
         let touched = Store::open(&context.work)?.differing_files(&pristine.tree, &side.variant.tree)?;
+        let tests = match self.args.test_patch.as_ref().map(|file| TestPatch::read(context, &side.variant, file)) {
+            Some(Err(error)) if exit_of(&error) == Exit::Failed => {
+                return Ok((self.refused(test_patch::STAGE, Some(side), &error), None));
+            }
+            other => other.transpose()?,
+        };
         let request = Request {
             candidate: &side.variant,
             pristine: &pristine,
+            tests: tests.as_ref(),
             profile: side.profile,
             linked: Linked::Measured,
             tier: self.tier,
@@ -156,6 +168,11 @@ impl Draft<'_> {
         let seconds = (started.elapsed().saturating_sub(verified.pristine_time)).as_secs_f64();
         let mut record = self.record(Some(side), &verified, seconds);
         record.pristine = Some(pristine.id);
+        record.test_patch = tests.map(|tests| TestPatchRecord {
+            tests_added: verified.tests_added.clone(),
+            pristine_tests_do_not_compile: verified.pristine_tests_do_not_compile.clone(),
+            ..tests.record
+        });
         Ok((record, verified.stopped))
     }
 
@@ -171,6 +188,7 @@ impl Draft<'_> {
             tier: self.tier,
             verdict: if partial { Verdict::Fail } else { gate::verdict(&verified.stages) },
             rerun_of: self.rerun.map(|rerun| rerun.id.clone()),
+            test_patch: None,
             stages: verified.stages.clone(),
             mutants: vec![],
             seconds,

@@ -45,6 +45,9 @@ pub(crate) struct GateBuild {
     pub(crate) sanitizer: Sanitizer,
     /// Which library the programs have in them.
     pub(crate) linked: Linked,
+    /// Its tests are those of a test patch.
+    #[serde(default)]
+    pub(crate) changed_tests: bool,
     /// Words of the profile that the library lacks: sanitizers want object files of code.
     pub(crate) left_out: Vec<String>,
     /// The compiler that made and linked everything.
@@ -115,15 +118,39 @@ pub(crate) fn build_with(
     sanitizer: Sanitizer,
     linked: Linked,
 ) -> Result<GateBuild> {
+    build_of(context, variant, profile, sanitizer, linked, &[])
+}
+
+/// A variant with a test patch on it, which changes these files: a build of its own, which is never measured.
+pub(crate) fn build_changed_tests(
+    context: &Context,
+    variant: &Variant,
+    profile: Profile,
+    sanitizer: Sanitizer,
+    tests: &[String],
+) -> Result<GateBuild> {
+    build_of(context, variant, profile, sanitizer, Linked::Compiled, tests)
+}
+
+fn build_of(
+    context: &Context,
+    variant: &Variant,
+    profile: Profile,
+    sanitizer: Sanitizer,
+    linked: Linked,
+    tests: &[String],
+) -> Result<GateBuild> {
     // A library that is optimised as a whole has no object files that a sanitizer could be put into.
     let by_file = Profile { lto: false, pgo: false, ..profile };
     let whole = sanitizer == Sanitizer::None && linked == Linked::Measured;
     let linked = if whole { Linked::Measured } else { Linked::Compiled };
-    harness::refuse_changes(context, variant)?;
+    harness::refuse_changes(context, variant, tests)?;
     let template = template::template(context, variant, by_file)?;
     let recipe = Recipe { purpose: Purpose::Measure, profile, place: None };
     let measured = whole.then(|| build::build_recipe(context, variant, &recipe)).transpose()?;
-    variant::remember(context, variant)?;
+    if tests.is_empty() {
+        variant::remember(context, variant)?;
+    }
     let source = variant::checkout(context, variant, None)?;
     let harness_sha256 = harness::sha256(&source)?;
     let flags = sanitizer::flags(sanitizer);
@@ -141,7 +168,8 @@ pub(crate) fn build_with(
         return Ok(GateBuild { variant: variant.clone(), profile, ..build });
     }
     let earlier = earlier(context, variant, by_file, sanitizer, whole)?;
-    let plan = Plan { template, measured, source, folder, id, flags, harness_sha256, linked };
+    let changed_tests = !tests.is_empty();
+    let plan = Plan { template, measured, source, folder, id, flags, harness_sha256, linked, changed_tests };
     make(context, variant, profile, sanitizer, &plan, &earlier)
 }
 
@@ -155,6 +183,7 @@ struct Plan {
     flags: Vec<String>,
     harness_sha256: String,
     linked: Linked,
+    changed_tests: bool,
 }
 
 /// Object files of pristine, which a variant shares most of.
@@ -229,6 +258,7 @@ fn make(
         profile,
         sanitizer,
         linked: plan.linked,
+        changed_tests: plan.changed_tests,
         left_out: left_out(profile, measured.is_some()),
         cc: template.cc.clone(),
         flags: plan.flags.clone(),

@@ -4,9 +4,10 @@ use super::build::{self, GateBuild, Linked};
 use super::harness::{self, Harness};
 use super::known::{self, Unknown};
 use super::matrix::Matrix;
-use super::prepare::{self, Ready};
+use super::prepare::{self, Beside, Ready};
 use super::sanitizer;
 use super::stages::{STAGES, Sides, Stage};
+use super::test_patch::{self, TestPatch};
 use super::trial::{self, Manner};
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Request<'a> {
     pub(crate) candidate: &'a Variant,
     pub(crate) pristine: &'a Variant,
+    /// A second patch, of tests.
+    pub(crate) tests: Option<&'a TestPatch>,
     /// How both are built.
     pub(crate) profile: Profile,
     /// Seeded defects are never measured, so they need no measured library.
@@ -52,6 +55,10 @@ pub(crate) struct Verified {
     /// What ended it early.
     pub(crate) stopped: Option<anyhow::Error>,
     pub(crate) notes: Vec<String>,
+    /// Tests that a test patch adds.
+    pub(crate) tests_added: Vec<String>,
+    /// Why pristine's tests cannot be built with the candidate, where a test patch's can.
+    pub(crate) pristine_tests_do_not_compile: Option<String>,
 }
 
 /// Runs a gate. Logs go below `logs`.
@@ -116,6 +123,7 @@ impl Gate<'_> {
             }
         }
         self.learn(&mut ready, jobs, &before)?;
+        let of_tests: Vec<Beside<'_>> = ready.iter().filter_map(|ready| ready.beside(request.tier)).collect();
         let mut runnable = Vec::new();
         for ready in ready {
             match ready.trial(request)? {
@@ -161,7 +169,26 @@ impl Gate<'_> {
             self.done.stages.push(record.with_context(|| format!("stage {name}"))?);
         }
         self.leave_out_stages();
-        harness::check_harness(&before, "tests")
+        harness::check_harness(&before, "tests")?;
+        self.changed_tests(&of_tests, jobs)?;
+        harness::check_harness(&before, test_patch::STAGE)
+    }
+
+    /// The stage of a test patch, where there is one.
+    fn changed_tests(&mut self, beside: &[Beside<'_>], jobs: usize) -> Result<()> {
+        let Some(patch) = self.request.tests else { return Ok(()) };
+        let stage = test_patch::Stage {
+            context: self.context,
+            config: self.config,
+            request: self.request,
+            patch,
+            logs: self.logs,
+            jobs,
+            already_ran: self.done.pristine_tests_do_not_compile.is_some(),
+        };
+        let record = test_patch::run(&stage, beside, &mut self.done.tests_added)?;
+        self.done.stages.push(record);
+        Ok(())
     }
 
     /// Records of everything that an early end left out.
@@ -176,9 +203,11 @@ impl Gate<'_> {
             .map(|c| c.name.as_str());
         let stages = STAGES.iter().filter(|stage| self.of_tier(stage)).map(|stage| stage.name);
         let there = |name: &str| self.done.stages.iter().any(|stage| stage.name == name);
+        let of_test_patch = self.request.tests.map(|_| test_patch::STAGE);
         let missing: Vec<StageRecord> = configurations
             .chain(stages)
-            .filter(|name| chosen(name) && !there(name))
+            .chain(of_test_patch)
+            .filter(|name| (chosen(name) || Some(*name) == of_test_patch) && !there(name))
             .map(|name| StageRecord::not_run(name, why))
             .collect();
         self.done.stages.extend(missing);
@@ -189,6 +218,7 @@ impl Gate<'_> {
         let names: Vec<&str> = std::iter::once("build")
             .chain(self.config.configurations.iter().map(|c| c.name.as_str()))
             .chain(STAGES.iter().map(|stage| stage.name))
+            .chain([test_patch::STAGE])
             .collect();
         self.done.stages.sort_by_key(|stage| names.iter().position(|name| *name == stage.name));
     }
@@ -260,7 +290,8 @@ impl Gate<'_> {
         let mut builds = Vec::new();
         for sanitizer in sanitizers {
             let request = self.request;
-            match build::build_with(self.context, request.candidate, request.profile, *sanitizer, request.linked) {
+            let built = build::build_with(self.context, request.candidate, request.profile, *sanitizer, request.linked);
+            match built.or_else(|error| self.with_changed_tests(*sanitizer, error)) {
                 Ok(build) => builds.push(build),
                 Err(error) if exit_of(&error) == Exit::Failed => {
                     stage.verdict = Verdict::Fail;
@@ -285,10 +316,23 @@ impl Gate<'_> {
         }
         let why = "the candidate does not compile";
         self.done.stages.extend(configurations.iter().map(|c| StageRecord::not_run(&c.name, why)));
+        self.done.stages.extend(self.request.tests.map(|_| StageRecord::not_run(test_patch::STAGE, why)));
         let rest = STAGES.iter().filter(|stage| self.wants(stage));
         self.done.stages.extend(rest.map(|stage| StageRecord::not_run(stage.name, why)).collect::<Vec<_>>());
         self.leave_out_stages();
         Ok(None)
+    }
+
+    /// The candidate with the tests of a test patch, where it does not compile with pristine's; else the error.
+    fn with_changed_tests(&mut self, sanitizer: Sanitizer, error: anyhow::Error) -> Result<GateBuild> {
+        let (request, is_compilers) = (self.request, exit_of(&error) == Exit::Failed);
+        let Some(patch) = request.tests.filter(|_| is_compilers) else { return Err(error) };
+        let files = patch.files();
+        let built = build::build_changed_tests(self.context, &patch.variant, request.profile, sanitizer, &files);
+        // If that fails as well, it is not the tests that are in the way.
+        let Ok(build) = built else { return Err(error) };
+        self.done.pristine_tests_do_not_compile.get_or_insert_with(|| format!("{error:#}"));
+        Ok(build)
     }
 
     /// Learns what is not known yet of pristine's tests.

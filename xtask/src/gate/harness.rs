@@ -92,12 +92,13 @@ pub(super) fn sha256(source: &Path) -> Result<String> {
     Ok(files::sha256_hex(&parts))
 }
 
-/// Fails if a variant has another harness than its source. Patches that touch it are refused when they are applied:
-/// this is the second look, at the trees themselves.
-pub(super) fn refuse_changes(context: &Context, variant: &Variant) -> Result<()> {
+/// Fails if a variant has another harness than its source, but for the files of a test patch. Patches that touch it are
+/// refused when they are applied: this is the second look, at the trees themselves.
+pub(super) fn refuse_changes(context: &Context, variant: &Variant, tests: &[String]) -> Result<()> {
     let store = Store::open(&context.work)?;
     let differing = store.differing_files(&variant.source.tree, &variant.tree)?;
-    let Some(name) = differing.iter().find(|name| !is_library_code(name)) else { return Ok(()) };
+    let foreign = differing.iter().find(|name| !is_library_code(name) && !tests.contains(name));
+    let Some(name) = foreign else { return Ok(()) };
     let message = format!(
         "variant {} ({}) has another {name} than {}: tests and build rules are not a patch's to change",
         variant.id, variant.name, variant.source.label

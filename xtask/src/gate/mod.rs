@@ -21,6 +21,7 @@ pub(crate) mod stages;
 mod suite;
 mod suspect;
 mod test_case;
+pub(crate) mod test_patch;
 mod trial;
 
 #[cfg(test)]

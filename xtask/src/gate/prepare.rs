@@ -11,7 +11,7 @@ use crate::exit::{Exit, exit_of};
 use anyhow::Result;
 use model::gate::config::GateConfig;
 use model::gate::judge::KnownConfiguration;
-use model::gate::{Configuration, StageRecord, Tier};
+use model::gate::{Configuration, Sanitizer, StageRecord, Tier};
 use std::path::{Path, PathBuf};
 
 /// What a configuration is made of.
@@ -35,6 +35,14 @@ pub(super) struct Ready<'a> {
     probes: &'a Path,
     cache: (PathBuf, String),
     /// What is known of pristine's tests: of all that are selected, once they were learned.
+    pub(super) known: KnownConfiguration,
+}
+
+/// Pristine's side of a configuration, for tests that a test patch changes.
+pub(super) struct Beside<'a> {
+    pub(super) configuration: &'a Configuration,
+    pub(super) pristine: &'a GateBuild,
+    pub(super) tests: Vec<Test>,
     pub(super) known: KnownConfiguration,
 }
 
@@ -83,6 +91,13 @@ fn unproven(lane: &Lane<'_>, probes: &Path) -> Result<Option<String>> {
 }
 
 impl<'a> Ready<'a> {
+    /// What a test patch is judged beside; none in configurations that it is not run in.
+    pub(super) fn beside(&self, tier: Tier) -> Option<Beside<'a>> {
+        let Lane { configuration, build, .. } = self.pristine;
+        let chosen = configuration.light || tier == Tier::Full && configuration.sanitizer == Sanitizer::Address;
+        chosen.then(|| Beside { configuration, pristine: build, tests: self.tests.clone(), known: self.known.clone() })
+    }
+
     pub(super) fn name(&self) -> &'a str {
         &self.pristine.configuration.name
     }
@@ -132,7 +147,11 @@ impl<'a> Ready<'a> {
             Err(why) => return refused(why),
         };
         let names = |tests: &[Test]| tests.iter().map(|test| test.name.clone()).collect::<Vec<_>>();
-        let (mine, theirs) = (names(&tests), names(&self.tests));
+        let (mut mine, theirs) = (names(&tests), names(&self.tests));
+        if build.changed_tests {
+            // What a test patch adds has a stage of its own.
+            mine.retain(|name| theirs.contains(name));
+        }
         if let Some(why) = suite::difference(&theirs, &mine) {
             return refused(why);
         }

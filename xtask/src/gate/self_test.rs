@@ -129,6 +129,7 @@ pub(crate) fn run(args: &Options, context: &Context, out: Option<&Path>, asked_j
             tier,
             verdict: if good { Verdict::Pass } else { Verdict::Fail },
             rerun_of: None,
+            test_patch: None,
             stages: vec![],
             mutants: scored.mutants.clone(),
             seconds: started.elapsed().as_secs_f64(),

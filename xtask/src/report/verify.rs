@@ -1,7 +1,7 @@
 //! The matrix of a gate: one line a stage, then what failed and where its log is.
 
 use super::table::{Style, draw};
-use model::gate::{StageRecord, Tier, Verdict, VerifyRecord};
+use model::gate::{StageRecord, TestPatchRecord, Tier, Verdict, VerifyRecord};
 
 /// Lines of one detail; the rest is in the log.
 const DETAIL_LINES: usize = 40;
@@ -20,6 +20,7 @@ pub(crate) fn full(record: &VerifyRecord, style: Style, folder: Option<&str>) ->
     for stage in record.stages.iter().filter(|stage| stage.why.is_some() || !stage.details.is_empty()) {
         text.push_str(&remarks(stage, style));
     }
+    record.test_patch.iter().for_each(|patch| text.push_str(&test_patch(patch)));
     if !record.notes.is_empty() {
         text.push_str("\nNotes:\n\n");
         record.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
@@ -37,6 +38,24 @@ pub(crate) fn full(record: &VerifyRecord, style: Style, folder: Option<&str>) ->
     };
     text.push_str(&format!("{:.1} s for the candidate, its builds included{pristine}\n", record.seconds));
     folder.iter().for_each(|folder| text.push_str(&format!("logs of every test: {folder}/logs\n")));
+    text
+}
+
+/// Everything that a test patch changes, for the reader who has to review it.
+fn test_patch(patch: &TestPatchRecord) -> String {
+    let mut text = format!("\nTest patch {} (sha256 {:.12}), to be reviewed by itself:\n\n", patch.name, patch.sha256);
+    for (file, functions) in &patch.changes {
+        text.push_str(&format!("- changes {file}: {}\n", functions.join(", ")));
+    }
+    if !patch.tests_added.is_empty() {
+        text.push_str(&format!("- adds {}\n", patch.tests_added.join(", ")));
+    }
+    if let Some(why) = &patch.pristine_tests_do_not_compile {
+        let first = printable(why.lines().next().unwrap_or_default());
+        text.push_str(&format!(
+            "- pristine's own tests do not compile with this variant, so its changed tests decided: {first}\n"
+        ));
+    }
     text
 }
 
@@ -139,6 +158,7 @@ mod tests {
             tier: Tier::Full,
             verdict: Verdict::Fail,
             rerun_of: None,
+            test_patch: None,
             stages: vec![ran, StageRecord::not_run("address", "cannot start"), left_out],
             mutants: vec![],
             seconds: 1.0,

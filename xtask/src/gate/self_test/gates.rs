@@ -34,6 +34,7 @@ impl Real<'_> {
         let request = Request {
             candidate,
             pristine: self.pristine,
+            tests: None,
             profile: Profile::default(),
             linked: Linked::Compiled,
             tier,
