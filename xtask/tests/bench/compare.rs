@@ -66,9 +66,12 @@ fn a_slower_patch_is_found_confirmed_and_shown_with_everything_it_stands_on() {
     let picture = fs::read_to_string(folder.join("picture.svg")).unwrap();
     assert!(picture.contains("<svg") && picture.contains(TINY), "{picture}");
     let samples = fs::read_to_string(folder.join("samples.jsonl")).unwrap();
-    let pairs: usize = blocks.iter().map(|block| block["pairs"].as_array().unwrap().len()).sum();
-    assert_eq!(samples.lines().count(), pairs, "every batch of every pair is kept");
-    let line: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    let lines: Vec<Value> = samples.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (counted, disturbed): (Vec<&Value>, Vec<&Value>) = lines.iter().partition(|line| line["disturbed"].is_null());
+    let sum = |field: &str| -> usize { blocks.iter().map(|block| block[field].as_array().unwrap().len()).sum() };
+    assert_eq!(counted.len(), sum("pairs"), "every batch of every pair is kept");
+    assert_eq!(disturbed.len(), sum("repeated"), "and of every attempt that was made again");
+    let line = counted[0];
     let of = |side: &str, field: &str| line[side][field].as_array().unwrap().len();
     assert_eq!(of("baseline", "cpu_time_ns"), of("candidate", "cpu_time_ns"), "both sides did as much");
     assert_eq!(of("baseline", "cpu_time_ns"), of("baseline", "probe_ns"));
