@@ -332,9 +332,9 @@ impl<'a> Pair<'a> {
         pristine: &[CaseResult],
         logs: &Path,
     ) -> Result<(Vec<CaseResult>, Option<Kept>)> {
-        // Cases that say nothing may hang as they like.
-        let unjudged = pristine.iter().filter(|result| result.violation.is_some()).count() as u64;
-        let run = || run::range(self.context, &self.candidate, range, Some(HUNG_CASES + unjudged));
+        // Where pristine hangs, the candidate may. Where pristine is only wrong, a hang is worse than that.
+        let allowed = pristine.iter().filter(|result| result.hangs()).count() as u64;
+        let run = || run::range(self.context, &self.candidate, range, Some(HUNG_CASES + allowed));
         let results = run()?;
         let judged = |case: u64| pristine.iter().any(|result| result.case == case && result.violation.is_none());
         let hung = results.iter().find(|result| result.hangs() && judged(result.case));

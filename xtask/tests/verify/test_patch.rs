@@ -49,10 +49,7 @@ fn an_adapted_test_decides_where_pristines_does_not_compile_and_everything_it_ch
     let renamed = ("min_heap_size_", "min_heap_count_");
     let library =
         edited(&world, "library", &[("minheap-internal.h", renamed.0, renamed.1), ("event.c", renamed.0, renamed.1)]);
-    let without = world.run(&["verify", "--json", "--without", "models", &library]).expect_code(2).document();
-    assert!(without["stages"][1]["why"].as_str().unwrap().contains("regress_minheap.c"), "{without}");
-    assert!(without["test_patch"].is_null());
-
+    // Without the second patch that is a build that failed: gate::tests::a_test_that_does_not_compile_any_more_is_named.
     let (list, longer) = more("tt_int_op(1, ==, 1);");
     let tests = edited(&world, "tests", &[(HEAP, renamed.0, renamed.1), (HEAP, &list, &longer)]);
     let args = ["verify", "--json", "--without", "models", &library, "--test-patch", &tests];
