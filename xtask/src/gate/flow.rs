@@ -323,7 +323,8 @@ impl Gate<'_> {
         Ok(None)
     }
 
-    /// The candidate with the tests of a test patch, where it does not compile with pristine's; else the error.
+    /// The candidate with the tests of a test patch, where it does not compile with pristine's; else the error. One
+    /// file alone may be another one: that build differs in nothing else, so it was in the way, and pristine's others decide.
     fn with_changed_tests(&mut self, sanitizer: Sanitizer, error: anyhow::Error) -> Result<GateBuild> {
         let (request, is_compilers) = (self.request, exit_of(&error) == Exit::Failed);
         let Some(patch) = request.tests.filter(|_| is_compilers) else { return Err(error) };
@@ -331,6 +332,14 @@ impl Gate<'_> {
         let built = build::build_changed_tests(self.context, &patch.variant, request.profile, sanitizer, &files);
         // If that fails as well, it is not the tests that are in the way.
         let Ok(build) = built else { return Err(error) };
+        if files.len() > 1 {
+            let why = format!(
+                "pristine's tests do not compile with this variant; a test patch that adapts one of their files has to change \
+                 that file alone, and this one changes {}",
+                files.join(", ")
+            );
+            return Err(failure(Exit::Failed, format!("{why}: {error:#}")));
+        }
         self.done.pristine_tests_do_not_compile.get_or_insert_with(|| format!("{error:#}"));
         Ok(build)
     }

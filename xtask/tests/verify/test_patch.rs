@@ -52,6 +52,13 @@ fn an_adapted_test_decides_where_pristines_does_not_compile_and_everything_it_ch
     // Without the second patch that is a build that failed: gate::tests::a_test_that_does_not_compile_any_more_is_named.
     let (list, longer) = more("tt_int_op(1, ==, 1);");
     let tests = edited(&world, "tests", &[(HEAP, renamed.0, renamed.1), (HEAP, &list, &longer)]);
+    // An adaptation is no way to change tests that compile as they are.
+    let (buffers, weaker) = ("test/regress_buffer.c", "tt_int_op(1, ==, 1);");
+    let both = edited(&world, "both", &[(HEAP, renamed.0, renamed.1), (buffers, "evbuffer_validate(evb);", weaker)]);
+    let args = ["verify", "--json", "--without", "models", &library, "--test-patch", &both];
+    let refused = world.run(&args).expect_code(2).document();
+    assert!(refused["stages"][1]["why"].as_str().unwrap().contains("has to change that file alone"), "{refused}");
+
     let args = ["verify", "--json", "--without", "models", &library, "--test-patch", &tests];
     let record = world.run(&args).expect_code(0).document();
     let patch = &record["test_patch"];
