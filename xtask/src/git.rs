@@ -268,9 +268,10 @@ pub(crate) fn blob_of(root: &Path, revision: &str, file: &str) -> Option<String>
     in_checkout(root, &["rev-parse", "--verify", "--quiet", &format!("{revision}:./{file}")]).ok()
 }
 
-/// An object's text, ended by one line end.
+/// An object's text, ended by one line end if there is any.
 pub(crate) fn blob_text(root: &Path, blob: &str) -> Result<String> {
-    Ok(in_checkout(root, &["cat-file", "blob", blob])? + "\n")
+    let text = in_checkout(root, &["cat-file", "blob", blob])?;
+    Ok(if text.is_empty() { text } else { text + "\n" })
 }
 
 /// Writes a setting of a checkout's own.
