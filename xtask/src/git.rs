@@ -367,4 +367,29 @@ mod tests {
         store.fetch(source.to_str().unwrap(), "HEAD").unwrap();
         assert!(!mark.exists());
     }
+
+    #[test]
+    fn what_experiments_write_is_no_change_of_the_harness() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            run(hermetic(&mut command).arg("-C").arg(root).args(args).envs(IDENTITY.iter().copied())).unwrap()
+        };
+        std::fs::create_dir(root.join("experiments")).unwrap();
+        for name in ["README.md", "code", "experiments/series"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        git(&["init", "--quiet"]);
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "-m", "x"]);
+        for name in ["README.md", "experiments/series", "experiments/new"] {
+            std::fs::write(root.join(name), "changed").unwrap();
+        }
+        let commit = git(&["rev-parse", "HEAD"]);
+        assert_eq!(describe_harness(root), Some((commit.clone(), false)));
+        assert_eq!(described(root), Some((commit.clone(), true)));
+        std::fs::write(root.join("code"), "changed").unwrap();
+        assert_eq!(describe_harness(root), Some((commit, true)));
+    }
 }

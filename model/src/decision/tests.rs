@@ -482,6 +482,9 @@ fn a_gain_that_is_hard_to_believe_is_flagged_until_somebody_explains_it() {
     };
     few([384.0, 20.0]).expect(Verdict::Park, "20.0 instructions per event, fewer than the floor of 38");
     few([384.0, 150.0]).expect(Verdict::Accept, "faster");
+    let uncounted = sound().workload(GAINING, |w| w.counts = None).decide();
+    assert_eq!(uncounted.verdict, Verdict::Accept);
+    assert!(uncounted.reasons.iter().any(|reason| reason.text.contains("instructions were not counted")), "it is said");
     // Just below and above three times.
     let at = |change: f64| {
         sound()
