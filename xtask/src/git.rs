@@ -251,14 +251,48 @@ pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
     KNOWN.get_or_init(|| described(folder)).clone()
 }
 
+/// The same for the harness alone: what it writes itself, experiments and README's generated blocks, is no change of it.
+pub(crate) fn describe_harness(root: &Path) -> Option<(String, bool)> {
+    state(root, &["--", ".", ":(exclude)experiments", ":(exclude)README.md"])
+}
+
+/// Commits that HEAD comes from and that changed a file, newest first; `None` where there is no checkout with a commit.
+pub(crate) fn commits_of(root: &Path, file: &str, most: usize) -> Option<Vec<String>> {
+    let most = format!("--max-count={most}");
+    let commits = in_checkout(root, &["log", "--full-history", "--format=%H", &most, "HEAD", "--", file]).ok()?;
+    Some(commits.lines().map(str::to_owned).collect())
+}
+
+/// The content of a file in a commit, or in a stage of the index (`:2`), as an object; `None` if it is not there.
+pub(crate) fn blob_of(root: &Path, revision: &str, file: &str) -> Option<String> {
+    in_checkout(root, &["rev-parse", "--verify", "--quiet", &format!("{revision}:./{file}")]).ok()
+}
+
+/// An object's text, ended by one line end if there is any.
+pub(crate) fn blob_text(root: &Path, blob: &str) -> Result<String> {
+    let text = in_checkout(root, &["cat-file", "blob", blob])?;
+    Ok(if text.is_empty() { text } else { text + "\n" })
+}
+
+/// Writes a setting of a checkout's own.
+pub(crate) fn set_config(root: &Path, name: &str, value: &str) -> Result<()> {
+    in_checkout(root, &["config", "--local", name, value]).map(drop)
+}
+
+fn in_checkout(root: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new("git");
+    hermetic(&mut command).args(PLAIN).arg("-C").arg(root).args(args);
+    run(&mut command)
+}
+
 fn described(folder: &Path) -> Option<(String, bool)> {
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        hermetic(&mut command).args(PLAIN).arg("-C").arg(folder).args(args);
-        run(&mut command)
-    };
+    state(folder, &[])
+}
+
+fn state(folder: &Path, of: &[&str]) -> Option<(String, bool)> {
+    let git = |args: &[&str]| in_checkout(folder, args);
     let commit = git(&["rev-parse", "HEAD"]).ok()?;
-    let changes = git(&["status", "--porcelain", "--untracked-files=normal"]).ok()?;
+    let changes = git(&[&["status", "--porcelain", "--untracked-files=normal"], of].concat()).ok()?;
     Some((commit, !changes.is_empty()))
 }
 
@@ -332,5 +366,30 @@ mod tests {
         described(&source).unwrap();
         store.fetch(source.to_str().unwrap(), "HEAD").unwrap();
         assert!(!mark.exists());
+    }
+
+    #[test]
+    fn what_experiments_write_is_no_change_of_the_harness() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            run(hermetic(&mut command).arg("-C").arg(root).args(args).envs(IDENTITY.iter().copied())).unwrap()
+        };
+        std::fs::create_dir(root.join("experiments")).unwrap();
+        for name in ["README.md", "code", "experiments/series"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        git(&["init", "--quiet"]);
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "-m", "x"]);
+        for name in ["README.md", "experiments/series", "experiments/new"] {
+            std::fs::write(root.join(name), "changed").unwrap();
+        }
+        let commit = git(&["rev-parse", "HEAD"]);
+        assert_eq!(describe_harness(root), Some((commit.clone(), false)));
+        assert_eq!(described(root), Some((commit.clone(), true)));
+        std::fs::write(root.join("code"), "changed").unwrap();
+        assert_eq!(describe_harness(root), Some((commit, true)));
     }
 }

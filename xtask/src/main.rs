@@ -14,6 +14,7 @@ mod host;
 mod interrupt;
 mod journal;
 mod layout;
+mod ledger;
 mod lock;
 mod process;
 mod progress;
@@ -25,6 +26,7 @@ mod session;
 mod setup;
 mod side;
 mod source;
+mod tip;
 mod variant;
 mod worker;
 
@@ -57,6 +59,8 @@ enum Verb {
     Calibrate(cmd::calibrate::Args),
     Verify(cmd::verify::Args),
     Models(cmd::models::Args),
+    Ledger(cmd::ledger::Args),
+    Tip(cmd::tip::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -71,6 +75,8 @@ impl Verb {
             Verb::Calibrate(_) => "calibrate",
             Verb::Verify(_) => "verify",
             Verb::Models(_) => "models",
+            Verb::Ledger(_) => "ledger",
+            Verb::Tip(_) => "tip",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -105,6 +111,8 @@ fn main() -> std::process::ExitCode {
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
         Verb::Verify(args) => cmd::verify::run(args, &context),
         Verb::Models(args) => cmd::models::run(args, &context),
+        Verb::Ledger(args) => cmd::ledger::run(args, &context),
+        Verb::Tip(args) => cmd::tip::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

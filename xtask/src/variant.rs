@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::files;
 use crate::git::Store;
+use crate::tip;
 use anyhow::{Context as _, Result};
 use model::patch;
 use model::screen::{self, Finding};
@@ -16,20 +17,17 @@ pub(crate) fn pristine(context: &Context, source: &Source) -> Result<Variant> {
     with_patches(context, source, "pristine", &[])
 }
 
-/// The source with all accepted patches, or `None` where none was accepted.
+/// The source with all accepted patches, or `None` where none was accepted. What was accepted, the ledger says.
 pub(crate) fn tip(context: &Context, source: &Source) -> Result<Option<Variant>> {
-    let series = context.root.join("experiments/series");
-    let text = match std::fs::read_to_string(&series) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", series.display())),
-    };
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let patches: Vec<PathBuf> = lines.map(|line| context.root.join("experiments").join(line)).collect();
-    if patches.is_empty() {
-        return Ok(None);
+    match tip::patches(context)? {
+        Some(patches) if !patches.is_empty() => series(context, source, "tip", &patches).map(Some),
+        _ => Ok(None),
     }
-    with_patches(context, source, "tip", &patches).map(Some)
+}
+
+/// The source with patches in order.
+pub(crate) fn series(context: &Context, source: &Source, name: &str, patches: &[PathBuf]) -> Result<Variant> {
+    with_patches(context, source, name, patches)
 }
 
 /// The source without patches, called otherwise: a revision that somebody named.
