@@ -7,6 +7,7 @@ mod cmd;
 mod compare;
 mod context;
 mod exit;
+mod exp;
 mod files;
 mod gate;
 mod git;
@@ -26,6 +27,7 @@ mod setup;
 mod side;
 mod source;
 mod variant;
+mod variants;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -57,6 +59,7 @@ enum Verb {
     Calibrate(cmd::calibrate::Args),
     Verify(cmd::verify::Args),
     Models(cmd::models::Args),
+    Variant(cmd::variant::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -71,6 +74,7 @@ impl Verb {
             Verb::Calibrate(_) => "calibrate",
             Verb::Verify(_) => "verify",
             Verb::Models(_) => "models",
+            Verb::Variant(_) => "variant",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -105,6 +109,7 @@ fn main() -> std::process::ExitCode {
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
         Verb::Verify(args) => cmd::verify::run(args, &context),
         Verb::Models(args) => cmd::models::run(args, &context),
+        Verb::Variant(args) => cmd::variant::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

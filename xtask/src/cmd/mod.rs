@@ -8,4 +8,5 @@ pub(crate) mod measuring;
 pub(crate) mod models;
 pub(crate) mod setup;
 pub(crate) mod test;
+pub(crate) mod variant;
 pub(crate) mod verify;

@@ -8,6 +8,7 @@ pub(crate) mod readme;
 pub(crate) mod rivals;
 pub(crate) mod self_test;
 pub(crate) mod table;
+pub(crate) mod variants;
 pub(crate) mod verify;
 
 #[cfg(test)]

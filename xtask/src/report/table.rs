@@ -194,7 +194,7 @@ pub(super) fn draw(header: &[&str], rows: Vec<Vec<String>>, style: Style) -> Str
     table.add_rows(rows);
     for (column, title) in table.column_iter_mut().zip(header) {
         let words =
-            ["workload", "side", "original", "our workload", "unit", "verdict", "form", "method", "rule", "stage"];
+            ["workload", "side", "original", "our workload", "unit", "verdict", "form", "method", "rule", "stage", "name", "id", "state", "code"];
         let first_original = *title == "original" && column.index > 0;
         column.set_cell_alignment(if words.contains(title) && !first_original {
             CellAlignment::Left
