@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::gate::build::Linked;
 use crate::gate::flow::{self, Request, Verified};
-use crate::gate::rerun::{self, Rerun};
+use crate::gate::rerun;
 use crate::gate::self_test;
 use crate::gate::test_patch::{self, TestPatch};
 use crate::git::Store;
@@ -16,6 +16,7 @@ use crate::{interrupt, lock, sandbox, source, variant};
 use anyhow::Result;
 use model::gate::{self, StageRecord, TestPatchRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
 use model::variant::Source;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -99,7 +100,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         without: &args.without,
         test_patch: args.test_patch.as_deref(),
         jobs: args.jobs,
-        rerun: rerun.as_ref(),
+        part: rerun.as_ref().map(|rerun| (rerun.id.as_str(), &rerun.failed)),
     };
     let (record, stopped) = verified(context, &wanted, side, &folder, started)?;
     deliver(context, args, &record, folder, stopped)
@@ -115,7 +116,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) without: &'a [String],
     pub(crate) test_patch: Option<&'a Path>,
     pub(crate) jobs: Option<u16>,
-    pub(crate) rerun: Option<&'a Rerun>,
+    /// A part of the gate alone, which is no whole one: what it is, as the record's `rerun_of`, and tests by stage.
+    pub(crate) part: Option<(&'a str, &'a BTreeMap<String, Vec<String>>)>,
 }
 
 /// Runs a gate, with the lock held, and makes its record: of the verb, and of an experiment. A side that is refused is a
@@ -182,7 +184,7 @@ impl Draft<'_> {
             tier: self.wanted.tier,
             without: self.wanted.without,
             touched: &touched,
-            only: self.wanted.rerun.map(|rerun| &rerun.failed),
+            only: self.wanted.part.map(|(_, tests)| tests),
             keep_going: self.wanted.keep_going,
             jobs: self.wanted.jobs.map(usize::from),
             quiet: false,
@@ -218,7 +220,7 @@ impl Draft<'_> {
             pristine: None,
             tier: self.wanted.tier,
             verdict: if partial { Verdict::Fail } else { gate::verdict(&verified.stages) },
-            rerun_of: self.wanted.rerun.map(|rerun| rerun.id.clone()),
+            rerun_of: self.wanted.part.map(|(what, _)| what.to_owned()),
             test_patch: None,
             stages: verified.stages.clone(),
             mutants: vec![],
