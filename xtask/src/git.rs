@@ -275,14 +275,23 @@ pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
     KNOWN.get_or_init(|| described(folder)).clone()
 }
 
+/// The same for the harness alone: what it writes itself, experiments and README's generated blocks, is no change of it.
+pub(crate) fn describe_harness(root: &Path) -> Option<(String, bool)> {
+    state(root, &["--", ".", ":(exclude)experiments", ":(exclude)README.md"])
+}
+
 fn described(folder: &Path) -> Option<(String, bool)> {
+    state(folder, &[])
+}
+
+fn state(folder: &Path, of: &[&str]) -> Option<(String, bool)> {
     let git = |args: &[&str]| {
         let mut command = Command::new("git");
         hermetic(&mut command).args(PLAIN).arg("-C").arg(folder).args(args);
         run(&mut command)
     };
     let commit = git(&["rev-parse", "HEAD"]).ok()?;
-    let changes = git(&["status", "--porcelain", "--untracked-files=normal"]).ok()?;
+    let changes = git(&[&["status", "--porcelain", "--untracked-files=normal"], of].concat()).ok()?;
     Some((commit, !changes.is_empty()))
 }
 

@@ -15,6 +15,7 @@ mod host;
 mod interrupt;
 mod journal;
 mod layout;
+mod ledger;
 mod lock;
 mod process;
 mod progress;
@@ -26,6 +27,7 @@ mod session;
 mod setup;
 mod side;
 mod source;
+mod tip;
 mod variant;
 mod variants;
 mod worker;
@@ -60,6 +62,9 @@ enum Verb {
     Verify(cmd::verify::Args),
     Models(cmd::models::Args),
     Variant(cmd::variant::Args),
+    Exp(Box<cmd::exp::Args>),
+    Ledger(cmd::ledger::Args),
+    Tip(cmd::tip::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -75,6 +80,9 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Models(_) => "models",
             Verb::Variant(_) => "variant",
+            Verb::Exp(_) => "exp",
+            Verb::Ledger(_) => "ledger",
+            Verb::Tip(_) => "tip",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -110,6 +118,9 @@ fn main() -> std::process::ExitCode {
         Verb::Verify(args) => cmd::verify::run(args, &context),
         Verb::Models(args) => cmd::models::run(args, &context),
         Verb::Variant(args) => cmd::variant::run(args, &context),
+        Verb::Exp(args) => cmd::exp::run(args, &context),
+        Verb::Ledger(args) => cmd::ledger::run(args, &context),
+        Verb::Tip(args) => cmd::tip::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

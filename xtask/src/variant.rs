@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::files;
 use crate::git::Store;
+use crate::tip;
 use anyhow::{Context as _, Result};
 use model::patch;
 use model::screen::{self, Finding};
@@ -16,20 +17,17 @@ pub(crate) fn pristine(context: &Context, source: &Source) -> Result<Variant> {
     with_patches(context, source, "pristine", &[])
 }
 
-/// The source with all accepted patches, or `None` where none was accepted.
+/// The source with all accepted patches, or `None` where none was accepted. What was accepted, the ledger says.
 pub(crate) fn tip(context: &Context, source: &Source) -> Result<Option<Variant>> {
-    let series = context.root.join("experiments/series");
-    let text = match std::fs::read_to_string(&series) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", series.display())),
-    };
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let patches: Vec<PathBuf> = lines.map(|line| context.root.join("experiments").join(line)).collect();
-    if patches.is_empty() {
-        return Ok(None);
+    match tip::patches(context)? {
+        Some(patches) if !patches.is_empty() => series(context, source, "tip", &patches).map(Some),
+        _ => Ok(None),
     }
-    with_patches(context, source, "tip", &patches).map(Some)
+}
+
+/// The source with patches in order.
+pub(crate) fn series(context: &Context, source: &Source, name: &str, patches: &[PathBuf]) -> Result<Variant> {
+    with_patches(context, source, name, patches)
 }
 
 /// The source without patches, called otherwise: a revision that somebody named.
@@ -121,11 +119,16 @@ pub(crate) fn checkout(context: &Context, variant: &Variant, place: Option<&str>
     let store = Store::open(&context.work)?;
     let folder = folder(context, &variant.id);
     let worktree = folder.join(place.map_or_else(|| "src".to_owned(), |place| format!("src-{place}")));
+    // Beside the worktree while it is made: what is there then was left by a run that was killed, and is nobody's work.
+    let unfinished = worktree.with_extension("unfinished");
+    if unfinished.exists() && worktree.exists() {
+        std::fs::remove_dir_all(&worktree).with_context(|| format!("cannot remove {}", worktree.display()))?;
+    }
     if worktree.exists() {
         if store.import_everything(&worktree)? == variant.tree {
             return Ok(worktree);
         }
-        // Left by a run that was cut short, or edited by hand: never built, never silently used.
+        // Edited by hand, or damaged: never built, never silently used.
         let aside = context.work.join("set-aside");
         std::fs::create_dir_all(&aside).with_context(|| format!("cannot create {}", aside.display()))?;
         let kept = tempfile::Builder::new().prefix(&format!("{}-", variant.id)).tempdir_in(&aside)?.keep();
@@ -138,8 +141,10 @@ pub(crate) fn checkout(context: &Context, variant: &Variant, place: Option<&str>
         ));
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    std::fs::write(&unfinished, "").with_context(|| format!("cannot write {}", unfinished.display()))?;
     store.add_worktree(&worktree, &variant.commit)?;
     let tree = store.import_everything(&worktree)?;
+    std::fs::remove_file(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
     if tree != variant.tree {
         let message = format!(
             "variant {}: {} was checked out with tree {tree}, not {}; the disk or git's settings change files",
@@ -228,8 +233,13 @@ pub(crate) fn with_more_patches(context: &Context, base: &Variant, name: &str, f
 
 /// A variant's id.
 fn identity(source: &Source, patches: &[Patch]) -> String {
-    let mut identity = vec![source.tree.as_bytes()];
-    identity.extend(patches.iter().map(|patch| patch.sha256.as_bytes()));
+    id_of(&source.tree, &patches.iter().map(|patch| patch.sha256.clone()).collect::<Vec<_>>())
+}
+
+/// The id of the variant of a source's tree with patches, by their SHA-256.
+pub(crate) fn id_of(source_tree: &str, patches: &[String]) -> String {
+    let mut identity = vec![source_tree.as_bytes()];
+    identity.extend(patches.iter().map(|patch| patch.as_bytes()));
     files::sha256_hex(&identity)[..12].to_owned()
 }
 

@@ -3,7 +3,7 @@
 use super::steps::{Inputs, Kept, Step};
 use crate::cmd::verify::{self, Wanted};
 use crate::context::Context;
-use crate::gate::test_case::log_name;
+use crate::gate::log_name;
 use crate::records::RunFolder;
 use crate::report::{self, table::Style};
 use crate::setup::{self, Verb};

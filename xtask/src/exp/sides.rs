@@ -3,13 +3,15 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
-use crate::{source, variant};
-use anyhow::Result;
+use crate::files;
+use crate::gate::test_patch::TestPatch;
+use crate::{exp::steps, source, variant};
+use anyhow::{Context as _, Result};
 use model::experiment::layout;
-use model::ledger::event::{Attached, TipRef};
+use model::ledger::event::{Attached, FileRef, TipRef};
 use model::ledger::history::{Experiment, History};
 use model::variant::Variant;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Baseline and candidate.
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ pub(crate) fn sides(context: &Context, history: &History, experiment: &Experimen
 
 /// A file of an experiment, if it is what the ledger says.
 pub(crate) fn checked(path: PathBuf, sha256: &str) -> Result<PathBuf> {
-    match crate::files::sha256_file(&path) {
+    match files::sha256_file(&path) {
         Ok(now) if now == sha256 => Ok(path),
         Ok(_) => {
             let message = format!(
@@ -108,58 +110,33 @@ fn patch_by_hash(context: &Context, history: &History, sha256: &str) -> Result<P
     })
 }
 
-/// Today's tip, with these patches besides those of `without`, and its code. A patch that does not apply is an error, and
-/// nothing is guessed.
-pub(crate) fn tip_now(context: &Context, history: &History, without: Option<&str>) -> Result<(TipRef, Variant)> {
-    let source = source::ensure_pinned(context)?.source;
-    let accepted = history.accepted().into_iter().filter(|patch| Some(patch.experiment.as_str()) != without);
-    let mut code = variant::pristine(context, &source)?;
-    for patch in accepted {
-        let file = checked(experiments(context).join(&patch.path), &patch.sha256)?;
-        code = variant::with_more_patches(context, &code, "tip", &[file]).map_err(|error| {
-            let conflict = format!("the tip cannot be derived: the patch of {} is in conflict", patch.experiment);
-            error.context(failure(Exit::Failed, conflict))
-        })?;
-    }
-    Ok((tip_ref(&code), code))
-}
-
-/// A tip as entries have it.
-pub(crate) fn tip_ref(code: &Variant) -> TipRef {
-    TipRef {
-        source_tree: code.source.tree.clone(),
-        patches: code.patches.iter().map(|patch| patch.sha256.clone()).collect(),
-        commit: code.commit.clone(),
-    }
-}
-
 /// What a patch file comes to on a tip, once it is in the experiment's folder as `patch`.
 pub(crate) fn attached(
     context: &Context,
     base: &Variant,
     id: &str,
     attempt: u32,
-    patch: &std::path::Path,
-    test_patch: Option<&std::path::Path>,
+    patch: &Path,
+    test_patch: Option<&Path>,
 ) -> Result<Attached> {
     let folder = folder(context, id);
     let candidate = variant::with_more_patches(context, base, id, &[patch.to_owned()])?;
-    let put = |from: &std::path::Path, name: String| -> Result<model::ledger::event::FileRef> {
-        use anyhow::Context as _;
+    let put = |from: &Path, name: fn(u32, &str) -> String| -> Result<FileRef> {
         let content = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-        let sha256 = crate::files::sha256_hex(&[&content]);
-        super::steps::write_once(&folder.join(&name), None, &sha256, || Ok(content))?;
-        Ok(model::ledger::event::FileRef { path: name, sha256 })
+        let sha256 = files::sha256_hex(&[&content]);
+        let name = name(attempt, &sha256);
+        steps::write_once(&folder.join(&name), None, &sha256, || Ok(content))?;
+        Ok(FileRef { path: name, sha256 })
     };
     if let Some(tests) = test_patch {
         // Refused before anything is written.
-        crate::gate::test_patch::TestPatch::read(context, &candidate, tests)?;
+        TestPatch::read(context, &candidate, tests)?;
     }
     let screened = variant::screened(context, &candidate)?;
     let screened = screened.iter().map(|f| format!("{}:{} {}: `{}`", f.file, f.line, f.reason, f.text));
     Ok(Attached {
-        patch: put(patch, layout::patch(attempt))?,
-        test_patch: test_patch.map(|tests| put(tests, layout::test_patch(attempt))).transpose()?,
+        patch: put(patch, layout::patch)?,
+        test_patch: test_patch.map(|tests| put(tests, layout::test_patch)).transpose()?,
         variant: candidate.id,
         screened: screened.collect(),
     })

@@ -1,0 +1,66 @@
+//! What a decision is made of. Whatever is absent was not done, or has no result.
+
+use crate::compare::CompareRecord;
+use crate::gate::VerifyRecord;
+use crate::ledger::event::{Direction, Explained, Prediction, Quantity};
+use serde::{Deserialize, Serialize};
+
+/// Everything about one attempt of an experiment.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Variant id of the tip that it started from.
+    pub baseline: &'a str,
+    /// Variant id of that tip with the patch.
+    pub candidate: &'a str,
+    /// Why a step has no result, if the host or a tool ended it.
+    pub infrastructure: Option<&'a str>,
+    /// The gate of the candidate.
+    pub gate: Option<&'a VerifyRecord>,
+    /// The comparison of both.
+    pub compare: Option<&'a CompareRecord>,
+    /// The profile of both.
+    pub profile: Option<&'a ProfileEvidence>,
+    /// What reviewers have explained, by entries of the ledger.
+    pub explained: &'a [Explained],
+}
+
+/// What the profile of both sides says of the predictions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProfileEvidence {
+    /// Variant ids of baseline and candidate.
+    pub sides: [String; 2],
+    /// Each prediction with what was found; empty if nothing was predicted.
+    pub shifts: Vec<Shift>,
+}
+
+/// A prediction and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shift {
+    /// What was predicted.
+    #[serde(flatten)]
+    pub prediction: Prediction,
+    /// Workload that was profiled.
+    pub workload: String,
+    /// The quantity on the baseline, in the unit of [`Quantity`]; null if it was not seen. A function that is known and has
+    /// no samples has 0.
+    pub baseline: Option<f64>,
+    /// The same on the candidate.
+    pub candidate: Option<f64>,
+}
+
+impl Shift {
+    /// Whether it went the predicted way by enough: shares by points, counts by per cent of the baseline's (from nothing, any). Unknown
+    /// figures confirm nothing.
+    pub fn is_confirmed(&self, share_points: f64, count_pct: f64) -> bool {
+        let (Some(baseline), Some(candidate)) = (self.baseline, self.candidate) else { return false };
+        let least = match self.prediction.quantity {
+            Quantity::SelfSharePct => share_points,
+            Quantity::SyscallsPerEvent | Quantity::InstructionsPerEvent => baseline.abs() * count_pct / 100.0,
+        };
+        let moved = match self.prediction.direction {
+            Direction::Less => baseline - candidate,
+            Direction::More => candidate - baseline,
+        };
+        moved > 0.0 && moved >= least
+    }
+}
