@@ -14,8 +14,12 @@
 pub mod anchor;
 pub mod chain;
 pub mod event;
+#[cfg(test)]
+mod fixtures;
 pub mod history;
 pub mod merge;
+#[cfg(test)]
+mod tests;
 
 use event::Event;
 use serde::{Deserialize, Serialize};

@@ -47,7 +47,6 @@ pub(crate) fn program(build: &Build, name: &str) -> PathBuf {
 }
 
 /// The variant's build as config/build.toml says.
-#[allow(dead_code, reason = "verbs that know no profiles build with it")]
 pub(crate) fn build(context: &Context, variant: &Variant, purpose: Purpose) -> Result<Build> {
     build_recipe(context, variant, &Recipe { purpose, profile: Profile::default(), place: None })
 }

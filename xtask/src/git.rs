@@ -280,16 +280,40 @@ pub(crate) fn describe_harness(root: &Path) -> Option<(String, bool)> {
     state(root, &["--", ".", ":(exclude)experiments", ":(exclude)README.md"])
 }
 
+/// Commits that HEAD comes from and that changed a file, newest first; `None` where there is no checkout with a commit.
+pub(crate) fn commits_of(root: &Path, file: &str, most: usize) -> Option<Vec<String>> {
+    let most = format!("--max-count={most}");
+    let commits = in_checkout(root, &["log", "--full-history", "--format=%H", &most, "HEAD", "--", file]).ok()?;
+    Some(commits.lines().map(str::to_owned).collect())
+}
+
+/// The content of a file in a commit, or in a stage of the index (`:2`), as an object; `None` if it is not there.
+pub(crate) fn blob_of(root: &Path, revision: &str, file: &str) -> Option<String> {
+    in_checkout(root, &["rev-parse", "--verify", "--quiet", &format!("{revision}:./{file}")]).ok()
+}
+
+/// An object's text, ended by one line end.
+pub(crate) fn blob_text(root: &Path, blob: &str) -> Result<String> {
+    Ok(in_checkout(root, &["cat-file", "blob", blob])? + "\n")
+}
+
+/// Writes a setting of a checkout's own.
+pub(crate) fn set_config(root: &Path, name: &str, value: &str) -> Result<()> {
+    in_checkout(root, &["config", "--local", name, value]).map(drop)
+}
+
+fn in_checkout(root: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new("git");
+    hermetic(&mut command).args(PLAIN).arg("-C").arg(root).args(args);
+    run(&mut command)
+}
+
 fn described(folder: &Path) -> Option<(String, bool)> {
     state(folder, &[])
 }
 
 fn state(folder: &Path, of: &[&str]) -> Option<(String, bool)> {
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        hermetic(&mut command).args(PLAIN).arg("-C").arg(folder).args(args);
-        run(&mut command)
-    };
+    let git = |args: &[&str]| in_checkout(folder, args);
     let commit = git(&["rev-parse", "HEAD"]).ok()?;
     let changes = git(&[&["status", "--porcelain", "--untracked-files=normal"], of].concat()).ok()?;
     Some((commit, !changes.is_empty()))

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::process::{self, Group};
 use crate::report::{self, readme};
 use crate::setup::{self, Verb};
-use crate::{host, interrupt, lock, progress, source};
+use crate::{host, interrupt, ledger, lock, progress, source};
 use anyhow::{Context as _, Result};
 use model::host::HostFingerprint;
 use serde::Serialize;
@@ -35,6 +35,8 @@ enum Action {
     Own(&'static [&'static str]),
     /// README against the record that it shows.
     Readme,
+    /// The ledger, what it vouches for, and what is generated from it.
+    Ledger,
 }
 
 struct Step {
@@ -48,11 +50,12 @@ const fn step(name: &'static str, minutes: u64, action: Action) -> Step {
     Step { name, action, limit: Duration::from_secs(60 * minutes), soak: false }
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     step("format", 2, Action::Cargo(&["fmt", "--all", "--check"])),
     step("clippy", 15, Action::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     step("docs", 15, Action::Cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])),
     step("readme", 1, Action::Readme),
+    step("ledger", 1, Action::Ledger),
     step("bench", 15, Action::Own(&["bench", "--quick", "--json"])),
     step("tests", 35, Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])),
     Step {
@@ -113,6 +116,7 @@ fn asked(step: &Step, args: &Args) -> bool {
 fn perform(step: &Step, context: &Context) -> Result<()> {
     let mut command = match &step.action {
         Action::Readme => return readme::check(context),
+        Action::Ledger => return ledger::require_sound(context),
         Action::Cargo(words) => {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             cargo.args(*words);

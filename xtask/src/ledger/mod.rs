@@ -17,7 +17,7 @@ mod tests;
 pub(crate) use book::{Book, Place};
 pub(crate) use check::{Checked, check};
 pub(crate) use driver::{drive, install, resolve};
-pub(crate) use rebuild::{rebuild, stale};
+pub(crate) use rebuild::rebuild;
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -40,6 +40,21 @@ pub(crate) fn read(context: &Context) -> Result<(Ledger, History)> {
 /// the lock for too long.
 pub(crate) fn write(context: &Context) -> Result<Book> {
     Book::open(Place::of(context), book::origin(context))
+}
+
+/// Fails if anything about the ledger or what is generated from it is not as it should be.
+///
+/// # Errors
+/// The worst finding, with the number of others: exit code 5 or 2.
+pub(crate) fn require_sound(context: &Context) -> Result<()> {
+    let checked = check(context)?;
+    let Some(worst) = checked.findings.first().filter(|_| !checked.is_sound()) else { return Ok(()) };
+    let line = worst.line.map_or(String::new(), |line| format!(", line {line}"));
+    let others = match checked.findings.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more: `cargo xtask ledger check`)"),
+    };
+    Err(failure(checked.exit(), format!("{}{line}: {}{others}", worst.file, worst.what)))
 }
 
 /// The one experiment that a text names: an id, its beginning, or a number.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Generated files that carry the ledger's head, relative to the workspace.
-pub(super) const ANCHORED: [&str; 2] = ["experiments/EXPERIMENTS.md", "experiments/SUMMARY.md"];
+pub(super) const ANCHORED: [&str; 2] = [pages::INDEX, pages::SUMMARY];
 
 /// Makes every generated file what the ledger says. Returns those that changed.
 pub(crate) fn rebuild(context: &Context) -> Result<Vec<PathBuf>> {
@@ -20,7 +20,7 @@ pub(crate) fn rebuild(context: &Context) -> Result<Vec<PathBuf>> {
 }
 
 /// Generated files that are not what the ledger says, relative to the workspace.
-pub(crate) fn stale(place: &Place, ledger: &Ledger, history: &History) -> Result<Vec<String>> {
+pub(super) fn stale(place: &Place, ledger: &Ledger, history: &History) -> Result<Vec<String>> {
     let mut stale = Vec::new();
     for (name, text) in generated(place, ledger, history)? {
         if read(place, &name)?.as_deref() != Some(text.as_str()) {

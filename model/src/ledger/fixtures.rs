@@ -1,0 +1,143 @@
+//! Ledgers made by hand, for tests.
+
+use super::chain;
+use super::event::{
+    Acceptance, Attached, Because, Decided, Event, FileRef, Forced, Gated, Measured, Opened, Rejected, TipRef,
+};
+use super::{Draft, Ledger, Origin, sha256};
+use crate::decision::{Decision, Verdict};
+use crate::gate;
+use std::collections::BTreeMap;
+
+/// A ledger of so many entries that belong to no experiment.
+pub(super) fn notes(count: usize, whose: &str) -> Ledger {
+    extended(Ledger::default(), count, whose)
+}
+
+/// More of them.
+pub(super) fn extended(ledger: Ledger, count: usize, whose: &str) -> Ledger {
+    (0..count).fold(ledger, |ledger, number| {
+        let known = crate::ledger::event::NonStarter {
+            technique: format!("{whose} {number}"),
+            reason: "it does not work".into(),
+        };
+        with(ledger, None, Event::NonStarter(known))
+    })
+}
+
+/// One more entry, with the files that its event names.
+pub(super) fn with(ledger: Ledger, experiment: Option<&str>, event: Event) -> Ledger {
+    let time = format!("2026-01-01T00:{:02}:{:02}Z", ledger.lines().len() / 60, ledger.lines().len() % 60);
+    at(ledger, experiment, event, &time)
+}
+
+/// The same at a time.
+pub(super) fn at(mut ledger: Ledger, experiment: Option<&str>, event: Event, time: &str) -> Ledger {
+    let files: BTreeMap<String, String> =
+        event.files().into_iter().map(|file| (file.path.clone(), file.sha256.clone())).collect();
+    let draft = Draft { experiment: experiment.map(str::to_owned), event, files };
+    let entry = ledger.next(draft, time, origin());
+    ledger.push(entry).unwrap();
+    ledger
+}
+
+pub(super) fn origin() -> Origin {
+    Origin { host: "host".into(), harness_commit: Some("c".repeat(40)), harness_dirty: Some(false) }
+}
+
+/// The file as bytes, and back.
+pub(super) fn reread(ledger: &Ledger) -> Result<Ledger, chain::Fault> {
+    chain::read(ledger.text().as_bytes()).map(|read| read.ledger)
+}
+
+pub(super) fn tip(patches: &[&str]) -> TipRef {
+    let patches: Vec<String> = patches.iter().map(|patch| sha256(patch.as_bytes())).collect();
+    TipRef { source_tree: "4".repeat(40), commit: sha256(patches.concat().as_bytes())[..40].to_owned(), patches }
+}
+
+pub(super) fn opened(title: &str, base: &[&str]) -> Event {
+    Event::Opened(Opened {
+        title: title.into(),
+        hypothesis: format!("{title} is faster"),
+        technique: "evbuffer".into(),
+        predictions: vec![],
+        base: tip(base),
+        follows: None,
+        author: None,
+    })
+}
+
+pub(super) fn file(path: &str, content: &str) -> FileRef {
+    FileRef { path: path.into(), sha256: sha256(content.as_bytes()) }
+}
+
+pub(super) fn attached(patch: &str) -> Event {
+    let patch = file(&format!("{patch}.patch"), patch);
+    Event::Attached(Attached { patch, test_patch: None, variant: "c".repeat(12), screened: vec![] })
+}
+
+pub(super) fn gated(run: &str, verdict: gate::Verdict) -> Event {
+    Event::Gated(Gated {
+        variant: "c".repeat(12),
+        tier: gate::Tier::Full,
+        verdict,
+        failed: vec![],
+        record: file(&format!("{run}/gate.json"), run),
+        tests_changed: vec![],
+    })
+}
+
+pub(super) fn measured(run: &str) -> Event {
+    let record = file(&format!("{run}/compare.json"), run);
+    Event::Measured(Measured { sides: ["b".repeat(12), "c".repeat(12)], record, samples: None, changes: vec![] })
+}
+
+pub(super) fn decided(verdict: Verdict) -> Event {
+    Event::Decided(Decided { decision: decision(verdict) })
+}
+
+pub(super) fn decision(verdict: Verdict) -> Decision {
+    Decision {
+        verdict,
+        reasons: vec![],
+        sides: ["b".repeat(12), "c".repeat(12)],
+        gains: vec![],
+        guarded_by_counts: vec![],
+        suspicious: vec![],
+        tests_changed: vec![],
+        records: [None, None],
+    }
+}
+
+/// An earned acceptance, as a ledger that was read has it.
+pub(super) fn accepted(patches: &[&str]) -> Event {
+    let forced = Acceptance::forced(Forced { by: "nobody".into(), against: vec![] }, "it is faster", tip(patches));
+    let mut value = serde_json::to_value(forced).unwrap();
+    value["forced"] = serde_json::Value::Null;
+    Event::Accepted(serde_json::from_value(value).unwrap())
+}
+
+pub(super) fn forced(patches: &[&str]) -> Event {
+    let forced = Forced { by: "somebody".into(), against: vec!["no profile".into()] };
+    Event::Accepted(Acceptance::forced(forced, "I know better", tip(patches)))
+}
+
+pub(super) fn rejected(tip: Option<TipRef>) -> Event {
+    Event::Rejected(Rejected { reason: "it is slower".into(), non_starter: false, tip })
+}
+
+pub(super) fn parked() -> Event {
+    Event::Parked(Because { reason: "later".into() })
+}
+
+/// An experiment from its opening to a decision to accept.
+pub(super) fn acceptable(ledger: Ledger, id: &str, base: &[&str], patch: &str) -> Ledger {
+    let events = [
+        opened(id, base),
+        attached(patch),
+        gated(&format!("run-1-{patch}"), gate::Verdict::Pass),
+        measured(&format!("run-1-{patch}")),
+        decided(Verdict::Accept),
+    ];
+    events.into_iter().fold(ledger, |ledger, event| with(ledger, Some(id), event))
+}
