@@ -5,13 +5,17 @@
 
 pub mod abi;
 mod added;
+pub mod allocations;
+pub mod bottleneck;
 pub mod build_config;
 pub mod calibration;
+pub mod callgrind;
 pub mod cases;
 pub mod compare;
 pub mod counts;
 pub mod gate;
 pub mod host;
+pub mod hot_methods;
 pub mod mutants;
 pub mod patch;
 pub mod protocol;

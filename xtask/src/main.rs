@@ -16,6 +16,8 @@ mod journal;
 mod layout;
 mod lock;
 mod process;
+#[allow(dead_code, reason = "its verb follows")]
+mod profile;
 mod progress;
 mod records;
 mod report;
