@@ -18,6 +18,7 @@ pub mod host;
 pub mod hot_methods;
 pub mod mutants;
 pub mod patch;
+pub mod profile;
 pub mod protocol;
 pub mod record;
 pub mod sandbox;

@@ -16,7 +16,6 @@ mod journal;
 mod layout;
 mod lock;
 mod process;
-#[allow(dead_code, reason = "its verb follows")]
 mod profile;
 mod progress;
 mod records;
@@ -59,6 +58,7 @@ enum Verb {
     Calibrate(cmd::calibrate::Args),
     Verify(cmd::verify::Args),
     Models(cmd::models::Args),
+    Profile(cmd::profile::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -73,6 +73,7 @@ impl Verb {
             Verb::Calibrate(_) => "calibrate",
             Verb::Verify(_) => "verify",
             Verb::Models(_) => "models",
+            Verb::Profile(_) => "profile",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -107,6 +108,7 @@ fn main() -> std::process::ExitCode {
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
         Verb::Verify(args) => cmd::verify::run(args, &context),
         Verb::Models(args) => cmd::models::run(args, &context),
+        Verb::Profile(args) => cmd::profile::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

@@ -1,6 +1,7 @@
 //! System calls, one by one, and what is made of them: how many of one event, how long, with which errors and arguments.
 
-use super::epoll::{EpollCtl, Follower};
+use super::epoll::Follower;
+pub use super::epoll::EpollCtl as EpollTotals;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -90,7 +91,7 @@ pub struct Calls {
     /// By name, the most frequent first.
     pub by_name: Vec<SyscallProfile>,
     /// Of `epoll_ctl`; null without any.
-    pub epoll_ctl: Option<EpollCtl>,
+    pub epoll_ctl: Option<EpollTotals>,
     /// Of `epoll_wait` and its kin, `poll` and `select`; null without any.
     pub waits: Option<Waits>,
     /// `ioctl(FIONREAD)` of one event.

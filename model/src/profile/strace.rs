@@ -71,9 +71,10 @@ fn parse(thread: i32, text: &str) -> Option<Call> {
     let (time, rest) = text.split_once(' ')?;
     let at_ns = nanoseconds(time)?;
     let (name, rest) = rest.split_once('(')?;
-    // The last one: arguments may hold such a text.
-    let (arguments, outcome) = rest.rsplit_once(") ")?;
-    let outcome = outcome.trim_start().strip_prefix('=')?.trim_start();
+    // The last bracket before a result: arguments may hold such a text, and an error is explained in brackets.
+    let outcome_at = |end: usize| rest[end + 1..].trim_start().strip_prefix("= ");
+    let (end, outcome) = rest.rmatch_indices(')').find_map(|(end, _)| Some((end, outcome_at(end)?.trim_start())))?;
+    let arguments = &rest[..end];
     let mut words = outcome.split_whitespace();
     let result = number(words.next()?)?;
     let result = match (result, words.next()) {

@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod doctor;
 pub(crate) mod measuring;
 pub(crate) mod models;
+pub(crate) mod profile;
 pub(crate) mod setup;
 pub(crate) mod test;
 pub(crate) mod verify;

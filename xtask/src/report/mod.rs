@@ -4,6 +4,7 @@ pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod format;
 pub(crate) mod picture;
+pub(crate) mod profile;
 pub(crate) mod readme;
 pub(crate) mod rivals;
 pub(crate) mod self_test;
