@@ -18,6 +18,7 @@ mod layout;
 mod ledger;
 mod lock;
 mod process;
+mod profile;
 mod progress;
 mod records;
 mod report;
@@ -65,6 +66,7 @@ enum Verb {
     Exp(Box<cmd::exp::Args>),
     Ledger(cmd::ledger::Args),
     Tip(cmd::tip::Args),
+    Profile(cmd::profile::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -83,6 +85,7 @@ impl Verb {
             Verb::Exp(_) => "exp",
             Verb::Ledger(_) => "ledger",
             Verb::Tip(_) => "tip",
+            Verb::Profile(_) => "profile",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -121,6 +124,7 @@ fn main() -> std::process::ExitCode {
         Verb::Exp(args) => cmd::exp::run(args, &context),
         Verb::Ledger(args) => cmd::ledger::run(args, &context),
         Verb::Tip(args) => cmd::tip::run(args, &context),
+        Verb::Profile(args) => cmd::profile::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

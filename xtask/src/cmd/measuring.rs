@@ -70,21 +70,26 @@ impl Measuring {
     /// # Errors
     /// A file that is neither, or whose path cannot be handed on.
     pub(crate) fn user_files(&self) -> Result<Vec<PathBuf>> {
-        let usage =
-            |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
-        self.workload_files
-            .iter()
-            .map(|file| {
-                let known = file.extension().is_some_and(|ending| ending == "c" || ending == "rs");
-                match file.canonicalize() {
-                    Ok(path) if path.to_string_lossy().contains(':') => {
-                        Err(usage(file, "the path has a `:`, which separates paths; put the file elsewhere"))
-                    }
-                    Ok(path) if path.is_file() && known => Ok(path),
-                    Ok(_) => Err(usage(file, "give a C or Rust file, ending in .c or .rs (docs/WORKLOADS.md)")),
-                    Err(error) => Err(usage(file, &error.to_string())),
-                }
-            })
-            .collect()
+        user_files(&self.workload_files)
     }
+}
+
+/// See [`Measuring::user_files`].
+pub(crate) fn user_files(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let usage =
+        |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
+    files
+        .iter()
+        .map(|file| {
+            let known = file.extension().is_some_and(|ending| ending == "c" || ending == "rs");
+            match file.canonicalize() {
+                Ok(path) if path.to_string_lossy().contains(':') => {
+                    Err(usage(file, "the path has a `:`, which separates paths; put the file elsewhere"))
+                }
+                Ok(path) if path.is_file() && known => Ok(path),
+                Ok(_) => Err(usage(file, "give a C or Rust file, ending in .c or .rs (docs/WORKLOADS.md)")),
+                Err(error) => Err(usage(file, &error.to_string())),
+            }
+        })
+        .collect()
 }

@@ -8,6 +8,7 @@ pub(crate) mod exp;
 pub(crate) mod ledger;
 pub(crate) mod measuring;
 pub(crate) mod models;
+pub(crate) mod profile;
 pub(crate) mod setup;
 pub(crate) mod test;
 pub(crate) mod tip;

@@ -54,7 +54,7 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
         if options.quick {
             not_run.push("profile: not part of a quick look".to_owned());
         } else {
-            match profile_step::profile(context, &sides, &experiment.predictions)? {
+            match profile_step::profile(context, &sides, &experiment.predictions, &options.workloads)? {
                 Profile::NotRun(why) => not_run.push(format!("profile: {why}")),
                 Profile::Done(step, kept, evidence) => {
                     records.profile = Some(evidence);

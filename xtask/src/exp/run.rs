@@ -188,7 +188,7 @@ impl Run<'_> {
         }
         progress::note(&format!("{}: profile", self.id));
         let (step, kept, evidence) =
-            match profile_step::profile(self.context, self.sides, &experiment.predictions)? {
+            match profile_step::profile(self.context, self.sides, &experiment.predictions, &self.options.workloads)? {
                 Profile::NotRun(why) => {
                     progress::note(&format!("{}: the profile was not run: {why}", self.id));
                     return Ok(Some(format!("profile: {why}")));
@@ -254,7 +254,7 @@ pub(crate) fn changes(record: &CompareRecord) -> Vec<ChangeRef> {
     record.workloads.iter().map(change).collect()
 }
 
-fn tests_changed(record: &model::gate::VerifyRecord) -> Vec<String> {
+fn tests_changed(record: &gate::VerifyRecord) -> Vec<String> {
     let Some(patch) = &record.test_patch else { return vec![] };
     let changed = patch.changes.iter().map(|(file, functions)| format!("{file}: {}", functions.join(", ")));
     changed.collect()

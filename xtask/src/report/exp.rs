@@ -69,8 +69,7 @@ pub(crate) fn list(context: &Context, history: &History) -> Result<()> {
         ]
     });
     let rows: Vec<Vec<String>> = rows.collect();
-    let mut text = draw(&["id", "state", "verdict", "best change", "code", "changed"], rows, Style::Terminal);
-    text = text.replacen(" code ", " technique ", 1);
+    let mut text = draw(&["id", "state", "verdict", "best change", "technique", "changed"], rows, Style::Terminal);
     if all.is_empty() {
         text = "no experiments yet; `cargo xtask exp open --hypothesis \"...\" --technique ...` begins one\n".to_owned();
     }

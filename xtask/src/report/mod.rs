@@ -6,6 +6,7 @@ pub(crate) mod exp;
 pub(crate) mod format;
 pub(crate) mod ledger;
 pub(crate) mod picture;
+pub(crate) mod profile;
 pub(crate) mod readme;
 pub(crate) mod rivals;
 pub(crate) mod self_test;

@@ -1,0 +1,1 @@
+//! playbook/program.md, as far as programs read it.
