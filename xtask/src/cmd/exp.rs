@@ -212,9 +212,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     }
 }
 
-/// What only writes an entry.
+/// What only writes an entry: under the ledger's lock alone, so that it need not wait for a run of hours.
 fn write(action: &Action, context: &Context) -> Result<Exit> {
-    let _lock = lock::take(context, "exp")?;
     interrupt::install()?;
     let (done, id) = match action {
         Action::Open { hypothesis, technique, title, predictions, follows, author } => {
