@@ -285,6 +285,8 @@ fn run_one(exp: &str, how: &How, resume: Option<Option<&str>>, context: &Context
     let _lock = lock::take(context, "exp run")?;
     interrupt::install()?;
     let experiment = run::current(context, exp)?;
+    // A run that was killed behind its last entry has left them as they were.
+    rebuilt(context, &experiment.id)?;
     let given = how.given();
     let under_way = experiment.decision.is_none()
         && matches!(experiment.state, State::Proposed | State::Gated | State::Measured);

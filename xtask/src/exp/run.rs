@@ -50,6 +50,14 @@ pub(crate) struct Ran {
 /// line; none: those with which the attempt was begun.
 pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Result<Ran> {
     let experiment = current(context, id)?;
+    if let Some(decision) = ended(&experiment) {
+        progress::note(&format!(
+            "{}: this attempt has ended; to measure it anew, with other seeds, say why: `cargo xtask exp resume {0} --reason \
+             \"...\"`",
+            experiment.id
+        ));
+        return Ok(Ran { decision: decision.clone(), not_run: vec![] });
+    }
     refuse_unready(context, &experiment)?;
     let (_, history) = ledger::read(context)?;
     let sides = sides::sides(context, &history, &experiment)?;
@@ -81,6 +89,12 @@ pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Resul
 pub(crate) fn current(context: &Context, id: &str) -> Result<Experiment> {
     let (_, history) = ledger::read(context)?;
     Ok(ledger::named(&history, id)?.clone())
+}
+
+/// What an attempt has come to that ended without an answer: the command that ended it may be given again.
+fn ended(experiment: &Experiment) -> Option<&Decision> {
+    let is_over = matches!(experiment.state, State::Inconclusive | State::InfraError) && experiment.dispute.is_none();
+    experiment.decision.as_ref().filter(|_| is_over)
 }
 
 /// Fails unless steps of a run lie ahead, or are done.

@@ -64,7 +64,7 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     let refused = lab.exp(&["accept", &id, "--reason", "it is nice"]).expect_code(3);
     refused.expect_said(&["cannot be accepted", "no gate", "no profile of both sides", "--force"]);
     lab.exp(&["accept", &id, "--reason", "it is nice", "--force"]).expect_code(1).expect_said(&["terminal", "person's word"]);
-    lab.exp(&["run", &id, "--quick"]).expect_code(1).expect_said(&["inconclusive", "--reason"]);
+    lab.exp(&["run", &id, "--quick"]).expect_code(3).expect_said(&["has ended", "--reason"]);
     let before = lab.entries().len();
     let count = |kind: &str| lab.kinds(&id).iter().filter(|k| *k == kind).count();
     assert_eq!((count("accepted"), before), (0, lab.entries().len()));
