@@ -292,9 +292,10 @@ pub(crate) fn blob_of(root: &Path, revision: &str, file: &str) -> Option<String>
     in_checkout(root, &["rev-parse", "--verify", "--quiet", &format!("{revision}:./{file}")]).ok()
 }
 
-/// An object's text, ended by one line end.
+/// An object's text, ended by one line end if there is any.
 pub(crate) fn blob_text(root: &Path, blob: &str) -> Result<String> {
-    Ok(in_checkout(root, &["cat-file", "blob", blob])? + "\n")
+    let text = in_checkout(root, &["cat-file", "blob", blob])?;
+    Ok(if text.is_empty() { text } else { text + "\n" })
 }
 
 /// Writes a setting of a checkout's own.
@@ -389,5 +390,30 @@ mod tests {
         described(&source).unwrap();
         store.fetch(source.to_str().unwrap(), "HEAD").unwrap();
         assert!(!mark.exists());
+    }
+
+    #[test]
+    fn what_experiments_write_is_no_change_of_the_harness() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            run(hermetic(&mut command).arg("-C").arg(root).args(args).envs(IDENTITY.iter().copied())).unwrap()
+        };
+        std::fs::create_dir(root.join("experiments")).unwrap();
+        for name in ["README.md", "code", "experiments/series"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        git(&["init", "--quiet"]);
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "-m", "x"]);
+        for name in ["README.md", "experiments/series", "experiments/new"] {
+            std::fs::write(root.join(name), "changed").unwrap();
+        }
+        let commit = git(&["rev-parse", "HEAD"]);
+        assert_eq!(describe_harness(root), Some((commit.clone(), false)));
+        assert_eq!(described(root), Some((commit.clone(), true)));
+        std::fs::write(root.join("code"), "changed").unwrap();
+        assert_eq!(describe_harness(root), Some((commit, true)));
     }
 }

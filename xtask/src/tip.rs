@@ -102,3 +102,126 @@ fn differs(path: &Path, exists: bool) -> String {
     let what = if exists { "is not the patch that was accepted" } else { "is missing; its patch was accepted" };
     format!("{} {what}: restore it from git", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::Store;
+    use crate::ledger::fixtures::{Workspace, forced, rejected};
+    use std::path::Path;
+
+    fn context(workspace: &Workspace, work: &str) -> Context {
+        let folder = workspace.folder.path();
+        Context {
+            root: workspace.place.root.clone(),
+            work: folder.join(work),
+            runs: folder.join("runs"),
+            calibrations: folder.join("calibrations"),
+            install: false,
+            json: false,
+            sandbox_without: vec![],
+        }
+    }
+
+    fn source(context: &Context, folder: &Path) -> Source {
+        std::fs::create_dir_all(folder).unwrap();
+        let lines: String = (1..=30).map(|number| format!("int line_{number};\n")).collect();
+        std::fs::write(folder.join("event.c"), lines).unwrap();
+        let store = Store::open(&context.work).unwrap();
+        let tree = store.import(folder).unwrap();
+        let root_commit = store.root_commit(&tree, "test").unwrap();
+        Source { label: "test".into(), tree, root_commit, upstream_commit: None, pinned: true }
+    }
+
+    /// A patch that replaces one line by another, with the lines around it as they are then.
+    fn patch(line: usize, from: &str, to: &str, around: impl Fn(usize) -> String) -> String {
+        let before: String = (line - 3..line).map(|number| format!(" {}\n", around(number))).collect();
+        let after: String = (line + 1..=line + 3).map(|number| format!(" {}\n", around(number))).collect();
+        format!(
+            "--- a/event.c\n+++ b/event.c\n@@ -{start},7 +{start},7 @@\n{before}-{from}\n+{to}\n{after}",
+            start = line - 3
+        )
+    }
+
+    fn plain(number: usize) -> String {
+        format!("int line_{number};")
+    }
+
+    /// Accepts a patch on the tip that there is, and returns the experiment.
+    fn accept(workspace: &Workspace, context: &Context, source: &Source, title: &str, patch: &str) -> String {
+        let (_, history) = ledger::read(context).unwrap();
+        let base = derive(context, source, &history).unwrap().reference;
+        let id = workspace.proposed(title, patch, &base);
+        let (_, history) = ledger::read(context).unwrap();
+        let tip = with(context, source, &history, &history.experiments[&id]).unwrap().reference;
+        workspace.book().append(&id, forced(tip), &[]).unwrap();
+        id
+    }
+
+    #[test]
+    fn the_tip_is_the_accepted_patches_in_order_and_one_commit_everywhere() {
+        let workspace = Workspace::new();
+        let here = context(&workspace, "work");
+        let source = source(&here, &workspace.folder.path().join("source"));
+        assert!(variant::tip(&here, &source).unwrap().is_none(), "no ledger, no tip");
+        let one = accept(&workspace, &here, &source, "one", &patch(10, &plain(10), "long one;", plain));
+        let two = accept(&workspace, &here, &source, "two", &patch(20, &plain(20), "long two;", plain));
+        let (_, history) = ledger::read(&here).unwrap();
+        let tip = derive(&here, &source, &history).unwrap();
+        assert_eq!(history.tip.as_ref(), Some(&tip.reference), "the ledger has the commit that is derived");
+        let variant = variant::tip(&here, &source).unwrap().unwrap();
+        assert_eq!((&variant, variant.name.as_str(), variant.patches.len()), (&tip.variant, "tip", 2));
+        let text = Store::open(&here.work).unwrap().text(&variant.tree, "event.c").unwrap();
+        assert!(text.contains("long one;") && text.contains("long two;"));
+        // Another work folder stands for another machine: time, store and history are others.
+        let elsewhere = context(&workspace, "another-work");
+        Store::open(&elsewhere.work).unwrap().import(&workspace.folder.path().join("source")).unwrap();
+        Store::open(&elsewhere.work).unwrap().root_commit(&source.tree, "test").unwrap();
+        assert_eq!(derive(&elsewhere, &source, &history).unwrap().reference, tip.reference);
+
+        // Taken out again, the tip is what it would have been without it.
+        let without_one = without(&here, &source, &history, &one).unwrap();
+        workspace.book().append(&one, rejected(Some(without_one.reference.clone())), &[]).unwrap();
+        let (_, history) = ledger::read(&here).unwrap();
+        assert_eq!((&history.series[..], &history.tip), (&[two.clone()][..], &Some(without_one.reference.clone())));
+        assert_eq!(derive(&here, &source, &history).unwrap().reference, without_one.reference);
+        let none = without(&here, &source, &history, &two).unwrap();
+        assert_eq!((none.variant.name.as_str(), &none.reference.commit), ("pristine", &source.root_commit));
+        assert_eq!(exit_of(&without(&here, &source, &history, &one).unwrap_err()), Exit::Usage);
+    }
+
+    #[test]
+    fn a_patch_that_needs_another_one_is_reported_and_nothing_is_guessed() {
+        let workspace = Workspace::new();
+        let here = context(&workspace, "work");
+        let source = source(&here, &workspace.folder.path().join("source"));
+        let first = accept(&workspace, &here, &source, "one", &patch(10, &plain(10), "long one;", plain));
+        let second = accept(&workspace, &here, &source, "two", &patch(10, "long one;", "long two;", plain));
+        let (_, history) = ledger::read(&here).unwrap();
+        let before = workspace.bytes();
+        let error = without(&here, &source, &history, &first).unwrap_err();
+        assert_eq!(exit_of(&error), Exit::Failed);
+        let said = error.to_string();
+        assert!(said.contains(&second) && said.contains("Nothing was changed"), "{said}");
+        assert_eq!(workspace.bytes(), before);
+        without(&here, &source, &history, &second).unwrap();
+    }
+
+    #[test]
+    fn a_patch_is_believed_by_its_hash_alone() {
+        let workspace = Workspace::new();
+        let here = context(&workspace, "work");
+        let source = source(&here, &workspace.folder.path().join("source"));
+        let id = accept(&workspace, &here, &source, "one", &patch(10, &plain(10), "long one;", plain));
+        workspace.book().rebuild().unwrap();
+        // Whatever the list of patches says.
+        std::fs::write(here.root.join("experiments/series"), "nothing\n").unwrap();
+        assert_eq!(variant::tip(&here, &source).unwrap().unwrap().patches.len(), 1);
+        let file = workspace.place.folder(&id).join("p.patch");
+        std::fs::write(&file, patch(10, &plain(10), "long other;", plain)).unwrap();
+        assert_eq!(exit_of(&variant::tip(&here, &source).unwrap_err()), Exit::Tampering);
+        std::fs::remove_file(&file).unwrap();
+        let error = variant::tip(&here, &source).unwrap_err();
+        assert!(error.to_string().contains("is missing"), "{error}");
+    }
+}

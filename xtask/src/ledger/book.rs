@@ -163,6 +163,12 @@ impl Book {
         rebuild::write(&self.place, &self.ledger, &self.history)
     }
 
+    /// With another clock.
+    #[cfg(test)]
+    pub(super) fn set_clock(&mut self, now: fn() -> String) {
+        self.now = now;
+    }
+
     fn write(&mut self, draft: Draft, time: &str) -> Result<&Entry> {
         let entry = self.ledger.next(draft, time, self.origin.clone());
         self.history.allows(&entry).map_err(|illegal| failure(Exit::Usage, illegal.to_string()))?;

@@ -1,13 +1,16 @@
 //! The ledger as a file: read, locked, appended to, repaired, merged, checked, and made into documents.
 //!
 //! `model::ledger` is the pure part. Whoever writes an entry takes a [`Book`], which holds the lock of the ledger for as long
-//! as it lives: read the history from it, decide, append, let go. Do not hold it while something is built or measured.
+//! as it lives: read the history from it, decide, append, let go. Do not hold it while something is built or measured, and do
+//! not call [`read`] meanwhile, which would wait for itself.
 
 mod append;
 mod book;
 mod check;
 mod driver;
 mod file;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod git_history;
 mod pages;
 mod rebuild;
