@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 const MOST_FILE_BYTES: u64 = 1 << 30;
 /// Where libraries are that both this program and the sandbox see.
 const SYSTEM: &[&str] = &["/usr/", "/lib/", "/lib32/", "/lib64/", "/opt/", "/nix/", "/gnu/"];
+/// Name of code that only calls other files.
+const STUBS: &str = "[plt]";
 /// Where distributions put symbols that they have stripped from libraries.
 const DEBUG: &str = "/usr/lib/debug/.build-id";
 
@@ -117,7 +119,12 @@ impl Kernel {
 
 impl Symbolizer {
     /// For the process `pid`, which runs `program`. `libevent` are the functions of the library, by name.
-    pub(super) fn of(pid: u32, program: &Path, libevent: &BTreeMap<String, String>, kernel: &Kernel) -> Result<Symbolizer> {
+    pub(super) fn of(
+        pid: u32,
+        program: &Path,
+        libevent: &BTreeMap<String, String>,
+        kernel: &Kernel,
+    ) -> Result<Symbolizer> {
         let path = format!("/proc/{pid}/maps");
         let maps = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}; the worker ended"))?;
         let modules = mappings(&maps).into_iter().map(|mapping| module(mapping, program)).collect();
@@ -148,6 +155,7 @@ impl Symbolizer {
         let file = module.mapping.path.rsplit('/').next().unwrap_or_default();
         let name = module.table.find(address.wrapping_sub(module.bias));
         match (name, module.is_worker) {
+            (Some(STUBS), _) => Frame::new(STUBS, Origin::Library),
             (Some(name), true) => {
                 let bare = name_in_source(name);
                 match self.libevent.contains_key(bare) {
@@ -191,17 +199,20 @@ impl Symbolizer {
 
     /// Whether the worker itself has names: without, nothing of libevent can be told apart.
     pub(super) fn worker_is_named(&self) -> bool {
-        self.modules.iter().any(|module| module.is_worker && !module.table.symbols.is_empty())
+        self.modules
+            .iter()
+            .any(|module| module.is_worker && module.table.symbols.iter().any(|symbol| symbol.2 != STUBS))
     }
 }
 
 /// Places in memory that hold the address of a function: calls may go through them (the global offset table).
 fn slots_of(file: &object::File<'_>, target: u64) -> HashSet<u64> {
-    let written = file.section_by_name(".got").and_then(|got| Some((got.address(), got.data().ok()?))).map(|(base, data)| {
-        let words = data.chunks_exact(8).enumerate();
-        let held = words.filter(|(_, word)| u64::from_le_bytes((*word).try_into().unwrap_or_default()) == target);
-        held.map(|(index, _)| base + index as u64 * 8).collect::<HashSet<u64>>()
-    });
+    let written =
+        file.section_by_name(".got").and_then(|got| Some((got.address(), got.data().ok()?))).map(|(base, data)| {
+            let words = data.chunks_exact(8).enumerate();
+            let held = words.filter(|(_, word)| u64::from_le_bytes((*word).try_into().unwrap_or_default()) == target);
+            held.map(|(index, _)| base + index as u64 * 8).collect::<HashSet<u64>>()
+        });
     let relocated = file.dynamic_relocations().into_iter().flatten();
     let relocated = relocated.filter(|(_, relocation)| relocation.addend().cast_unsigned() == target);
     written.unwrap_or_default().into_iter().chain(relocated.map(|(slot, _)| slot)).collect()
@@ -272,7 +283,14 @@ fn parse(bytes: &[u8], mapping: &Mapping, is_worker: bool) -> Option<(u64, Table
     if !is_worker && let Some(debug) = debug_file(&file).and_then(|path| read(&path)) {
         symbols.extend(object::File::parse(&*debug).map(|file| symbols_of(&file)).unwrap_or_default());
     }
+    symbols.extend(stubs_of(&file));
     Some((bias, Table::new(symbols, false)))
+}
+
+/// What calls of other files go through has no symbols.
+fn stubs_of(file: &object::File<'_>) -> Vec<(u64, u64, String)> {
+    let named = file.sections().filter(|section| section.name().is_ok_and(|name| name.starts_with(".plt")));
+    named.map(|section| (section.address(), section.address() + section.size(), STUBS.to_owned())).collect()
 }
 
 /// Where the file's own address 0 is in memory.
@@ -336,7 +354,10 @@ nonsense
     #[test]
     fn an_address_behind_a_symbol_has_no_name() {
         let symbol = |begin, size, name: &str| (begin, begin + size, name.to_owned());
-        let table = Table::new(vec![symbol(100, 10, "__libc_malloc"), symbol(100, 10, "malloc"), symbol(200, 0, "empty")], false);
+        let table = Table::new(
+            vec![symbol(100, 10, "__libc_malloc"), symbol(100, 10, "malloc"), symbol(200, 0, "empty")],
+            false,
+        );
         assert_eq!((table.find(105), table.find(110), table.find(99)), (Some("malloc"), None, None));
         assert_eq!(table.find(200), None, "a stripped library: the nearest name is not the name");
         let kernel = Table::new(vec![symbol(10, 0, "a"), symbol(20, 0, "b")], true);

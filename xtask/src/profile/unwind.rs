@@ -102,7 +102,8 @@ impl Stacks {
 mod native {
     use super::{MOST_FRAMES, Module};
     use framehop::{
-        CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Unwinder as _, UnwindRegsNative, UnwinderNative,
+        CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder as _,
+        UnwinderNative,
     };
     use object::{Object as _, ObjectSection as _};
 
@@ -117,7 +118,12 @@ mod native {
             for module in modules {
                 if let Some(sections) = sections(module) {
                     let range = module.mapping.start..module.mapping.end;
-                    unwinder.add_module(framehop::Module::new(module.mapping.path.clone(), range, module.bias, sections));
+                    unwinder.add_module(framehop::Module::new(
+                        module.mapping.path.clone(),
+                        range,
+                        module.bias,
+                        sections,
+                    ));
                 }
             }
             Unwinder { unwinder, cache: CacheNative::new() }

@@ -80,7 +80,8 @@ pub(super) fn symbols(side: &WorkloadProfile, most: usize, style: Style) -> Stri
     text.push_str(&draw(&header, side.symbols.iter().take(most).map(row).collect(), style));
     let mut listed: Vec<&SymbolShare> =
         side.symbols.iter().filter(|share| side.manifest.contains_key(&share.symbol)).collect();
-    listed.sort_by(|one, other| other.charged_share.partial_cmp(&one.charged_share).unwrap_or(std::cmp::Ordering::Equal));
+    listed
+        .sort_by(|one, other| other.charged_share.partial_cmp(&one.charged_share).unwrap_or(std::cmp::Ordering::Equal));
     if !listed.is_empty() {
         text.push_str("\nFunctions of config/hot-methods.toml, by what they and the calls they make outside of libevent take:\n\n");
         text.push_str(&draw(&header, listed.into_iter().take(most).map(row).collect(), style));
@@ -160,8 +161,16 @@ pub(super) fn system_calls(side: &WorkloadProfile, style: Style) -> String {
             errors(call),
         ]
     });
-    let header =
-        ["call", "calls/event", "CPU ns/call", "traced ns/call", "of call time", "bytes/call", "buffers", "errors/event"];
+    let header = [
+        "call",
+        "calls/event",
+        "CPU ns/call",
+        "traced ns/call",
+        "of call time",
+        "bytes/call",
+        "buffers",
+        "errors/event",
+    ];
     text.push_str(&draw(&header, rows.collect(), style));
     text.push('\n');
     if let Some(epoll) = &io.epoll_ctl {
@@ -177,7 +186,8 @@ pub(super) fn system_calls(side: &WorkloadProfile, style: Style) -> String {
     if let Some(waits) = &io.waits {
         let mut sizes: Vec<(&u64, &u64)> = waits.by_ready.iter().collect();
         sizes.sort_by(|one, other| other.1.cmp(one.1));
-        let sizes: Vec<String> = sizes.iter().take(5).map(|(ready, count)| format!("{ready} ({count} times)")).collect();
+        let sizes: Vec<String> =
+            sizes.iter().take(5).map(|(ready, count)| format!("{ready} ({count} times)")).collect();
         text.push_str(&format!(
             "waits of an event: {}; empty {}; asked not to wait {}; events of one that has any: {}; most often: {}\n",
             figure(Some(waits.per_event)),
