@@ -52,7 +52,10 @@ impl Config {
                 config.stack_bytes.is_multiple_of(8) && (256..=32_768).contains(&config.stack_bytes),
                 "stack_bytes must be a multiple of 8 from 256 to 32768",
             ),
-            (config.unprofiled_share > 0.0 && config.unprofiled_share < 1.0, "unprofiled_share must be between 0 and 1"),
+            (
+                config.unprofiled_share > 0.0 && config.unprofiled_share < 1.0,
+                "unprofiled_share must be between 0 and 1",
+            ),
             (config.moved_points > 0.0 && config.bottleneck_pct > 0.0, "thresholds must be above 0"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {

@@ -102,7 +102,8 @@ pub(super) fn fill(budget: &mut Budget, counted: &BTreeMap<&'static str, f64>) {
     budget.branch_misses_per_event = of("branch-misses");
     budget.branch_miss_share = ratio(of("branch-misses"), of("branches"));
     budget.cache_misses_per_event = of("cache-misses");
-    budget.cache_misses_per_kilo_instruction = ratio(of("cache-misses"), of("instructions")).map(|misses| misses * 1000.0);
+    budget.cache_misses_per_kilo_instruction =
+        ratio(of("cache-misses"), of("instructions")).map(|misses| misses * 1000.0);
 }
 
 #[cfg(test)]

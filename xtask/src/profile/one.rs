@@ -149,7 +149,8 @@ impl OneSide<'_> {
         let notes = &mut found.notes;
         if sampled.samples == 0 {
             notes.push(
-                "no sample fell on the work: it is too short, or never on the CPU; a longer --seconds may find some".to_owned(),
+                "no sample fell on the work: it is too short, or never on the CPU; a longer --seconds may find some"
+                    .to_owned(),
             );
         } else if sampled.samples < self.config.fewest_samples {
             notes.push(format!(
@@ -159,7 +160,8 @@ impl OneSide<'_> {
         }
         if sampled.stripped {
             notes.push(
-                "the worker has no symbols (a build that strips them?): functions of libevent cannot be told apart".to_owned(),
+                "the worker has no symbols (a build that strips them?): functions of libevent cannot be told apart"
+                    .to_owned(),
             );
         }
         let nameless: Vec<String> = found
@@ -353,14 +355,11 @@ struct State {
 }
 
 /// Time of a call on the CPU by samples, which no tracer slowed down: its share of the CPU time by the number of calls.
-fn times_by_samples(
-    calls: &mut [SyscallProfile],
-    weights: &BTreeMap<String, f64>,
-    all: f64,
-    budget: Option<&Budget>,
-) {
+fn times_by_samples(calls: &mut [SyscallProfile], weights: &BTreeMap<String, f64>, all: f64, budget: Option<&Budget>) {
     let in_calls: f64 = weights.values().sum();
-    let Some(cpu_ns) = budget.map(|budget| budget.cpu_ns_per_event).filter(|_| in_calls > 0.0 && all > 0.0) else { return };
+    let Some(cpu_ns) = budget.map(|budget| budget.cpu_ns_per_event).filter(|_| in_calls > 0.0 && all > 0.0) else {
+        return;
+    };
     for call in calls {
         let weight = weights.get(&call.name).copied().unwrap_or(0.0);
         call.cpu_share_of_calls = Some(weight / in_calls);

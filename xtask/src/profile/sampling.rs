@@ -362,7 +362,8 @@ mod tests {
     fn what_the_kernel_refuses_is_named_with_the_reason() {
         let refused = |why: &str| Err(why.to_owned());
         let [a, b, c, d] = Clock::ALL;
-        let (clock, why) = choose(&[(a, refused("the CPU does not offer it")), (b, Ok(())), (c, Ok(())), (d, Ok(()))]).unwrap();
+        let (clock, why) =
+            choose(&[(a, refused("the CPU does not offer it")), (b, Ok(())), (c, Ok(())), (d, Ok(()))]).unwrap();
         assert_eq!((clock, why.as_deref()), (b, Some("no cycles: the CPU does not offer it")));
         // kernel.perf_event_paranoid = 2: user space alone.
         let not_permitted = "the kernel does not permit it to this user";

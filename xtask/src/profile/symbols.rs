@@ -117,7 +117,12 @@ impl Kernel {
 
 impl Symbolizer {
     /// For the process `pid`, which runs `program`. `libevent` are the functions of the library, by name.
-    pub(super) fn of(pid: u32, program: &Path, libevent: &BTreeMap<String, String>, kernel: &Kernel) -> Result<Symbolizer> {
+    pub(super) fn of(
+        pid: u32,
+        program: &Path,
+        libevent: &BTreeMap<String, String>,
+        kernel: &Kernel,
+    ) -> Result<Symbolizer> {
         let path = format!("/proc/{pid}/maps");
         let maps = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}; the worker ended"))?;
         let modules = mappings(&maps).into_iter().map(|mapping| module(mapping, program)).collect();
@@ -278,7 +283,10 @@ nonsense
     #[test]
     fn an_address_behind_a_symbol_has_no_name() {
         let symbol = |begin, size, name: &str| (begin, begin + size, name.to_owned());
-        let table = Table::new(vec![symbol(100, 10, "__libc_malloc"), symbol(100, 10, "malloc"), symbol(200, 0, "empty")], false);
+        let table = Table::new(
+            vec![symbol(100, 10, "__libc_malloc"), symbol(100, 10, "malloc"), symbol(200, 0, "empty")],
+            false,
+        );
         assert_eq!((table.find(105), table.find(110), table.find(99)), (Some("malloc"), None, None));
         assert_eq!(table.find(200), None, "a stripped library: the nearest name is not the name");
         let kernel = Table::new(vec![symbol(10, 0, "a"), symbol(20, 0, "b")], true);

@@ -117,12 +117,7 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         );
     }
     let calls = tracer.collector.finish(batches * work.spec.batch_events, true, error_name);
-    Ok(Found {
-        calls,
-        batches_lost: tracer.batches_lost,
-        perturbation: times.perturbation(),
-        drained: tracer.drained,
-    })
+    Ok(Found { calls, batches_lost: tracer.batches_lost, perturbation: times.perturbation(), drained: tracer.drained })
 }
 
 /// A ring, and what is in it.
@@ -254,8 +249,7 @@ fn by_strace(work: &Work<'_>, time: Duration) -> Result<Found> {
     // The tracer stays outside and sees how the sandbox is put up, too: before the first mark.
     command.args(Sandbox::open()?.words(&Policy::measure(), &work.worker.program)?);
     command.args(["run", "--workload", &work.spec.name, "--cpu", &surroundings.pinning.worker.to_string()]);
-    let mut traced =
-        Session::start_command(&mut command, work.worker, &work.spec.name, surroundings.limit)?;
+    let mut traced = Session::start_command(&mut command, work.worker, &work.spec.name, surroundings.limit)?;
     let began = Instant::now();
     let mut times = Times { with: traced.batches_of(work.spec, 1)?.samples, ..Times::default() };
     let batch_s = began.elapsed().as_secs_f64().max(1e-6);

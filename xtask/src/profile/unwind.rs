@@ -75,8 +75,13 @@ impl Stacks {
         let user = joined(tables, &chain.user);
         // The innermost is where it was; the others are where it will return to, behind the call.
         let at_call = |(depth, address): (usize, u64)| if depth == 0 { address } else { address.wrapping_sub(1) };
-        let mut frames: Vec<Frame> =
-            user.into_iter().take(MOST_FRAMES).enumerate().map(at_call).map(|address| self.symbols.user(address)).collect();
+        let mut frames: Vec<Frame> = user
+            .into_iter()
+            .take(MOST_FRAMES)
+            .enumerate()
+            .map(at_call)
+            .map(|address| self.symbols.user(address))
+            .collect();
         frames.reverse();
         let kernel = chain.kernel.into_iter().enumerate().map(at_call).collect::<Vec<_>>();
         frames.extend(kernel.into_iter().rev().map(|address| self.symbols.kernel(address)));
@@ -88,7 +93,8 @@ impl Stacks {
 mod native {
     use super::{MOST_FRAMES, Module};
     use framehop::{
-        CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Unwinder as _, UnwindRegsNative, UnwinderNative,
+        CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder as _,
+        UnwinderNative,
     };
     use object::{Object as _, ObjectSection as _};
 
@@ -103,7 +109,12 @@ mod native {
             for module in modules {
                 if let Some(sections) = sections(module) {
                     let range = module.mapping.start..module.mapping.end;
-                    unwinder.add_module(framehop::Module::new(module.mapping.path.clone(), range, module.bias, sections));
+                    unwinder.add_module(framehop::Module::new(
+                        module.mapping.path.clone(),
+                        range,
+                        module.bias,
+                        sections,
+                    ));
                 }
             }
             Unwinder { unwinder, cache: CacheNative::new() }
