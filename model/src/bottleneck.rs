@@ -90,7 +90,7 @@ pub struct Deciding {
     pub value: f64,
     /// What it was held against.
     pub threshold: f64,
-    /// How it reads: `at least`, `at most`, `below` or `above` the threshold, or `beside it` for a figure that explains.
+    /// On which side of it the figure is. A threshold of 0 is none: the figure stands there to explain.
     pub relation: Relation,
 }
 
@@ -109,8 +109,9 @@ pub enum Relation {
 pub struct Supported {
     /// Which.
     pub class: Class,
-    /// How much of the time that the workload is judged by it explains, in per cent: what classes compete by.
-    pub explains_pct: f64,
+    /// How much of the time that the workload is judged by it explains, in per cent: what classes compete by. `None`:
+    /// that cannot be told; such a class comes behind all others.
+    pub explains_pct: Option<f64>,
     /// The figures that support it.
     pub figures: Vec<Deciding>,
 }
@@ -143,8 +144,9 @@ pub struct Classification {
 /// The class of these figures.
 ///
 /// Classes compete by the share of the judged time that they explain. If system calls take more than their threshold,
-/// only classes of system calls compete, and the general one wins where no particular one is supported. A tie goes
-/// to the class that stands first in [`Class::ALL`].
+/// only classes of system calls compete, and the general one wins where no particular one is supported. Where elapsed
+/// time is judged, waiting for a CPU or for events goes before everything else. A tie goes to the class that stands first
+/// in [`Class::ALL`].
 pub fn classify(figures: &Figures, thresholds: &Thresholds) -> Classification {
     rules::classify(figures, thresholds)
 }

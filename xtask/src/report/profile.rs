@@ -98,8 +98,11 @@ fn class(side: &WorkloadProfile) -> String {
         text.push_str(&format!("- {}: {value:.1}, {relation} {threshold:.1}\n", deciding.figure));
     }
     if !found.also.is_empty() {
-        let also: Vec<String> =
-            found.also.iter().map(|other| format!("{} ({:.0}%)", other.class.name(), other.explains_pct)).collect();
+        let share =
+            |share: Option<f64>| share.map_or_else(|| "share unknown".to_owned(), |share| format!("{share:.0}%"));
+        let name =
+            |other: &model::bottleneck::Supported| format!("{} ({})", other.class.name(), share(other.explains_pct));
+        let also: Vec<String> = found.also.iter().map(name).collect();
         text.push_str(&format!("Also: {}.\n", also.join(", ")));
     }
     if !found.tiers.is_empty() {

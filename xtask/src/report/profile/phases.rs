@@ -233,10 +233,9 @@ pub(super) fn instructions(side: &WorkloadProfile, style: Style) -> String {
             figure(Some(function.self_per_event)),
             format!("{:.1}%", function.self_pct),
             format!("{:.1}%", function.inclusive_pct),
-            figure(Some(function.calls_per_event)),
         ]
     });
-    let header = ["symbol", "file", "self/event", "self", "inclusive", "calls/event"];
+    let header = ["symbol", "file", "self/event", "self", "inclusive"];
     text.push_str(&draw(&header, rows.collect(), style));
     text.push('\n');
     let mut left = SOURCE_LINES;
@@ -277,16 +276,23 @@ pub(super) fn allocations(side: &WorkloadProfile, style: Style) -> String {
     if let Some(differs) = &counted.differs {
         text.push_str(&format!("Two runs differ: {differs}\n\n"));
     }
+    if counted.lost_calls > 0 {
+        let lost = counted.lost_calls;
+        text.push_str(&format!(
+            "The counter's table was full: {lost} calls are in the totals and in no call site.\n\n"
+        ));
+    }
     let rows = counted.sites.iter().take(ROWS).map(|site| {
         vec![
             site.chain.iter().take(4).cloned().collect::<Vec<_>>().join(" < "),
             figure(Some(site.rates.allocations)),
             figure(Some(site.rates.reallocations)),
+            figure(Some(site.rates.frees)),
             figure(Some(site.rates.bytes)),
         ]
     });
     if !counted.sites.is_empty() {
-        let header = ["called by", "allocations/event", "reallocations/event", "bytes/event"];
+        let header = ["called by", "allocations/event", "reallocations/event", "frees/event", "bytes/event"];
         text.push_str(&draw(&header, rows.collect(), style));
         text.push('\n');
     }
