@@ -136,8 +136,11 @@ impl OneSide<'_> {
             perturbation: sampled.times.perturbation(),
             lost: sampled.drained.lost + sampled.drained.damaged,
         };
-        let both = [fallback.clone(), counters_fallback].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        found.phases.push(phase("cycle-budget", (!both.is_empty()).then_some(both), began.elapsed().as_secs_f64()));
+        // What is said of cycles is not said twice.
+        let of_clock = fallback.clone().filter(|_| counters_fallback.is_none());
+        let of_budget: Vec<String> = of_clock.into_iter().chain(counters_fallback).collect();
+        let of_budget = (!of_budget.is_empty()).then(|| of_budget.join("; "));
+        found.phases.push(phase("cycle-budget", of_budget, began.elapsed().as_secs_f64()));
         found.phases.push(phase("attribution", fallback, 0.0));
         self.keep(found, "on-cpu", "time on the CPU", if clock.cycles { "cycles" } else { "ns" }, &sampled.stacks)?;
         state.call_weights = sampling::by_syscall(&sampled);
@@ -168,7 +171,7 @@ impl OneSide<'_> {
             .symbols
             .iter()
             .filter(|share| share.symbol.starts_with('[') && share.symbol.ends_with(']') && share.self_share > 0.02)
-            .filter(|share| !["[kernel]", "[vdso]"].contains(&share.symbol.as_str()))
+            .filter(|share| !["[kernel]", "[vdso]", "[plt]"].contains(&share.symbol.as_str()))
             .map(|share| format!("{} {:.0}%", share.symbol, share.self_share * 100.0))
             .collect();
         if !nameless.is_empty() {
@@ -196,7 +199,9 @@ impl OneSide<'_> {
     fn off_cpu(&self, work: &Work<'_>, found: &mut WorkloadProfile) -> Result<()> {
         let began = Instant::now();
         let (source, fallback) = &self.seen.off_cpu;
-        let followed = off_cpu::follow(work, source, self.options.time(self.config), self.libevent, &self.seen.kernel);
+        // Each switch is seen, not a sample of them: half of the time says as much.
+        let time = self.options.time(self.config).mul_f64(0.5);
+        let followed = off_cpu::follow(work, source, time, self.libevent, &self.seen.kernel);
         let followed = match followed {
             Err(error) if error.downcast_ref::<Refused>().is_some() => {
                 found.phases.push(not_done("off-cpu", &format!("{error:#}"), began));
