@@ -297,6 +297,14 @@ const SUGGESTIONS: &[Suggestion] = &[
         workloads: &["http.keepalive.small.*"],
         futile: no_http,
     },
+    Suggestion {
+        name: "numbers-without-sscanf",
+        tier: Some(Tier::Formatting),
+        classes: &[Class::Formatting, Class::Protocol],
+        what: "read the version of a request line, and other numbers, digit by digit instead of by sscanf",
+        workloads: &["http.keepalive.small.*"],
+        futile: no_http,
+    },
     // ---- allocations ----
     Suggestion {
         name: "header-in-one-block",

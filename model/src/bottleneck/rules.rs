@@ -1,6 +1,8 @@
 //! From figures to a class.
 
-use super::{Class, Classification, Deciding, Figures, Part, Relation, Supported, Thresholds, experiment};
+use super::{
+    Class, Classification, Deciding, Experiment, Figures, Part, Relation, Supported, Thresholds, Tier, experiment,
+};
 use crate::workload::Metric;
 
 /// Calls by what they do; each platform and C library has some of each.
@@ -9,9 +11,9 @@ const READS: &[&str] = &["read", "readv", "recvfrom", "recvmsg", "pread64", "pre
 
 pub(super) fn classify(figures: &Figures, thresholds: &Thresholds) -> Classification {
     let judged = Judged::new(figures, thresholds);
-    let syscall_bound = judged.syscalls.as_ref().map(|share| share.value >= share.threshold);
+    let syscall_bound = judged.syscalls.as_ref().map(Deciding::is_reached);
     let latency = judged.latency();
-    let latency_bound = latency.as_ref().map(|share| share.value >= share.threshold);
+    let latency_bound = latency.as_ref().map(Deciding::is_reached);
 
     let mut supported: Vec<Supported> =
         [&judged.of_syscalls()[..], &judged.of_parts()[..], &judged.of_waiting()[..]].concat();
@@ -19,32 +21,36 @@ pub(super) fn classify(figures: &Figures, thresholds: &Thresholds) -> Classifica
     supported.sort_by_key(|one| Class::ALL.iter().position(|class| *class == one.class));
     supported.sort_by(|a, b| b.explains().total_cmp(&a.explains()));
 
-    let waits = judged.by_wall && latency_bound == Some(true);
     let decisive = |class: Class| match class {
         Class::CpuStarved => judged.by_wall,
-        Class::LatencyBound => waits,
+        Class::LatencyBound => judged.by_wall && latency_bound == Some(true),
         _ => false,
     };
-    let position = supported
-        .iter()
-        .position(|one| decisive(one.class))
-        .or_else(|| supported.iter().position(|one| syscall_bound != Some(true) || one.class.is_of_syscalls()));
-    let chosen = position.map(|position| supported.remove(position));
+    let chosen = position(&supported, thresholds, |one| decisive(one.class))
+        .or_else(|| position(&supported, thresholds, |one| syscall_bound != Some(true) || one.class.is_of_syscalls()))
+        .map(|position| supported.remove(position));
     let unknown = unknown(figures);
     let (class, deciding) = chosen.as_ref().map_or((Class::Unknown, vec![]), |one| (one.class, one.figures.clone()));
     let because =
         chosen.as_ref().map_or_else(|| why_unknown(figures, &unknown), |one| why(one, syscall_bound == Some(true)));
 
-    let mut tiers = class.tiers().to_vec();
-    if syscall_bound == Some(true) {
-        tiers.extend(Class::SyscallBound.tiers().iter().filter(|tier| !class.tiers().contains(tier)));
-    }
-    let mut experiments = experiment::of(class, figures);
-    if syscall_bound == Some(true) {
-        for more in experiment::of(Class::SyscallBound, figures) {
+    let classes = [Some(class), Some(Class::SyscallBound).filter(|_| syscall_bound == Some(true))];
+    let (mut tiers, mut experiments): (Vec<Tier>, Vec<Experiment>) = (vec![], vec![]);
+    for class in classes.into_iter().flatten() {
+        for more in experiment::of(class, figures) {
             if experiments.iter().all(|known| known.name != more.name) {
                 experiments.push(more);
             }
+        }
+        tiers.extend(class.tiers());
+    }
+    // A tier in which the figures rule everything out comes behind the others.
+    let leads = |tier: &Tier| experiments.iter().any(|experiment| experiment.tier == Some(*tier));
+    let (first, rest): (Vec<Tier>, Vec<Tier>) = tiers.into_iter().partition(leads);
+    let mut tiers = Vec::new();
+    for tier in first.into_iter().chain(rest) {
+        if !tiers.contains(&tier) {
+            tiers.push(tier);
         }
     }
     Classification {
@@ -59,6 +65,16 @@ pub(super) fn classify(figures: &Figures, thresholds: &Thresholds) -> Classifica
         unknown,
         caveats: caveats(figures, thresholds),
     }
+}
+
+/// Of those that `may` be chosen, the one that explains most; of several that explain nearly as much, the first in
+/// [`Class::ALL`].
+fn position(supported: &[Supported], thresholds: &Thresholds, may: impl Fn(&Supported) -> bool) -> Option<usize> {
+    let candidates = || supported.iter().enumerate().filter(|(_, one)| may(one));
+    let most = candidates().map(|(_, one)| one.explains()).reduce(f64::max)?;
+    let near = candidates().filter(|(_, one)| one.explains() >= (most - thresholds.tie_points).max(0.0).min(most));
+    let rank = |class: Class| Class::ALL.iter().position(|one| *one == class);
+    near.min_by_key(|(_, one)| rank(one.class)).map(|(position, _)| position)
 }
 
 /// Figures as shares of the time that the workload is judged by.
@@ -79,13 +95,13 @@ impl<'a> Judged<'a> {
         let on_cpu_pct = on_cpu_pct.filter(|share| *share > 0.0);
         // Without times of calls, the kernel's own time is nearly the same; faults and interrupts are in it, too.
         let (name, share) = match (figures.syscall_share_pct, figures.kernel_share_pct) {
-            (Some(share), _) => ("syscall_share_pct", Some(share)),
-            (None, share) => ("kernel_share_pct", share),
+            (Some(share), _) => ("syscall_share", Some(share)),
+            (None, share) => ("kernel_share", share),
         };
         let threshold = thresholds.syscall_share_pct;
-        let of_wall = share.map(|value| at_least(name, value, threshold));
+        let of_wall = share.map(|value| at_least(&format!("{name}_pct"), value, threshold));
         let of_cpu = share.zip(on_cpu_pct).filter(|_| !by_wall).map(|(share, on_cpu)| {
-            at_least(&format!("{name} of the CPU time"), (share * 100.0 / on_cpu).min(100.0), threshold)
+            at_least(&format!("{name}_of_cpu_pct"), (share * 100.0 / on_cpu).min(100.0), threshold)
         });
         Judged { figures, thresholds, by_wall, on_cpu_pct, syscalls: of_cpu.or(of_wall) }
     }
@@ -117,13 +133,13 @@ impl<'a> Judged<'a> {
         let particular = [self.epoll_churn(), self.small_reads(), self.empty_waits(), self.wakeups()];
         let mut supported: Vec<Supported> = particular.into_iter().flatten().filter(enough).collect();
         // The general one stands behind a particular one: what it explains is what those leave.
-        if let Some(share) = self.syscalls.as_ref().filter(|share| share.value >= share.threshold) {
+        if let Some(share) = self.syscalls.as_ref().filter(|share| share.is_reached()) {
             let particular: f64 = supported.iter().filter_map(|one| one.explains_pct).sum();
             let smallest = supported.iter().filter_map(|one| one.explains_pct).fold(f64::INFINITY, f64::min);
             let explains = (share.value - particular).max(0.0).min(smallest);
             let mut figures = vec![share.clone()];
             let all = self.figures.syscalls_per_event.as_ref().map(|calls| calls.values().sum::<f64>());
-            figures.extend(all.map(|all| at_least("syscalls_per_event", all, 0.0)));
+            figures.extend(all.map(|all| beside("syscalls_per_event", all)));
             supported.push(supported_by(Class::SyscallBound, Some(explains), figures));
         }
         supported
@@ -132,7 +148,7 @@ impl<'a> Judged<'a> {
     fn epoll_churn(&self) -> Option<Supported> {
         let t = self.thresholds;
         let by_time = self.figures.epoll_ctl_time_share_pct.map(|share| ("epoll_ctl_time_share_pct", share));
-        let by_number = || self.of_calls(&["epoll_ctl"]).map(|share| ("epoll_ctl of the calls, pct", share));
+        let by_number = || self.of_calls(&["epoll_ctl"]).map(|share| ("epoll_ctl_share_of_calls_pct", share));
         let (name, share) = by_time.or_else(by_number).filter(|(_, share)| *share >= t.epoll_ctl_share_pct)?;
         let mut figures = vec![at_least(name, share, t.epoll_ctl_share_pct)];
         let redundant = self.figures.epoll_ctl_redundant_pct.filter(|share| *share >= t.epoll_ctl_redundant_pct);
@@ -149,9 +165,9 @@ impl<'a> Judged<'a> {
         }
         let mut figures = vec![
             at_least("full_reads_pct", full, t.full_reads_pct),
-            at_least("full reads per event", full_per_event, t.full_reads_per_event),
+            at_least("full_reads_per_event", full_per_event, t.full_reads_per_event),
         ];
-        figures.extend(self.figures.bytes_per_read.map(|bytes| at_least("bytes_per_read", bytes, 0.0)));
+        figures.extend(self.figures.bytes_per_read.map(|bytes| beside("bytes_per_read", bytes)));
         // Each such read comes with a question how much is there.
         let asked = self.figures.fionread_per_event.map_or(0.0, |rate| rate * full / 100.0);
         let all: f64 = self.figures.syscalls_per_event.iter().flat_map(|calls| calls.values()).sum();
@@ -165,7 +181,7 @@ impl<'a> Judged<'a> {
         let waits = self.per_event(WAITS).filter(|waits| *waits >= t.empty_waits_per_event)?;
         let figures = vec![
             at_least("empty_waits_pct", empty, t.empty_waits_pct),
-            at_least("waits per event", waits, t.empty_waits_per_event),
+            at_least("waits_per_event", waits, t.empty_waits_per_event),
         ];
         let explains = self.explained_by_calls(self.of_calls(WAITS)? * empty / 100.0);
         Some(supported_by(Class::EmptyWaits, explains, figures))
@@ -179,7 +195,7 @@ impl<'a> Judged<'a> {
             return None;
         }
         let mut figures: Vec<Deciding> = Vec::new();
-        figures.extend(calls.map(|calls| at_least("futex per event", calls, t.futex_per_event)));
+        figures.extend(calls.map(|calls| at_least("futex_per_event", calls, t.futex_per_event)));
         figures.extend(waiting.map(|share| at_least("lock_wait_share_pct", share, t.lock_wait_share_pct)));
         let in_calls = self.of_calls(&["futex"]).and_then(|share| self.explained_by_calls(share));
         let waited = waiting.filter(|_| self.by_wall);
@@ -216,9 +232,7 @@ impl<'a> Judged<'a> {
             let names: Vec<&str> = of.iter().map(|part| part.name()).collect();
             let mut figures = vec![at_least(&format!("parts.{}_pct", names.join("+")), sum, threshold)];
             if class == Class::Allocation {
-                figures.extend(
-                    self.figures.allocations_per_event.map(|rate| at_least("allocations_per_event", rate, 0.0)),
-                );
+                figures.extend(self.figures.allocations_per_event.map(|rate| beside("allocations_per_event", rate)));
             }
             Some(supported_by(class, self.of_judged(sum), figures))
         };
@@ -231,7 +245,7 @@ impl<'a> Judged<'a> {
         let waited = self.figures.event_wait_share_pct.map(|share| at_least("event_wait_share_pct", share, threshold));
         let idle = || {
             let (idle, cpu) = self.figures.idle_share_pct.zip(self.figures.cpu_wait_share_pct)?;
-            Some(at_least("idle_share_pct without the wait for a CPU", (idle - cpu).max(0.0), threshold))
+            Some(at_least("idle_without_cpu_wait_pct", (idle - cpu).max(0.0), threshold))
         };
         waited.or_else(idle)
     }
@@ -245,7 +259,7 @@ impl<'a> Judged<'a> {
             let figures = vec![at_least("cpu_wait_share_pct", share, t.cpu_wait_share_pct)];
             supported.push(supported_by(Class::CpuStarved, explains(share), figures));
         }
-        if let Some(latency) = self.latency().filter(|share| share.value >= share.threshold) {
+        if let Some(latency) = self.latency().filter(|share| share.is_reached()) {
             supported.push(supported_by(Class::LatencyBound, explains(latency.value), vec![latency]));
         }
         let per_cycle = self.figures.instructions_per_cycle.filter(|rate| *rate < t.low_instructions_per_cycle);
@@ -255,7 +269,7 @@ impl<'a> Judged<'a> {
             let below = Deciding {
                 figure: "instructions_per_cycle".to_owned(),
                 value: rate,
-                threshold: t.low_instructions_per_cycle,
+                threshold: Some(t.low_instructions_per_cycle),
                 relation: Relation::Below,
             };
             let missed = at_least("cache_misses_per_kilo_instruction", misses, t.cache_misses_per_kilo_instruction);
@@ -277,7 +291,18 @@ fn supported_by(class: Class, explains_pct: Option<f64>, figures: Vec<Deciding>)
 }
 
 fn at_least(figure: &str, value: f64, threshold: f64) -> Deciding {
-    Deciding { figure: figure.to_owned(), value, threshold, relation: Relation::AtLeast }
+    Deciding { figure: figure.to_owned(), value, threshold: Some(threshold), relation: Relation::AtLeast }
+}
+
+fn beside(figure: &str, value: f64) -> Deciding {
+    Deciding { figure: figure.to_owned(), value, threshold: None, relation: Relation::AtLeast }
+}
+
+impl Deciding {
+    /// One without a threshold is never beyond it.
+    fn is_reached(&self) -> bool {
+        self.threshold.is_some_and(|threshold| self.value >= threshold)
+    }
 }
 
 fn why(one: &Supported, syscall_bound: bool) -> String {
@@ -286,7 +311,8 @@ fn why(one: &Supported, syscall_bound: bool) -> String {
         Relation::AtLeast => "at least",
         Relation::Below => "below",
     };
-    let figure = format!("{} is {:.1}, {relation} {:.1}", first.figure, first.value, first.threshold);
+    let threshold = first.threshold.map_or_else(String::new, |threshold| format!(", {relation} {threshold:.1}"));
+    let figure = format!("{} is {:.1}{threshold}", first.figure, first.value);
     let explained = one.explains_pct.map_or_else(String::new, |share| format!("; it explains {share:.0}% of the time"));
     let bound = if syscall_bound && one.class != Class::SyscallBound { "; the run is syscall-bound" } else { "" };
     format!("{figure}{explained}{bound}")

@@ -94,8 +94,8 @@ fn class(side: &WorkloadProfile) -> String {
             model::bottleneck::Relation::AtLeast => "at least",
             model::bottleneck::Relation::Below => "below",
         };
-        let (value, threshold) = (deciding.value, deciding.threshold);
-        text.push_str(&format!("- {}: {value:.1}, {relation} {threshold:.1}\n", deciding.figure));
+        let threshold = deciding.threshold.map_or_else(String::new, |threshold| format!(", {relation} {threshold:.1}"));
+        text.push_str(&format!("- {}: {:.1}{threshold}\n", deciding.figure, deciding.value));
     }
     if !found.also.is_empty() {
         let share =
