@@ -29,7 +29,8 @@ fn draw(title: &str, unit: &str, out: &Path, folded: &Path, before: Option<&Path
     let mut options = Options::default();
     options.title = title.to_owned();
     options.count_name = unit.to_owned();
-    options.colors = color::Palette::Multi(color::MultiPalette::Perf);
+    // Tells the kernel's functions, which end in `_[k]`, from the others.
+    options.colors = color::Palette::Multi(color::MultiPalette::Java);
     // The same profile makes the same picture.
     options.hash = true;
     options.deterministic = true;

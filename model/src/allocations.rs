@@ -1,10 +1,12 @@
 //! Allocations by call site: what the preloaded counter (xtask/src/profile/allocations.c) prints, understood.
 
 mod report;
+mod sites;
 #[cfg(test)]
 mod tests;
 
-pub use report::{Report, ReportError, Site, parse};
+pub use report::{Address, Calls, Kind, Report, ReportError, Site, parse};
+pub use sites::{Symbol, assemble};
 
 use serde::{Deserialize, Serialize};
 

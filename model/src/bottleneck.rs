@@ -81,16 +81,17 @@ pub struct Figures {
     pub allocations_per_event: Option<f64>,
 }
 
-/// How the figure stood to its threshold.
+/// A figure that decided, or one that explains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deciding {
-    /// Name of the figure, its unit last, as in [`Figures`]; parts are `parts.NAME_pct`.
+    /// Name of the figure, its unit last: one of [`Figures`], or one made of several, such as `syscall_share_of_cpu_pct`
+    /// or `parts.evbuffer+bufferevent_pct`.
     pub figure: String,
     /// What was measured.
     pub value: f64,
-    /// What it was held against.
-    pub threshold: f64,
-    /// How it reads: `at least`, `at most`, `below` or `above` the threshold, or `beside it` for a figure that explains.
+    /// What it was held against; `None`: nothing, it stands there to explain the others.
+    pub threshold: Option<f64>,
+    /// On which side of the threshold it is.
     pub relation: Relation,
 }
 
@@ -109,8 +110,9 @@ pub enum Relation {
 pub struct Supported {
     /// Which.
     pub class: Class,
-    /// How much of the time that the workload is judged by it explains, in per cent: what classes compete by.
-    pub explains_pct: f64,
+    /// How much of the time that the workload is judged by it explains, in per cent: what classes compete by. `None`:
+    /// that cannot be told; such a class comes behind all others.
+    pub explains_pct: Option<f64>,
     /// The figures that support it.
     pub figures: Vec<Deciding>,
 }
@@ -130,7 +132,8 @@ pub struct Classification {
     pub latency_bound: Option<bool>,
     /// Other classes that the figures support, the one that explains most first.
     pub also: Vec<Supported>,
-    /// Tiers of playbook/program.md to look into, the first one first.
+    /// Tiers of playbook/program.md to look into, the first one first; those in which the figures rule everything out come
+    /// last.
     pub tiers: Vec<Tier>,
     /// What the playbook suggests next, the first one first, without what the figures say is not there to be gained.
     pub experiments: Vec<Experiment>,
@@ -143,8 +146,9 @@ pub struct Classification {
 /// The class of these figures.
 ///
 /// Classes compete by the share of the judged time that they explain. If system calls take more than their threshold,
-/// only classes of system calls compete, and the general one wins where no particular one is supported. A tie goes
-/// to the class that stands first in [`Class::ALL`].
+/// only classes of system calls compete, and the general one wins where no particular one is supported. Where elapsed
+/// time is judged, waiting for a CPU or for events goes before everything else. A tie, to within
+/// [`Thresholds::tie_points`], goes to the class that stands first in [`Class::ALL`].
 pub fn classify(figures: &Figures, thresholds: &Thresholds) -> Classification {
     rules::classify(figures, thresholds)
 }

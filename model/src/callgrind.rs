@@ -1,9 +1,11 @@
-//! What callgrind writes down, understood: instructions of each function and of each line of source.
+//! What callgrind writes down, understood: instructions of each function and of each line of source. Numbers of calls are
+//! not read: callgrind counts calls also while it does not collect.
 //!
 //! The format is described in valgrind's manual, "Callgrind Format Specification": cost lines below `fn=`, calls with the
 //! cost of what was called, names that are written once and then numbered, positions relative to the last one.
 
 mod attribution;
+mod cycles;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -12,6 +14,7 @@ pub use attribution::{Attribution, Excerpt, ExcerptLine, FunctionShare, LineShar
 pub use parse::parse;
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One output file of callgrind with one event, `Ir`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +32,8 @@ pub struct Profile {
 pub struct Function {
     /// Its symbol. callgrind calls code without one by its address or `???`.
     pub name: String,
-    /// File that it is defined in, as the debug information has it; `None` without such.
+    /// File of its first instruction, as the debug information has it: its own, or one that code was inlined from. `None`
+    /// without such.
     pub file: Option<String>,
     /// Program or library, as a path.
     pub object: Option<String>,
@@ -38,8 +42,6 @@ pub struct Function {
     /// With what it calls. Of a function that calls itself, each instruction counts once. Of several functions that
     /// call each other (`cycle`), it is the cost of all of them together, since parts of it belong to none alone.
     pub inclusive_instructions: u64,
-    /// Times that it was called, from wherever.
-    pub calls: u64,
     /// Number of the cycle of functions that it belongs to; `None` outside of any. Calling itself is no cycle.
     pub cycle: Option<u32>,
 }
@@ -92,17 +94,99 @@ pub enum CallgrindError {
     Shrunk(String),
 }
 
-/// Fails unless both are equal to the instruction, naming the first difference.
+impl Profile {
+    /// The order of functions and lines that equality depends on.
+    fn sort(&mut self) {
+        self.functions.sort_by(|a, b| b.self_instructions.cmp(&a.self_instructions).then_with(|| a.cmp(b)));
+        self.lines.sort_by(|a, b| b.self_instructions.cmp(&a.self_instructions).then_with(|| a.cmp(b)));
+    }
+}
+
+/// Fails unless both are equal to the instruction, in their totals and in every function and line; names the first
+/// difference.
 pub fn agreed(first: &Profile, second: &Profile) -> Result<(), CallgrindError> {
     if first == second {
         return Ok(());
     }
-    Err(CallgrindError::Differ(format!("{} and {} instructions", first.total, second.total)))
+    let (a, b) = (Amounts::of(first), Amounts::of(second));
+    let names = a.0.keys().chain(b.0.keys());
+    let different =
+        names.filter(|name| a.get(name) != b.get(name)).max_by_key(|name| a.get(name).abs_diff(b.get(name)));
+    let mut why = format!("{} and {} instructions in all", first.total, second.total);
+    if let Some(name) = different {
+        why.push_str(&format!(", most in {}: {} and {}", shown(name), a.get(name), b.get(name)));
+    }
+    Err(CallgrindError::Differ(why))
 }
 
 /// What the longer run did beyond the shorter one: warm batches alone. Functions and lines without any cost there are
 /// left out.
+///
+/// # Errors
+/// Where the longer run has less of anything: it did not do the same work first.
 pub fn further(short: &Profile, long: &Profile) -> Result<Profile, CallgrindError> {
-    let _ = short;
-    Ok(long.clone())
+    let less = |what: String| CallgrindError::Shrunk(what);
+    let mut before: BTreeMap<_, &Function> = short.functions.iter().map(|f| (identity(f), f)).collect();
+    let mut functions = Vec::new();
+    for function in &long.functions {
+        let mut rest = function.clone();
+        if let Some(earlier) = before.remove(&identity(function)) {
+            let minus = |a: u64, b: u64| a.checked_sub(b).ok_or_else(|| less(function.name.clone()));
+            rest.self_instructions = minus(rest.self_instructions, earlier.self_instructions)?;
+            rest.inclusive_instructions = minus(rest.inclusive_instructions, earlier.inclusive_instructions)?;
+        }
+        functions.push(rest);
+    }
+    if let Some(gone) = before.values().next() {
+        return Err(less(gone.name.clone()));
+    }
+    let (earlier, mut lines) = (Amounts::of(short), Vec::new());
+    for line in &long.lines {
+        let before = earlier.get(&line_name(line));
+        let rest = line.self_instructions.checked_sub(before);
+        let self_instructions = rest.ok_or_else(|| less(format!("{}:{}", line.file, line.line)))?;
+        lines.push(Line { self_instructions, ..line.clone() });
+    }
+    functions.retain(|function| function.inclusive_instructions > 0);
+    lines.retain(|line| line.self_instructions > 0);
+    let total = long.total.checked_sub(short.total).filter(|total| *total > 0);
+    let mut profile = Profile { total: total.ok_or_else(|| less("all".to_owned()))?, functions, lines };
+    profile.sort();
+    Ok(profile)
+}
+
+fn identity(function: &Function) -> (&str, Option<&str>, Option<&str>) {
+    (&function.name, function.file.as_deref(), function.object.as_deref())
+}
+
+/// File and line, function; a line of 0 is the function itself.
+type Name = (String, u32, String);
+
+/// Self costs by name, of functions and of lines.
+struct Amounts(BTreeMap<Name, u64>);
+
+impl Amounts {
+    fn of(profile: &Profile) -> Amounts {
+        let mut amounts = BTreeMap::new();
+        for function in &profile.functions {
+            let name = (function.file.clone().unwrap_or_default(), 0, function.name.clone());
+            *amounts.entry(name).or_default() += function.self_instructions;
+        }
+        for line in &profile.lines {
+            *amounts.entry(line_name(line)).or_default() += line.self_instructions;
+        }
+        Amounts(amounts)
+    }
+
+    fn get(&self, name: &Name) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+}
+
+fn line_name(line: &Line) -> Name {
+    (line.file.clone(), line.line, line.function.clone())
+}
+
+fn shown((file, line, function): &Name) -> String {
+    if *line == 0 { format!("`{function}`") } else { format!("{file}:{line} (`{function}`)") }
 }

@@ -254,8 +254,7 @@ pub(crate) mod tests {
 
     /// A workload that takes 1000 ns of an event.
     pub(crate) fn profile() -> WorkloadProfile {
-        let transfers =
-            calls::Transfers { by_bytes: BTreeMap::from([(4096, 10)]), ..calls::Transfers::default() };
+        let transfers = calls::Transfers { by_bytes: BTreeMap::from([(4096, 10)]), ..calls::Transfers::default() };
         WorkloadProfile {
             workload: "a.b".to_owned(),
             variant: "0123456789ab".to_owned(),

@@ -96,6 +96,33 @@ impl Class {
         }
     }
 
+    /// What decides it, in words; the thresholds are in config/bottlenecks.toml.
+    pub fn decided_by(self) -> &'static str {
+        match self {
+            Class::EpollChurn => "share of epoll_ctl in the time (or number) of system calls; how many were redundant",
+            Class::SmallReads => "share of reads that returned all they could, several of them an event",
+            Class::EmptyWaits => "share of waits that returned nothing, one an event or more",
+            Class::Wakeups => "futex calls of an event; time off the CPU for locks",
+            Class::SyscallBound => "share of system calls in the judged time, and none of the four above",
+            Class::Allocation => "share of malloc and its kin in the samples",
+            Class::Copying => "share of memcpy, memmove, memset",
+            Class::Searching => "share of memchr, memcmp, strlen and searches of evbuffers",
+            Class::Formatting => "share of vsnprintf and its kin",
+            Class::Locks => "share of locks in user space",
+            Class::Timers => "share of the heap, common timeouts and clocks",
+            Class::Dispatch => "share of loop, activation, maps of descriptors and backend",
+            Class::DataPlane => "share of evbuffers and bufferevents themselves",
+            Class::Protocol => "share of evhttp and evdns themselves",
+            Class::CacheBound => {
+                "few instructions per cycle with many cache misses, and no share of the code beyond its threshold"
+            }
+            Class::LatencyBound => "share of the wall clock off the CPU for events, where elapsed time is judged",
+            Class::CpuStarved => "share of the wall clock runnable without a CPU, where elapsed time is judged",
+            Class::Workload => "share of the workload's own code",
+            Class::Unknown => "no known figure is beyond its threshold",
+        }
+    }
+
     /// Tiers of the playbook that attack it, the first one first. None where no technique would help.
     pub fn tiers(self) -> &'static [Tier] {
         match self {

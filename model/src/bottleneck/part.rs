@@ -30,6 +30,8 @@ pub enum Part {
     Searching,
     /// vsnprintf and its kin; numbers to text and back.
     Formatting,
+    /// The C library's functions around system calls.
+    Calls,
     /// evhttp.
     Http,
     /// evdns.
@@ -43,6 +45,59 @@ pub enum Part {
     /// What no rule names.
     Other,
 }
+
+/// Names, without leading underscores, of functions that are a system call and nothing else. Whole names: `epoll_wait` is the
+/// C library's, `epoll_dispatch` libevent's.
+const CALLS: &[&str] = &[
+    "accept",
+    "accept4",
+    "bind",
+    "close",
+    "connect",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "epoll_wait",
+    "eventfd_write",
+    "fcntl",
+    "fcntl64",
+    "getpid",
+    "getrandom",
+    "getsockname",
+    "getsockopt",
+    "ioctl",
+    "kill",
+    "listen",
+    "madvise",
+    "mmap",
+    "munmap",
+    "poll",
+    "ppoll",
+    "pselect",
+    "raise",
+    "read",
+    "readv",
+    "recv",
+    "recvfrom",
+    "recvmsg",
+    "sched_yield",
+    "select",
+    "send",
+    "sendfile",
+    "sendfile64",
+    "sendmsg",
+    "sendto",
+    "setsockopt",
+    "shutdown",
+    "socket",
+    "socketpair",
+    "syscall",
+    "tgkill",
+    "timerfd_settime",
+    "write",
+    "writev",
+];
 
 /// Words at the beginning of names, without leading underscores, of what libevent calls.
 const LIBRARY: &[(Part, &[&str])] = &[
@@ -128,6 +183,11 @@ const LIBRARY: &[(Part, &[&str])] = &[
             "evutil_strto",
             "evutil_date_",
             "parse_one_spec",
+            "vfscanf",
+            "sscanf",
+            "vsscanf",
+            "isoc99_",
+            "isoc23_",
         ],
     ),
     (
@@ -214,6 +274,9 @@ impl Part {
             return Part::Workload;
         }
         let bare = symbol.trim_start_matches('_').trim_start_matches("GI_").trim_start_matches('_');
+        if CALLS.contains(&bare.strip_prefix("libc_").unwrap_or(bare)) {
+            return Part::Calls;
+        }
         if let Some(part) = named(LIBRARY, bare) {
             return part;
         }
@@ -255,6 +318,7 @@ impl Part {
             Part::Copying => "copying",
             Part::Searching => "searching",
             Part::Formatting => "formatting",
+            Part::Calls => "calls",
             Part::Http => "http",
             Part::Dns => "dns",
             Part::OtherLibevent => "other-libevent",
@@ -312,6 +376,13 @@ mod tests {
             ("__vfprintf_internal", Part::Formatting),
             ("_IO_default_xsputn", Part::Formatting),
             ("evutil_vsnprintf", Part::Formatting),
+            ("__vfscanf_internal", Part::Formatting),
+            ("__isoc99_sscanf", Part::Formatting),
+            ("epoll_wait", Part::Calls),
+            ("epoll_ctl", Part::Calls),
+            ("__send", Part::Calls),
+            ("__libc_write", Part::Calls),
+            ("send_document_cb", Part::Other),
             ("__vdso_clock_gettime", Part::Timers),
             ("evhttp_make_header", Part::Http),
             ("evdns_request_remove", Part::Dns),

@@ -28,6 +28,8 @@ pub struct Thresholds {
     pub event_wait_share_pct: f64,
     /// Runnable without a CPU, of the wall clock.
     pub cpu_wait_share_pct: f64,
+    /// Classes that explain as much to within this many points are a tie.
+    pub tie_points: f64,
     /// Fewest samples that shares of parts may decide with.
     pub fewest_samples: u64,
     /// A part of the code, of the samples on the CPU: malloc and its kin, copies, locks, formatting and searching.
@@ -73,6 +75,7 @@ impl Thresholds {
             t.part_share_pct,
             t.bookkeeping_share_pct,
             t.workload_share_pct,
+            t.tie_points,
         ];
         let amounts = [
             t.full_reads_per_event,

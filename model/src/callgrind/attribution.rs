@@ -51,8 +51,6 @@ pub struct FunctionShare {
     pub inclusive_per_event: f64,
     /// Of all instructions, in per cent.
     pub inclusive_pct: f64,
-    /// Calls of one event.
-    pub calls_per_event: f64,
     /// See [`super::Function::cycle`].
     pub cycle: Option<u32>,
 }
@@ -94,11 +92,13 @@ pub struct ExcerptLine {
     pub self_per_event: Option<f64>,
 }
 
-/// Functions and lines of a profile of so many events. Files are named as `named` says.
+/// Functions and lines of a profile of so many events, without functions that only call others (what starts the program
+/// among them). Files are named as `named` says.
 pub fn shares(profile: &Profile, events: u64, named: impl Fn(&str) -> String) -> (Vec<FunctionShare>, Vec<LineShare>) {
     let (events, total) = (events as f64, profile.total as f64);
     let per_cent = |instructions: u64| instructions as f64 * 100.0 / total;
-    let functions = profile.functions.iter().map(|function| {
+    let with_code = profile.functions.iter().filter(|function| function.self_instructions > 0);
+    let functions = with_code.map(|function| {
         let file = function.file.as_deref().map(&named);
         FunctionShare {
             part: Part::of(&function.name, file.as_deref()),
@@ -108,7 +108,6 @@ pub fn shares(profile: &Profile, events: u64, named: impl Fn(&str) -> String) ->
             self_pct: per_cent(function.self_instructions),
             inclusive_per_event: function.inclusive_instructions as f64 / events,
             inclusive_pct: per_cent(function.inclusive_instructions),
-            calls_per_event: function.calls as f64 / events,
             cycle: function.cycle,
         }
     });

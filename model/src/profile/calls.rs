@@ -1,7 +1,7 @@
 //! System calls, one by one, and what is made of them: how many of one event, how long, with which errors and arguments.
 
-use super::epoll::Follower;
 pub use super::epoll::EpollCtl as EpollTotals;
+use super::epoll::Follower;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -211,7 +211,11 @@ impl Collector {
                 traced_ns_median: if timed { median(&mut of.took_ns) } else { None },
                 cpu_ns_per_call: None,
                 cpu_share_of_calls: None,
-                errors_per_event: of.errors.iter().map(|(error, count)| (error_name(*error), per_event(*count))).collect(),
+                errors_per_event: of
+                    .errors
+                    .iter()
+                    .map(|(error, count)| (error_name(*error), per_event(*count)))
+                    .collect(),
                 transfers: argument(&name).map(|_| transfers(&of)),
                 name,
             })
@@ -262,7 +266,8 @@ fn wait_timeout(call: &Call) -> Option<Option<bool>> {
 
 fn transfers(of: &OfName) -> Transfers {
     let empty = of.bytes.get(&0).copied().unwrap_or(0);
-    let by_bytes: BTreeMap<u64, u64> = of.bytes.iter().filter(|(bytes, _)| **bytes > 0).map(|(b, c)| (*b, *c)).collect();
+    let by_bytes: BTreeMap<u64, u64> =
+        of.bytes.iter().filter(|(bytes, _)| **bytes > 0).map(|(b, c)| (*b, *c)).collect();
     let moved: u64 = by_bytes.iter().map(|(bytes, count)| bytes * count).sum();
     let share = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
     Transfers {

@@ -16,6 +16,8 @@ pub struct Config {
     pub stack_bytes: u32,
     /// Share of each launch that is done before and after the profiler's part, to see what it costs.
     pub unprofiled_share: f64,
+    /// Launches go on, for as long again at most, until so many samples are of the work.
+    pub wanted_samples: u64,
     /// Symbols in a report.
     pub shown_symbols: usize,
     /// Fewest samples that shares are made of; with fewer the phase says so.
@@ -52,7 +54,10 @@ impl Config {
                 config.stack_bytes.is_multiple_of(8) && (256..=32_768).contains(&config.stack_bytes),
                 "stack_bytes must be a multiple of 8 from 256 to 32768",
             ),
-            (config.unprofiled_share > 0.0 && config.unprofiled_share < 1.0, "unprofiled_share must be between 0 and 1"),
+            (
+                config.unprofiled_share > 0.0 && config.unprofiled_share < 1.0,
+                "unprofiled_share must be between 0 and 1",
+            ),
             (config.moved_points > 0.0 && config.bottleneck_pct > 0.0, "thresholds must be above 0"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {

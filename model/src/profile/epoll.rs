@@ -63,7 +63,15 @@ pub struct Follower {
 impl Follower {
     /// A change that the kernel has made (`done`) or refused. `events` is null where they were not seen. A change out of
     /// scope is followed, not counted.
-    pub fn change(&mut self, set: u64, operation: u64, descriptor: u64, events: Option<u32>, done: bool, in_scope: bool) {
+    pub fn change(
+        &mut self,
+        set: u64,
+        operation: u64,
+        descriptor: u64,
+        events: Option<u32>,
+        done: bool,
+        in_scope: bool,
+    ) {
         if in_scope {
             let name = OPERATIONS.iter().find(|(number, _)| *number == operation).map_or("other", |(_, name)| name);
             *self.operations.entry(name).or_default() += 1;

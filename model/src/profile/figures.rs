@@ -40,9 +40,8 @@ pub fn figures(profile: &WorkloadProfile, file: impl Fn(&str) -> Option<String>)
         event_wait_share_pct: pct(off_cpu.and_then(|off| off.event_wait_share)),
         cpu_wait_share_pct: pct(off_cpu.and_then(|off| off.runnable_share)),
         lock_wait_share_pct: pct(off_cpu.and_then(|off| off.lock_wait_share)),
-        syscalls_per_event: io.map(|_| {
-            profile.syscalls.iter().map(|call| (call.name.clone(), call.per_event)).collect()
-        }),
+        syscalls_per_event: io
+            .map(|_| profile.syscalls.iter().map(|call| (call.name.clone(), call.per_event)).collect()),
         epoll_ctl_time_share_pct: pct(of_epoll_ctl.and_then(|call| call.cpu_share_of_calls)),
         epoll_ctl_redundant_pct: pct(epoll.and_then(|epoll| epoll.redundant_share)),
         empty_waits_pct: pct(io.and_then(|io| io.waits.as_ref()).map(|waits| waits.empty_share)),
@@ -94,7 +93,10 @@ mod tests {
         let near = |one: Option<f64>, other: f64| one.is_some_and(|one| (one - other).abs() < 1e-9);
         assert!(near(figures.kernel_share_pct, 60.0) && near(figures.syscall_share_pct, 55.0));
         let parts = figures.parts.as_ref().unwrap();
-        assert!((parts[&Part::Kernel] - 60.0).abs() < 1e-9 && (parts[&Part::Evbuffer] - 30.0).abs() < 1e-9, "{parts:?}");
+        assert!(
+            (parts[&Part::Kernel] - 60.0).abs() < 1e-9 && (parts[&Part::Evbuffer] - 30.0).abs() < 1e-9,
+            "{parts:?}"
+        );
         assert!(near(figures.bytes_per_read, 4096.0) && near(figures.full_reads_pct, 100.0));
         assert!(near(figures.syscalls_per_event.unwrap().get("readv").copied(), 2.0));
         assert_eq!((figures.instructions_per_cycle, figures.allocations_per_event), (None, None));

@@ -141,21 +141,38 @@ pub fn stacks(waits: &[Wait]) -> Stacks {
     stacks
 }
 
-/// The system call that a stack is in, by the kernel's function for it; where the kernel's names are hidden, by the function
-/// of the C library that makes it.
+/// The system call that a stack is in: by the kernel's function for it; where that is not on the stack, since it ends with a
+/// jump, or the kernel's names are hidden, by the function of the C library that makes the call; `other` where neither tells.
 pub fn syscall_of(stack: &[Frame]) -> Option<String> {
-    const ENTRIES: &[&str] = &["__x64_sys_", "__arm64_sys_", "__riscv_sys_", "__se_sys_", "__do_sys_"];
+    const CALLS: &[&str] = &["__x64_sys_", "__arm64_sys_", "__riscv_sys_", "__se_sys_", "__do_sys_"];
+    /// Ways into the kernel that only system calls take.
+    const ENTRIES: &[&str] =
+        &["do_syscall_64", "entry_SYSCALL_64", "x64_sys_call", "el0_svc", "invoke_syscall", "do_trap_ecall_u"];
     let kernel = stack.iter().filter(|frame| frame.origin == Origin::Kernel);
-    let named = kernel.clone().find_map(|frame| ENTRIES.iter().find_map(|entry| frame.symbol.strip_prefix(entry)));
+    let named = kernel.clone().find_map(|frame| CALLS.iter().find_map(|call| frame.symbol.strip_prefix(call)));
     if let Some(name) = named {
         return Some(canonical(name).to_owned());
     }
-    let names_hidden = kernel.clone().next().is_some() && kernel.clone().all(|frame| frame.symbol.starts_with('['));
-    let caller = stack.iter().rev().find(|frame| frame.origin != Origin::Kernel)?;
-    (names_hidden && caller.origin == Origin::Library && !caller.symbol.starts_with('[')).then(|| {
-        let bare = caller.symbol.trim_start_matches('_').trim_start_matches("libc_").trim_start_matches("GI_");
+    let enters = |frame: &Frame| ENTRIES.iter().any(|entry| frame.symbol.starts_with(entry));
+    let entered = kernel.clone().any(enters);
+    let hidden = kernel.clone().next().is_some() && kernel.clone().all(|frame| frame.symbol.starts_with('['));
+    let caller = stack.iter().rev().find(|frame| frame.origin != Origin::Kernel);
+    let named = caller.filter(|frame| frame.origin == Origin::Library && !frame.symbol.starts_with('[')).map(|frame| {
+        let bare = frame.symbol.trim_start_matches('_').trim_start_matches("libc_").trim_start_matches("GI_");
         canonical(bare.trim_start_matches('_')).to_owned()
-    })
+    });
+    match (entered, hidden) {
+        (true, _) => Some(named.unwrap_or_else(|| "other".to_owned())),
+        // With hidden names a page fault in the C library looks the same: functions that make no calls are left out.
+        (false, true) => named.filter(|name| !is_plain(name)),
+        (false, false) => None,
+    }
+}
+
+/// Functions of the C library that work in user space alone.
+fn is_plain(name: &str) -> bool {
+    const PLAIN: &[&str] = &["mem", "str", "malloc", "calloc", "realloc", "free", "int_", "IO_", "vf", "vs", "itoa"];
+    PLAIN.iter().any(|word| name.starts_with(word))
 }
 
 /// Names as the table of system calls has them.
@@ -230,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn a_call_whose_function_jumps_away_is_told_by_its_caller() {
+        let stack = |caller: &str| {
+            let kernel = ["entry_SYSCALL_64_after_hwframe", "do_syscall_64", "do_writev", "vfs_writev"];
+            let mut stack = vec![Frame::new(caller, Origin::Library)];
+            stack.extend(kernel.map(|name| Frame::new(name, Origin::Kernel)));
+            stack
+        };
+        assert_eq!(syscall_of(&stack("writev")).as_deref(), Some("writev"));
+        assert_eq!(syscall_of(&stack("[libc.so.6]")).as_deref(), Some("other"));
+    }
+
+    #[test]
     fn without_the_kernels_names_the_c_library_tells_the_call() {
         let stack = |library: &str, kernel: &str| {
             vec![Frame::new(library, Origin::Library), Frame::new(kernel, Origin::Kernel)]
@@ -238,6 +267,7 @@ mod tests {
         assert_eq!(syscall_of(&stack("epoll_wait", "[kernel]")).as_deref(), Some("epoll_wait"));
         assert_eq!(syscall_of(&stack("[libc.so.6]", "[kernel]")), None);
         assert_eq!(syscall_of(&stack("memcpy", "asm_exc_page_fault")), None, "a fault is no call");
+        assert_eq!(syscall_of(&stack("memcpy", "[kernel]")), None, "nor is it one where names are hidden");
         assert_eq!(syscall_of(&[]), None);
     }
 }

@@ -57,7 +57,11 @@ fn figure(side: &WorkloadProfile, prediction: &Prediction) -> Option<Figure> {
         }
         Quantity::InstructionsPerEvent => {
             let functions = &side.instructions.as_ref()?.functions;
-            functions.iter().filter(|function| function.symbol == name).map(|function| function.self_per_event).collect()
+            functions
+                .iter()
+                .filter(|function| function.symbol == name)
+                .map(|function| function.self_per_event)
+                .collect()
         }
     };
     Some(if found.is_empty() { Figure::None } else { Figure::Seen(found.iter().sum()) })
@@ -99,8 +103,7 @@ mod tests {
     }
 
     fn found(shares: &[(&str, Option<f64>, Option<f64>)]) -> (String, Option<f64>, Option<f64>) {
-        let prediction =
-            Prediction { name: "f".into(), quantity: Quantity::SelfSharePct, direction: Direction::Less };
+        let prediction = Prediction { name: "f".into(), quantity: Quantity::SelfSharePct, direction: Direction::Less };
         let evidence = evidence(&record(shares), ["a", "b"], &[prediction]);
         let [shift] = evidence.shifts.as_slice() else { panic!("one prediction") };
         (shift.workload.clone(), shift.baseline, shift.candidate)

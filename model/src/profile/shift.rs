@@ -129,7 +129,12 @@ impl std::str::FromStr for Prediction {
 }
 
 /// Compares two profiles of one workload.
-pub fn shift(baseline: &WorkloadProfile, candidate: &WorkloadProfile, predictions: &[Prediction], config: &Config) -> Shift {
+pub fn shift(
+    baseline: &WorkloadProfile,
+    candidate: &WorkloadProfile,
+    predictions: &[Prediction],
+    config: &Config,
+) -> Shift {
     let sides = [baseline, candidate];
     let floor = config.moved_points / 100.0;
     Shift {
@@ -204,7 +209,8 @@ fn moved_syscalls(sides: [&WorkloadProfile; 2]) -> Vec<Moved> {
 
 fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], floor: f64) -> PredictionResult {
     let made = |side: &WorkloadProfile| calls(side).is_some_and(|calls| calls.contains_key(prediction.name.as_str()));
-    let is_call = prediction.kind == Kind::Syscall || (prediction.kind == Kind::Any && sides.iter().any(|side| made(side)));
+    let is_call =
+        prediction.kind == Kind::Syscall || (prediction.kind == Kind::Any && sides.iter().any(|side| made(side)));
     let name = prediction.name.as_str();
     let charged = |side: &WorkloadProfile| -> Option<(f64, f64)> {
         let cpu_ns = side.budget.as_ref()?.cpu_ns_per_event;
@@ -330,7 +336,8 @@ mod tests {
     #[test]
     fn predictions_are_held_against_what_moved() {
         let before = with(&[("evbuffer_add", 0.4), ("epoll_dispatch", 0.6)], &[("epoll_ctl", 4.0), ("readv", 1.0)]);
-        let mut after = with(&[("evbuffer_add", 0.25), ("epoll_dispatch", 0.75)], &[("readv", 1.0), ("epoll_ctl", 2.0)]);
+        let mut after =
+            with(&[("evbuffer_add", 0.25), ("epoll_dispatch", 0.75)], &[("readv", 1.0), ("epoll_ctl", 2.0)]);
         after.budget.as_mut().unwrap().cpu_ns_per_event = 800.0;
         let asked = predicted(&[
             "epoll_ctl=-2",

@@ -87,8 +87,7 @@ fn parse(thread: i32, text: &str) -> Option<Call> {
     for (field, place) in fields.iter().zip(&mut args) {
         *place = argument(field);
     }
-    let epoll_events =
-        (name == "epoll_ctl").then(|| fields.get(3).and_then(|field| events(field))).flatten();
+    let epoll_events = (name == "epoll_ctl").then(|| fields.get(3).and_then(|field| events(field))).flatten();
     Some(Call { thread, name: name.to_owned(), at_ns, took_ns: took.unwrap_or(0), args, result, epoll_events })
 }
 

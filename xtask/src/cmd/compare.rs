@@ -119,8 +119,7 @@ pub(crate) fn compared(
     user_files: &[PathBuf],
     folder: impl FnOnce() -> Result<RunFolder>,
 ) -> Result<(CompareRecord, RunFolder, Option<anyhow::Error>)> {
-    let request =
-        Request { sides, candidate_place: None, instructions: args.measuring.instructions, user_files };
+    let request = Request { sides, candidate_place: None, instructions: args.measuring.instructions, user_files };
     let prepared = prepare::prepare_sides(context, &request)?;
     if prepared.is_identical() {
         progress::note("baseline and candidate are the same code, built in the same way: this is an A/A comparison");

@@ -288,8 +288,8 @@ fn run_one(exp: &str, how: &How, resume: Option<Option<&str>>, context: &Context
     // A run that was killed behind its last entry has left them as they were.
     rebuilt(context, &experiment.id)?;
     let given = how.given();
-    let under_way = experiment.decision.is_none()
-        && matches!(experiment.state, State::Proposed | State::Gated | State::Measured);
+    let under_way =
+        experiment.decision.is_none() && matches!(experiment.state, State::Proposed | State::Gated | State::Measured);
     match resume {
         Some(Some(reason)) => {
             said("--reason", reason)?;
@@ -407,12 +407,7 @@ fn log(exp: Option<&str>, context: &Context) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn mail(
-    exp: &str,
-    out: Option<&std::path::Path>,
-    author: Option<&str>,
-    context: &Context,
-) -> Result<Exit> {
+fn mail(exp: &str, out: Option<&std::path::Path>, author: Option<&str>, context: &Context) -> Result<Exit> {
     let _lock = lock::take(context, "exp export")?;
     let exported = export::export(context, exp, out, author)?;
     exported.notes.iter().for_each(|note| progress::note(note));

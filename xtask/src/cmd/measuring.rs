@@ -76,8 +76,7 @@ impl Measuring {
 
 /// See [`Measuring::user_files`].
 pub(crate) fn user_files(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let usage =
-        |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
+    let usage = |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
     files
         .iter()
         .map(|file| {

@@ -82,7 +82,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let predictions = profile::predictions(&args.predictions)?;
     if args.update_manifest && !(args.only.is_empty() || args.only.contains(&PhaseName::Samples)) {
-        return Err(failure(Exit::Usage, "--update-manifest takes the shares of samples; do not leave them out of --only"));
+        return Err(failure(
+            Exit::Usage,
+            "--update-manifest takes the shares of samples; do not leave them out of --only",
+        ));
     }
     let user_files = user_files(&args.workload_files)?;
     if user_files.is_empty() {

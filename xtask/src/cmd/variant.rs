@@ -166,7 +166,8 @@ fn make(args: &New, context: &Context) -> Result<Exit> {
     let name = &args.name;
     names::check(name)?;
     if std::path::Path::new(name).is_file() {
-        let message = format!("there is a file called `{name}` here, which that name would mean as well; choose another");
+        let message =
+            format!("there is a file called `{name}` here, which that name would mean as well; choose another");
         return Err(failure(Exit::Usage, message));
     }
     let _lock = lock::take(context, "variant new")?;

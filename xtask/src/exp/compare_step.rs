@@ -89,8 +89,7 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     let both = [side(&sides.baseline), side(&sides.candidate)];
     let calibrations = store::load(context)?;
     let folder = || RunFolder::create(step.folder(), "compare");
-    let (record, folder, stopped) =
-        compare::compared(context, &args, &both, &thresholds, &calibrations, &[], folder)?;
+    let (record, folder, stopped) = compare::compared(context, &args, &both, &thresholds, &calibrations, &[], folder)?;
     if let Some(error) = stopped {
         // What was measured until now stays beside; the same seeds are drawn again.
         return Err(error);

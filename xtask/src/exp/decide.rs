@@ -114,7 +114,8 @@ fn persons_word(id: &str, decision: &Decision) -> Result<Forced> {
 
 /// Who is at the terminal, as the system names them.
 fn person() -> String {
-    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
+    let named =
+        ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
     // SAFETY: getuid cannot fail and has no preconditions.
     named.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }))
 }
@@ -151,7 +152,13 @@ fn with_reason(context: &Context, text: &str, event: impl Fn(Because) -> Event, 
 }
 
 /// Writes down a reviewer's explanation of what figures alone do not explain, and decides anew with it.
-pub(crate) fn explain(context: &Context, text: &str, about: About, explanation: &str, by: Option<&str>) -> Result<String> {
+pub(crate) fn explain(
+    context: &Context,
+    text: &str,
+    about: About,
+    explanation: &str,
+    by: Option<&str>,
+) -> Result<String> {
     let mut book: Book = ledger::write(context)?;
     let id = ledger::named(book.history(), text)?.id.clone();
     let by = by.map_or_else(person, str::to_owned);
@@ -161,8 +168,7 @@ pub(crate) fn explain(context: &Context, text: &str, about: About, explanation: 
         return Ok(id);
     }
     let sides = sides::sides(context, book.history(), &experiment)?;
-    let outcome =
-        Records::of(context, &experiment)?.decide(&sides.baseline, &sides.candidate, &Rules::read(context)?);
+    let outcome = Records::of(context, &experiment)?.decide(&sides.baseline, &sides.candidate, &Rules::read(context)?);
     let decision = evidence::decision(&outcome).clone();
     if experiment.decision.as_ref() != Some(&decision) {
         append(&mut book, &id, Event::Decided(Decided { decision }))?;

@@ -43,10 +43,10 @@ impl Records {
         let file = |of: &FileRef| sides::checked(folder.join(&of.path), &of.sha256);
         let gate = experiment.gated.as_ref().map(|gated| read_json(&file(&gated.record)?));
         let compare = experiment.measured.as_ref().map(|measured| read_json(&file(&measured.record)?));
-        let profile = experiment.profiled.as_ref().map(|profiled| ProfileEvidence {
-            sides: profiled.sides.clone(),
-            shifts: profiled.shifts.clone(),
-        });
+        let profile = experiment
+            .profiled
+            .as_ref()
+            .map(|profiled| ProfileEvidence { sides: profiled.sides.clone(), shifts: profiled.shifts.clone() });
         Ok(Records {
             gate: gate.transpose()?,
             profile,

@@ -95,7 +95,8 @@ impl Mail<'_> {
         let store = Store::open(&self.context.work)?;
         let numbers = store.numbers(&self.sides.candidate.tree, &with_tests.tree)?;
         let changed = self.experiment.gated.as_ref().map_or(vec![], |gated| gated.tests_changed.clone());
-        let mut body = "Unit tests for the patch before. They were built apart, and no measured build has them.\n".to_owned();
+        let mut body =
+            "Unit tests for the patch before. They were built apart, and no measured build has them.\n".to_owned();
         changed.iter().for_each(|changed| body.push_str(&format!("- {changed}\n")));
         let title = format!("test: {}", self.experiment.title);
         self.mail("2/2", &title, &with_tests.commit, &body, &numbers, patch)
@@ -159,12 +160,17 @@ impl Mail<'_> {
         let decided = experiment.decision.as_ref().map_or("nothing was decided".to_owned(), |decision| {
             format!("the decision rule says {}: {}", decision.verdict.name(), decision.headline())
         });
-        let forced = experiment.acceptance.as_ref().and_then(|acceptance| acceptance.force()).map_or(String::new(), |force| {
-            format!(" It was accepted by {}'s word, against: {}.", force.by, force.against.join("; "))
-        });
+        let forced =
+            experiment.acceptance.as_ref().and_then(|acceptance| acceptance.force()).map_or(String::new(), |force| {
+                format!(" It was accepted by {}'s word, against: {}.", force.by, force.against.join("; "))
+            });
         let base = match experiment.base.patches.len() {
             0 => format!("{} (tree {:.12})", self.sides.baseline.source.label, self.sides.baseline.source.tree),
-            n => format!("{} with {}", self.sides.baseline.source.label, counted(n, "accepted patch", "accepted patches")),
+            n => format!(
+                "{} with {}",
+                self.sides.baseline.source.label,
+                counted(n, "accepted patch", "accepted patches")
+            ),
         };
         wrapped(&format!(
             "{} is {}; {decided}.{forced} Baseline: {base}, commit {:.12}.",
@@ -188,7 +194,8 @@ impl Mail<'_> {
         if tree == wanted {
             return Ok(());
         }
-        let message = format!("the mail of {} does not make the files of its variant; it was not written", self.experiment.id);
+        let message =
+            format!("the mail of {} does not make the files of its variant; it was not written", self.experiment.id);
         Err(failure(Exit::Infrastructure, message))
     }
 }
@@ -203,7 +210,9 @@ fn configured_author(context: &Context) -> Result<String> {
     };
     match (of("user.name"), of("user.email")) {
         (Some(name), Some(mail)) => Ok(format!("{name} <{mail}>")),
-        _ => Err(failure(Exit::Usage, "git knows no user.name and user.email here; give --author \"Name <name@host>\"")),
+        _ => {
+            Err(failure(Exit::Usage, "git knows no user.name and user.email here; give --author \"Name <name@host>\""))
+        }
     }
 }
 
@@ -213,7 +222,8 @@ fn with_line_end(text: &str) -> String {
 
 /// A line that would end the message, or begin a patch, is set off.
 fn quoted(body: &str) -> String {
-    let begins_something = |line: &str| line == "---" || ["diff -", "Index: ", "--- "].iter().any(|sign| line.starts_with(sign));
+    let begins_something =
+        |line: &str| line == "---" || ["diff -", "Index: ", "--- "].iter().any(|sign| line.starts_with(sign));
     body.lines().map(|line| if begins_something(line) { format!(" {line}\n") } else { format!("{line}\n") }).collect()
 }
 

@@ -57,7 +57,9 @@ pub(crate) fn patch_file(context: &Context, text: &str) -> Result<PathBuf> {
             Err(failure(Exit::Usage, message))
         }
         (false, Some(named)) => variants::edit::patch_of(context, &named),
-        (false, None) => Err(failure(Exit::Usage, format!("`{text}` is neither a patch file nor the name of a variant"))),
+        (false, None) => {
+            Err(failure(Exit::Usage, format!("`{text}` is neither a patch file nor the name of a variant")))
+        }
     }
 }
 

@@ -60,10 +60,8 @@ pub(crate) fn profile(
         None => {
             let folder = RunFolder::create(step.folder(), "profile")?;
             let path = folder.path.clone();
-            let side = |variant: &model::variant::Variant| Side {
-                variant: variant.clone(),
-                profile: BuildProfile::default(),
-            };
+            let side =
+                |variant: &model::variant::Variant| Side { variant: variant.clone(), profile: BuildProfile::default() };
             // Raw data and pictures are many megabytes; what is kept with an experiment is text.
             let options = Options { globs, pictures: false, ..Options::default() };
             let profiled = profile::run_for(context, &[side(baseline), side(candidate)], &options, &folder)?;
@@ -81,7 +79,8 @@ pub(crate) fn profile(
     };
     let seen = |workload: &&model::profile::WorkloadProfile| workload.error.is_none() && !workload.symbols.is_empty();
     if !record.workloads.iter().any(|workload| seen(&workload)) {
-        let why = record.settings.missing.first().cloned().unwrap_or_else(|| "no workload could be profiled".to_owned());
+        let why =
+            record.settings.missing.first().cloned().unwrap_or_else(|| "no workload could be profiled".to_owned());
         return Ok(Profile::NotRun(why));
     }
     let evidence = predicted::evidence(&record, [&baseline.id, &candidate.id], predictions);

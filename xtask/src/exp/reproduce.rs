@@ -38,7 +38,10 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
     };
     let sides = sides::sides(context, &history, &experiment)?;
     let Sides { baseline, candidate, test_patch } = &sides;
-    progress::note(&format!("{}: baseline {} and candidate {} from the ledger", experiment.id, baseline.id, candidate.id));
+    progress::note(&format!(
+        "{}: baseline {} and candidate {} from the ledger",
+        experiment.id, baseline.id, candidate.id
+    ));
     let mut records = Records { explained: experiment.explained.clone(), ..Records::default() };
     let (mut published, mut not_run) = (Vec::new(), Vec::new());
     let number = experiment.reproduced.len() + 1;

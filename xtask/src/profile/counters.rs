@@ -27,7 +27,8 @@ pub(super) type Counted = (BTreeMap<&'static str, f64>, Option<String>);
 
 /// Counts in a launch of its own. `kernel`: what the kernel does is counted, too.
 pub(super) fn count(work: &Work<'_>, kernel: bool) -> Result<Counted> {
-    let mut missing: Vec<String> = Vec::new();
+    // By reason: most often it is one for all.
+    let mut missing: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let open = |event: &Hardware, thread: i32| {
         let mut builder = Builder::new(*event);
         builder.observe_pid(thread).any_cpu().exclude_kernel(!kernel).exclude_hv(true);
@@ -38,12 +39,13 @@ pub(super) fn count(work: &Work<'_>, kernel: bool) -> Result<Counted> {
         .filter(|(name, event)| match open(event, 0) {
             Ok(_) => true,
             Err(error) => {
-                missing.push(format!("no {name}: {}", counters::explain(&error)));
+                missing.entry(counters::explain(&error)).or_default().push(name);
                 false
             }
         })
         .collect();
-    let why = (!missing.is_empty()).then(|| missing.join("; "));
+    let reasons = missing.iter().map(|(why, names)| format!("no {}: {why}", names.join(", ")));
+    let why = (!missing.is_empty()).then(|| reasons.collect::<Vec<_>>().join("; "));
     if available.is_empty() {
         return Ok((BTreeMap::new(), why));
     }
@@ -102,7 +104,8 @@ pub(super) fn fill(budget: &mut Budget, counted: &BTreeMap<&'static str, f64>) {
     budget.branch_misses_per_event = of("branch-misses");
     budget.branch_miss_share = ratio(of("branch-misses"), of("branches"));
     budget.cache_misses_per_event = of("cache-misses");
-    budget.cache_misses_per_kilo_instruction = ratio(of("cache-misses"), of("instructions")).map(|misses| misses * 1000.0);
+    budget.cache_misses_per_kilo_instruction =
+        ratio(of("cache-misses"), of("instructions")).map(|misses| misses * 1000.0);
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ impl Seen {
             syscalls: syscalls::Source::find(context, &facts),
             kernel: Kernel::read(&facts),
             callgrind: valgrind.ok_or_else(|| {
-                "valgrind is not installed: `cargo xtask setup --all` installs it; instructions are not attributed".to_owned()
+                "valgrind is not installed: `cargo xtask setup --all` installs it; instructions are not attributed"
+                    .to_owned()
             }),
         }
     }
@@ -52,7 +53,9 @@ impl Seen {
                     );
                 }
             }
-            Err(why) => missing.push(format!("no samples at all: {why}; as root `sysctl -w kernel.perf_event_paranoid=-1`")),
+            Err(why) => {
+                missing.push(format!("no samples at all: {why}; as root `sysctl -w kernel.perf_event_paranoid=-1`"))
+            }
         }
         missing.extend(self.off_cpu.1.clone());
         match &self.syscalls {
@@ -82,7 +85,9 @@ mod tests {
         let seen = Seen {
             clock: Err("no cpu-clock: the kernel does not permit it to this user".to_owned()),
             off_cpu: off_cpu::Source::find(&facts),
-            syscalls: Err("no tracepoints of system calls: tracefs is not mounted; and no strace: it is missing".to_owned()),
+            syscalls: Err(
+                "no tracepoints of system calls: tracefs is not mounted; and no strace: it is missing".to_owned()
+            ),
             kernel: Kernel::read(&facts),
             callgrind: Err("valgrind is not installed: `cargo xtask setup --all` installs it".to_owned()),
         };
@@ -104,6 +109,10 @@ mod tests {
             kernel: Kernel::read(&facts),
             callgrind: Ok(()),
         };
-        assert!(seen.missing().iter().any(|line| line.contains("kernel.perf_event_paranoid=1")), "{:?}", seen.missing());
+        assert!(
+            seen.missing().iter().any(|line| line.contains("kernel.perf_event_paranoid=1")),
+            "{:?}",
+            seen.missing()
+        );
     }
 }

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn times_of_an_event_are_medians_and_their_events_are_added_up() {
-        let sample = |wall_time_ns| Sample { wall_time_ns, cpu_time_ns: 1, events: 10, checksum: Checksum(1), probe_ns: 1 };
+        let sample =
+            |wall_time_ns| Sample { wall_time_ns, cpu_time_ns: 1, events: 10, checksum: Checksum(1), probe_ns: 1 };
         let mut times = Times { without: [100, 110, 9000].map(sample).to_vec(), ..Times::default() };
         times.add(Times { with: vec![sample(220), sample(220)], ..Times::default() });
         assert_eq!((times.events(), times.wall_ns()), (20, 440));

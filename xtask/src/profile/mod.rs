@@ -24,9 +24,9 @@ use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::progress::{self, Progress};
 use crate::records::{self, RunFolder};
+use crate::sandbox;
 use crate::session::Surroundings;
 use crate::side::Side;
-use crate::sandbox;
 use anyhow::{Context as _, Result};
 use flames::Painter;
 use host::Seen;
@@ -62,13 +62,8 @@ pub(crate) enum PhaseName {
 }
 
 impl PhaseName {
-    pub(crate) const ALL: [PhaseName; 5] = [
-        PhaseName::Samples,
-        PhaseName::OffCpu,
-        PhaseName::Syscalls,
-        PhaseName::Instructions,
-        PhaseName::Allocations,
-    ];
+    pub(crate) const ALL: [PhaseName; 5] =
+        [PhaseName::Samples, PhaseName::OffCpu, PhaseName::Syscalls, PhaseName::Instructions, PhaseName::Allocations];
 
     fn name(self) -> &'static str {
         match self {
@@ -143,7 +138,8 @@ pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, fold
     let started_at = records::now();
     let mut config = Config::parse(&context.config("profile.toml")?).context("config/profile.toml")?;
     config.seconds = options.seconds.unwrap_or(config.seconds);
-    let thresholds = bottleneck::Thresholds::parse(&context.config("bottlenecks.toml")?).context("config/bottlenecks.toml")?;
+    let thresholds =
+        bottleneck::Thresholds::parse(&context.config("bottlenecks.toml")?).context("config/bottlenecks.toml")?;
     let manifest = manifest::load(context)?;
     let seen = Seen::find(context);
     let counts = options.does(PhaseName::Instructions) && seen.callgrind.is_ok();
@@ -190,7 +186,8 @@ pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, fold
 }
 
 fn selected(context: &Context, prepared: &Prepared, options: &Options) -> Result<Vec<WorkloadSpec>> {
-    let thresholds = thresholds::Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
+    let thresholds =
+        thresholds::Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
     let globs = if options.globs.is_empty() { &thresholds.guarded } else { &options.globs };
     select::select(&prepared.workloads, globs)
 }
@@ -228,7 +225,8 @@ impl Run<'_> {
     fn all(&self, folder: &RunFolder, done: &mut Vec<WorkloadProfile>, measured: &mut Vec<Measured>) -> Result<()> {
         let subjects = &self.prepared.subjects;
         let workers = subjects.iter().map(|subject| subject.link(LAYOUT_SEED)).collect::<Result<Vec<_>>>()?;
-        let functions = subjects.iter().map(|subject| functions::of_libevent(&subject.build)).collect::<Result<Vec<_>>>()?;
+        let functions =
+            subjects.iter().map(|subject| functions::of_libevent(&subject.build)).collect::<Result<Vec<_>>>()?;
         let steps = (self.specs.len() * subjects.len() * PhaseName::ALL.len()) as u64;
         let mut progress = Progress::new("profiling", steps);
         for spec in self.specs {
@@ -314,7 +312,8 @@ impl Run<'_> {
     fn differential(&self, baseline: &WorkloadProfile, candidate: &mut WorkloadProfile) -> Result<()> {
         let Some(painter) = self.painter else { return Ok(()) };
         for kind in ["on-cpu", "off-cpu"] {
-            let file = |side: &WorkloadProfile| side.files.get(&format!("{kind}-folded")).map(|name| self.folder.join(name));
+            let file =
+                |side: &WorkloadProfile| side.files.get(&format!("{kind}-folded")).map(|name| self.folder.join(name));
             let (Some(before), Some(after)) = (file(baseline), file(candidate)) else { continue };
             let name = format!("{}.{kind}.difference.svg", candidate.workload);
             let title = format!("{}: {kind}, {} against {}", candidate.workload, candidate.variant, baseline.variant);

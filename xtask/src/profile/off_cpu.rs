@@ -27,8 +27,25 @@ const WAKE_RING_BYTES: usize = 1 << 20;
 const WAITING_STATES: u64 = 0xff;
 /// Calls in which a thread waits for events or for a peer.
 const EVENT_WAITS: &[&str] = &[
-    "epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6", "read", "readv", "recvfrom",
-    "recvmsg", "accept", "accept4", "write", "writev", "sendto", "sendmsg", "nanosleep", "clock_nanosleep",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "poll",
+    "ppoll",
+    "select",
+    "pselect6",
+    "read",
+    "readv",
+    "recvfrom",
+    "recvmsg",
+    "accept",
+    "accept4",
+    "write",
+    "writev",
+    "sendto",
+    "sendmsg",
+    "nanosleep",
+    "clock_nanosleep",
 ];
 
 /// How time off the CPU is found out.
@@ -59,7 +76,9 @@ impl Source {
         let mut own = switches(0);
         own.observe_self();
         match Ring::open(&mut own, Content { callchain: true, ..Content::default() }, 1 << 14) {
-            Ok(_) => (Source::Switches, Some(format!("no scheduler tracepoints: {why}; what wakes a thread is not seen"))),
+            Ok(_) => {
+                (Source::Switches, Some(format!("no scheduler tracepoints: {why}; what wakes a thread is not seen")))
+            }
             Err(error) => {
                 let also = tracefs::explain(&error);
                 (Source::Schedstat, Some(format!("no scheduler tracepoints: {why}; no events of switches: {also}")))
@@ -172,7 +191,8 @@ impl Profiler for Follower<'_> {
             match self.source {
                 Source::Tracepoints { switch, .. } => {
                     let content = Content { raw: true, ..with_stack };
-                    let ring = tracefs::open(switch, On::Thread(*thread), None, content, RING_BYTES).map_err(refused)?;
+                    let ring =
+                        tracefs::open(switch, On::Thread(*thread), None, content, RING_BYTES).map_err(refused)?;
                     attached.switches.push(ring);
                 }
                 Source::Switches => {
@@ -187,7 +207,8 @@ impl Profiler for Follower<'_> {
             attached.records.push(ring.map_err(|error| refused(tracefs::explain(&error)))?);
         }
         if let Source::Tracepoints { waking, .. } = self.source {
-            let filter = names(pid, &threads).iter().map(|name| format!("comm == \"{name}\"")).collect::<Vec<_>>().join(" || ");
+            let filter =
+                names(pid, &threads).iter().map(|name| format!("comm == \"{name}\"")).collect::<Vec<_>>().join(" || ");
             for cpu in cpus() {
                 let content = Content { raw: true, ..Content::default() };
                 let ring = tracefs::open(waking, On::Cpu(cpu), Some(&filter), content, WAKE_RING_BYTES);
@@ -331,7 +352,8 @@ fn summary(follower: &Follower<'_>, times: &Times) -> Found {
 /// Names of threads as the scheduler has them, as far as a filter can hold them.
 fn names(pid: u32, threads: &[i32]) -> BTreeSet<String> {
     let name = |thread: &i32| std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm")).ok();
-    let plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
+    let plain =
+        |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
     threads.iter().filter_map(name).map(|name| name.trim_end().to_owned()).filter(plain).collect()
 }
 
@@ -352,7 +374,11 @@ mod tests {
 
     #[test]
     fn a_switch_against_a_threads_will_is_the_last_one_before_its_record() {
-        let out = |at_ns, thread| Sched { at_ns, thread, event: Event::Out { runnable: false, stack: vec![], in_scope: true } };
+        let out = |at_ns, thread| Sched {
+            at_ns,
+            thread,
+            event: Event::Out { runnable: false, stack: vec![], in_scope: true },
+        };
         let mut events = [out(10, 1), out(50, 1), out(60, 2), out(90, 1)];
         preempt(&mut events, 1, 55);
         let marked: Vec<u64> = events

@@ -136,8 +136,11 @@ impl OneSide<'_> {
             perturbation: sampled.times.perturbation(),
             lost: sampled.drained.lost + sampled.drained.damaged,
         };
-        let both = [fallback.clone(), counters_fallback].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        found.phases.push(phase("cycle-budget", (!both.is_empty()).then_some(both), began.elapsed().as_secs_f64()));
+        // What is said of cycles is not said twice.
+        let of_clock = fallback.clone().filter(|_| counters_fallback.is_none());
+        let of_budget: Vec<String> = of_clock.into_iter().chain(counters_fallback).collect();
+        let of_budget = (!of_budget.is_empty()).then(|| of_budget.join("; "));
+        found.phases.push(phase("cycle-budget", of_budget, began.elapsed().as_secs_f64()));
         found.phases.push(phase("attribution", fallback, 0.0));
         self.keep(found, "on-cpu", "time on the CPU", if clock.cycles { "cycles" } else { "ns" }, &sampled.stacks)?;
         state.call_weights = sampling::by_syscall(&sampled);
@@ -149,7 +152,8 @@ impl OneSide<'_> {
         let notes = &mut found.notes;
         if sampled.samples == 0 {
             notes.push(
-                "no sample fell on the work: it is too short, or never on the CPU; a longer --seconds may find some".to_owned(),
+                "no sample fell on the work: it is too short, or never on the CPU; a longer --seconds may find some"
+                    .to_owned(),
             );
         } else if sampled.samples < self.config.fewest_samples {
             notes.push(format!(
@@ -159,14 +163,15 @@ impl OneSide<'_> {
         }
         if sampled.stripped {
             notes.push(
-                "the worker has no symbols (a build that strips them?): functions of libevent cannot be told apart".to_owned(),
+                "the worker has no symbols (a build that strips them?): functions of libevent cannot be told apart"
+                    .to_owned(),
             );
         }
         let nameless: Vec<String> = found
             .symbols
             .iter()
             .filter(|share| share.symbol.starts_with('[') && share.symbol.ends_with(']') && share.self_share > 0.02)
-            .filter(|share| !["[kernel]", "[vdso]"].contains(&share.symbol.as_str()))
+            .filter(|share| !["[kernel]", "[vdso]", "[plt]"].contains(&share.symbol.as_str()))
             .map(|share| format!("{} {:.0}%", share.symbol, share.self_share * 100.0))
             .collect();
         if !nameless.is_empty() {
@@ -194,7 +199,9 @@ impl OneSide<'_> {
     fn off_cpu(&self, work: &Work<'_>, found: &mut WorkloadProfile) -> Result<()> {
         let began = Instant::now();
         let (source, fallback) = &self.seen.off_cpu;
-        let followed = off_cpu::follow(work, source, self.options.time(self.config), self.libevent, &self.seen.kernel);
+        // Each switch is seen, not a sample of them: half of the time says as much.
+        let time = self.options.time(self.config).mul_f64(0.5);
+        let followed = off_cpu::follow(work, source, time, self.libevent, &self.seen.kernel);
         let followed = match followed {
             Err(error) if error.downcast_ref::<Refused>().is_some() => {
                 found.phases.push(not_done("off-cpu", &format!("{error:#}"), began));
@@ -353,14 +360,11 @@ struct State {
 }
 
 /// Time of a call on the CPU by samples, which no tracer slowed down: its share of the CPU time by the number of calls.
-fn times_by_samples(
-    calls: &mut [SyscallProfile],
-    weights: &BTreeMap<String, f64>,
-    all: f64,
-    budget: Option<&Budget>,
-) {
+fn times_by_samples(calls: &mut [SyscallProfile], weights: &BTreeMap<String, f64>, all: f64, budget: Option<&Budget>) {
     let in_calls: f64 = weights.values().sum();
-    let Some(cpu_ns) = budget.map(|budget| budget.cpu_ns_per_event).filter(|_| in_calls > 0.0 && all > 0.0) else { return };
+    let Some(cpu_ns) = budget.map(|budget| budget.cpu_ns_per_event).filter(|_| in_calls > 0.0 && all > 0.0) else {
+        return;
+    };
     for call in calls {
         let weight = weights.get(&call.name).copied().unwrap_or(0.0);
         call.cpu_share_of_calls = Some(weight / in_calls);

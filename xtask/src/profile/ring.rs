@@ -57,7 +57,12 @@ impl Content {
 pub(super) enum Record {
     Sample(Sample),
     /// A thread left a CPU (`out`) or came onto one; `preempted`: it could have gone on.
-    Switch { thread: i32, at_ns: u64, out: bool, preempted: bool },
+    Switch {
+        thread: i32,
+        at_ns: u64,
+        out: bool,
+        preempted: bool,
+    },
 }
 
 /// A sample.
@@ -107,7 +112,8 @@ impl Ring {
         loop {
             match builder.build()?.sampled(bytes) {
                 Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM | libc::EINVAL)) && bytes > 1 << 15 =>
+                    if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM | libc::EINVAL))
+                        && bytes > 1 << 15 =>
                 {
                     bytes /= 2;
                 }

@@ -3,7 +3,7 @@
 use super::launch::{Burst, Profiler, Times, Work, launch, median_ns, threads};
 use super::ring::{Content, Drained, Record, Ring, Sample};
 use super::symbols::{Kernel, Symbolizer};
-use super::unwind;
+use super::unwind::{self, WORK};
 use crate::host::counters;
 use crate::session::Session;
 use anyhow::{Context as _, Result};
@@ -17,8 +17,6 @@ use std::time::Duration;
 
 /// Ring of one thread: some hundred samples of a burst, with their stacks, many times over.
 const RING_BYTES: usize = 8 << 20;
-/// The function around the work of a batch (bench-harness/src/worker/batch.rs).
-pub(super) const WORK: &str = "bench_timed_batch";
 /// Where the worker begins (bench-harness/src/worker.rs): below it and not below [`WORK`], something else than work is done.
 const MAIN: &str = "bench_worker_main";
 
@@ -137,7 +135,10 @@ pub(super) fn sample(
             ticks: [0, 0],
         },
     };
-    for _ in 0..work.config.launches {
+    for number in 0..2 * work.config.launches {
+        if number >= work.config.launches && sampler.found.samples >= work.config.wanted_samples {
+            break;
+        }
         let times = launch(work, time / work.config.launches, &mut sampler)?;
         sampler.found.times.add(times);
     }
@@ -279,8 +280,8 @@ pub(super) struct Shares {
 pub(super) fn budget(sampled: &Sampled, kernel_named: bool) -> Option<(Budget, Shares)> {
     let wall_ns = median_ns(&sampled.times.without, |sample| sample.wall_time_ns)?;
     let cpu_ns = median_ns(&sampled.times.without, |sample| sample.cpu_time_ns)?;
-    let sum = |time: fn(&model::protocol::Sample) -> u64| sampled.times.without.iter().map(time).sum::<u64>() as f64;
-    let busy = sum(|sample| sample.cpu_time_ns) / sum(|sample| sample.wall_time_ns);
+    // Of medians: batches in which the host was busy with something else would make it look idle.
+    let busy = cpu_ns / wall_ns;
     // Shares of more than one CPU are of the time on all of them.
     let (busy, several_cpus) = if busy > 1.02 { (1.0, true) } else { (busy.min(1.0), false) };
     let total = sampled.stacks.total() as f64;
@@ -362,7 +363,8 @@ mod tests {
     fn what_the_kernel_refuses_is_named_with_the_reason() {
         let refused = |why: &str| Err(why.to_owned());
         let [a, b, c, d] = Clock::ALL;
-        let (clock, why) = choose(&[(a, refused("the CPU does not offer it")), (b, Ok(())), (c, Ok(())), (d, Ok(()))]).unwrap();
+        let (clock, why) =
+            choose(&[(a, refused("the CPU does not offer it")), (b, Ok(())), (c, Ok(())), (d, Ok(()))]).unwrap();
         assert_eq!((clock, why.as_deref()), (b, Some("no cycles: the CPU does not offer it")));
         // kernel.perf_event_paranoid = 2: user space alone.
         let not_permitted = "the kernel does not permit it to this user";

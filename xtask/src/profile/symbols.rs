@@ -6,8 +6,8 @@
 use crate::host::Facts;
 use anyhow::{Context as _, Result};
 use model::profile::stacks::{Frame, Origin, name_in_source};
-use object::{Object as _, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
-use std::collections::{BTreeMap, HashMap};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 const MOST_FILE_BYTES: u64 = 1 << 30;
 /// Where libraries are that both this program and the sandbox see.
 const SYSTEM: &[&str] = &["/usr/", "/lib/", "/lib32/", "/lib64/", "/opt/", "/nix/", "/gnu/"];
+/// Name of code that only calls other files.
+const STUBS: &str = "[plt]";
 /// Where distributions put symbols that they have stripped from libraries.
 const DEBUG: &str = "/usr/lib/debug/.build-id";
 
@@ -117,7 +119,12 @@ impl Kernel {
 
 impl Symbolizer {
     /// For the process `pid`, which runs `program`. `libevent` are the functions of the library, by name.
-    pub(super) fn of(pid: u32, program: &Path, libevent: &BTreeMap<String, String>, kernel: &Kernel) -> Result<Symbolizer> {
+    pub(super) fn of(
+        pid: u32,
+        program: &Path,
+        libevent: &BTreeMap<String, String>,
+        kernel: &Kernel,
+    ) -> Result<Symbolizer> {
         let path = format!("/proc/{pid}/maps");
         let maps = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}; the worker ended"))?;
         let modules = mappings(&maps).into_iter().map(|mapping| module(mapping, program)).collect();
@@ -148,6 +155,7 @@ impl Symbolizer {
         let file = module.mapping.path.rsplit('/').next().unwrap_or_default();
         let name = module.table.find(address.wrapping_sub(module.bias));
         match (name, module.is_worker) {
+            (Some(STUBS), _) => Frame::new(STUBS, Origin::Library),
             (Some(name), true) => {
                 let bare = name_in_source(name);
                 match self.libevent.contains_key(bare) {
@@ -175,10 +183,71 @@ impl Symbolizer {
         frame
     }
 
+    /// Where the worker returns to from the function `name`: behind each call of it. That function itself is not on
+    /// stacks where the compiler made its last call a jump.
+    pub(super) fn returns_from(&self, name: &str) -> HashSet<u64> {
+        let worker = self.modules.iter().filter(|module| module.is_worker);
+        let sites = worker.filter_map(|module| {
+            let target = module.table.symbols.iter().find(|symbol| symbol.2 == name)?.0;
+            let file = object::File::parse(&*module.bytes).ok()?;
+            let text = file.section_by_name(".text")?;
+            let behind = calls_of(text.data().ok()?, text.address(), target, &slots_of(&file, target));
+            Some(behind.into_iter().map(|address| address.wrapping_add(module.bias)).collect::<Vec<_>>())
+        });
+        sites.flatten().collect()
+    }
+
     /// Whether the worker itself has names: without, nothing of libevent can be told apart.
     pub(super) fn worker_is_named(&self) -> bool {
-        self.modules.iter().any(|module| module.is_worker && !module.table.symbols.is_empty())
+        self.modules
+            .iter()
+            .any(|module| module.is_worker && module.table.symbols.iter().any(|symbol| symbol.2 != STUBS))
     }
+}
+
+/// Places in memory that hold the address of a function: calls may go through them (the global offset table).
+fn slots_of(file: &object::File<'_>, target: u64) -> HashSet<u64> {
+    let written =
+        file.section_by_name(".got").and_then(|got| Some((got.address(), got.data().ok()?))).map(|(base, data)| {
+            let words = data.chunks_exact(8).enumerate();
+            let held = words.filter(|(_, word)| u64::from_le_bytes((*word).try_into().unwrap_or_default()) == target);
+            held.map(|(index, _)| base + index as u64 * 8).collect::<HashSet<u64>>()
+        });
+    let relocated = file.dynamic_relocations().into_iter().flatten();
+    let relocated = relocated.filter(|(_, relocation)| relocation.addend().cast_unsigned() == target);
+    written.unwrap_or_default().into_iter().chain(relocated.map(|(slot, _)| slot)).collect()
+}
+
+/// Addresses behind each call of `target`, direct or through one of `slots`, in code that begins at `base`.
+#[cfg(target_arch = "x86_64")]
+fn calls_of(code: &[u8], base: u64, target: u64, slots: &HashSet<u64>) -> Vec<u64> {
+    // `call rel32` is e8 and four bytes, `call [rip + rel32]` is ff 15 and four bytes. That other bytes look like a call of
+    // just this target is as likely as a prize in a lottery.
+    let call = |(place, bytes): (usize, &[u8])| {
+        let [one, two, a, b, c, d] = *bytes else { return None };
+        let behind = base.wrapping_add(place as u64 + 6);
+        let there = behind.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d])));
+        let found = (two == 0xe8 && there == target) || (one == 0xff && two == 0x15 && slots.contains(&there));
+        found.then_some(behind)
+    };
+    code.windows(6).enumerate().filter_map(call).collect()
+}
+
+/// The same for `bl`.
+#[cfg(target_arch = "aarch64")]
+fn calls_of(code: &[u8], base: u64, target: u64, _slots: &HashSet<u64>) -> Vec<u64> {
+    let call = |(place, bytes): (usize, &[u8])| {
+        let word = u32::from_le_bytes(bytes.try_into().ok()?);
+        let here = base.wrapping_add(place as u64 * 4);
+        let distance = i64::from((word << 6).cast_signed() >> 6) * 4;
+        (word >> 26 == 0b10_0101 && here.wrapping_add_signed(distance) == target).then_some(here + 4)
+    };
+    code.chunks_exact(4).enumerate().filter_map(call).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn calls_of(_code: &[u8], _base: u64, _target: u64, _slots: &HashSet<u64>) -> Vec<u64> {
+    vec![]
 }
 
 fn module(mapping: Mapping, program: &Path) -> Module {
@@ -214,7 +283,14 @@ fn parse(bytes: &[u8], mapping: &Mapping, is_worker: bool) -> Option<(u64, Table
     if !is_worker && let Some(debug) = debug_file(&file).and_then(|path| read(&path)) {
         symbols.extend(object::File::parse(&*debug).map(|file| symbols_of(&file)).unwrap_or_default());
     }
+    symbols.extend(stubs_of(&file));
     Some((bias, Table::new(symbols, false)))
+}
+
+/// What calls of other files go through has no symbols.
+fn stubs_of(file: &object::File<'_>) -> Vec<(u64, u64, String)> {
+    let named = file.sections().filter(|section| section.name().is_ok_and(|name| name.starts_with(".plt")));
+    named.map(|section| (section.address(), section.address() + section.size(), STUBS.to_owned())).collect()
 }
 
 /// Where the file's own address 0 is in memory.
@@ -278,7 +354,10 @@ nonsense
     #[test]
     fn an_address_behind_a_symbol_has_no_name() {
         let symbol = |begin, size, name: &str| (begin, begin + size, name.to_owned());
-        let table = Table::new(vec![symbol(100, 10, "__libc_malloc"), symbol(100, 10, "malloc"), symbol(200, 0, "empty")], false);
+        let table = Table::new(
+            vec![symbol(100, 10, "__libc_malloc"), symbol(100, 10, "malloc"), symbol(200, 0, "empty")],
+            false,
+        );
         assert_eq!((table.find(105), table.find(110), table.find(99)), (Some("malloc"), None, None));
         assert_eq!(table.find(200), None, "a stripped library: the nearest name is not the name");
         let kernel = Table::new(vec![symbol(10, 0, "a"), symbol(20, 0, "b")], true);
@@ -290,6 +369,23 @@ nonsense
         assert!(kallsyms("0000000000000000 T _stext\n0000000000000000 t do_one_initcall\n").is_empty());
         let shown = kallsyms("ffffffff81000000 T _stext\nffffffff81000010 d data\nffffffff81000020 t foo [module]\n");
         assert_eq!(shown.len(), 2);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn calls_of_a_function_are_found() {
+        // nop; call 0x1010; nop; call 0x2000 (from 0x1000); call [0x3000].
+        let mut code = vec![0x90, 0xe8];
+        code.extend((0x1010_i32 - 0x1006).to_le_bytes());
+        code.extend([0x90, 0xe8]);
+        code.extend((0x2000_i32 - 0x100c).to_le_bytes());
+        code.extend([0xff, 0x15]);
+        code.extend((0x3000_i32 - 0x1012).to_le_bytes());
+        let none = HashSet::new();
+        assert_eq!(calls_of(&code, 0x1000, 0x1010, &none), [0x1006]);
+        assert_eq!(calls_of(&code, 0x1000, 0x2000, &none), [0x100c]);
+        assert_eq!(calls_of(&code, 0x1000, 0x5000, &HashSet::from([0x3000])), [0x1012]);
+        assert!(calls_of(&code, 0x1000, 0x5000, &none).is_empty());
     }
 
     /// This very program, found as a worker would be.

@@ -101,6 +101,7 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         edges: vec![],
         collector: Collector::default(),
         batches: 1,
+        most_batches: u64::MAX,
         batches_lost: 0,
         drained: Drained::default(),
     };
@@ -117,12 +118,7 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         );
     }
     let calls = tracer.collector.finish(batches * work.spec.batch_events, true, error_name);
-    Ok(Found {
-        calls,
-        batches_lost: tracer.batches_lost,
-        perturbation: times.perturbation(),
-        drained: tracer.drained,
-    })
+    Ok(Found { calls, batches_lost: tracer.batches_lost, perturbation: times.perturbation(), drained: tracer.drained })
 }
 
 /// A ring, and what is in it.
@@ -140,6 +136,8 @@ struct Tracer<'a> {
     collector: Collector,
     /// Batches at a time: grows while the rings hold them.
     batches: u64,
+    /// More than this they did not hold.
+    most_batches: u64,
     batches_lost: u64,
     drained: Drained,
 }
@@ -175,10 +173,11 @@ impl Profiler for Tracer<'_> {
         if drained.lost + drained.damaged > 0 {
             // A stream with holes says nothing about what is missing, and what was followed until here does not go on.
             self.batches_lost += most;
-            self.batches = (most / 2).max(1);
+            self.most_batches = (most / 2).max(1);
+            self.batches = self.most_batches;
             self.finish_stream();
         } else {
-            self.batches = (self.batches * 2).min(batches.max(1));
+            self.batches = (self.batches * 2).min(batches.max(1)).min(self.most_batches);
             self.edges.append(&mut edges);
         }
         self.drained += drained;
@@ -254,8 +253,7 @@ fn by_strace(work: &Work<'_>, time: Duration) -> Result<Found> {
     // The tracer stays outside and sees how the sandbox is put up, too: before the first mark.
     command.args(Sandbox::open()?.words(&Policy::measure(), &work.worker.program)?);
     command.args(["run", "--workload", &work.spec.name, "--cpu", &surroundings.pinning.worker.to_string()]);
-    let mut traced =
-        Session::start_command(&mut command, work.worker, &work.spec.name, surroundings.limit)?;
+    let mut traced = Session::start_command(&mut command, work.worker, &work.spec.name, surroundings.limit)?;
     let began = Instant::now();
     let mut times = Times { with: traced.batches_of(work.spec, 1)?.samples, ..Times::default() };
     let batch_s = began.elapsed().as_secs_f64().max(1e-6);

@@ -32,7 +32,13 @@ pub(super) enum On {
 }
 
 /// Opens every occurrence of a tracepoint that passes the filter; it stays disabled.
-pub(super) fn open(format: &Format, on: On, filter: Option<&str>, content: Content, bytes: usize) -> Result<Ring, String> {
+pub(super) fn open(
+    format: &Format,
+    on: On,
+    filter: Option<&str>,
+    content: Content,
+    bytes: usize,
+) -> Result<Ring, String> {
     let mut builder = Builder::new(Tracepoint::with_id(format.id));
     match on {
         On::Thread(thread) => builder.observe_pid(thread).any_cpu(),

@@ -6,7 +6,11 @@
 
 use super::ring::Sample;
 use super::symbols::{Module, Symbolizer};
-use model::profile::stacks::Frame;
+use model::profile::stacks::{Frame, Origin};
+use std::collections::HashSet;
+
+/// The function around the work of a batch (bench-harness/src/worker/batch.rs).
+pub(super) const WORK: &str = "bench_timed_batch";
 
 /// Marks in call chains (linux/perf_event.h, `enum perf_callchain_context`).
 const CONTEXT_KERNEL: u64 = (-128_i64).cast_unsigned();
@@ -60,12 +64,15 @@ fn joined(tables: Vec<u64>, pointers: &[u64]) -> Vec<u64> {
 pub(super) struct Stacks {
     pub(super) symbols: Symbolizer,
     native: native::Unwinder,
+    /// Where the function around the work returns to.
+    returns: HashSet<u64>,
 }
 
 impl Stacks {
     pub(super) fn new(symbols: Symbolizer) -> Stacks {
         let native = native::Unwinder::new(&symbols.modules);
-        Stacks { symbols, native }
+        let returns = symbols.returns_from(WORK);
+        Stacks { symbols, native, returns }
     }
 
     /// The functions of a sample, the outermost first.
@@ -75,8 +82,15 @@ impl Stacks {
         let user = joined(tables, &chain.user);
         // The innermost is where it was; the others are where it will return to, behind the call.
         let at_call = |(depth, address): (usize, u64)| if depth == 0 { address } else { address.wrapping_sub(1) };
-        let mut frames: Vec<Frame> =
-            user.into_iter().take(MOST_FRAMES).enumerate().map(at_call).map(|address| self.symbols.user(address)).collect();
+        let mut frames: Vec<Frame> = Vec::with_capacity(user.len() + chain.kernel.len());
+        for (depth, address) in user.into_iter().take(MOST_FRAMES).enumerate() {
+            let returns = depth > 0 && self.returns.contains(&address);
+            if returns && frames.last().is_none_or(|frame| frame.symbol != WORK) {
+                // Its last call was made a jump: what it called returns to its caller.
+                frames.push(Frame::new(WORK, Origin::Workload));
+            }
+            frames.push(self.symbols.user(at_call((depth, address))));
+        }
         frames.reverse();
         let kernel = chain.kernel.into_iter().enumerate().map(at_call).collect::<Vec<_>>();
         frames.extend(kernel.into_iter().rev().map(|address| self.symbols.kernel(address)));
@@ -88,7 +102,8 @@ impl Stacks {
 mod native {
     use super::{MOST_FRAMES, Module};
     use framehop::{
-        CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Unwinder as _, UnwindRegsNative, UnwinderNative,
+        CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder as _,
+        UnwinderNative,
     };
     use object::{Object as _, ObjectSection as _};
 
@@ -103,7 +118,12 @@ mod native {
             for module in modules {
                 if let Some(sections) = sections(module) {
                     let range = module.mapping.start..module.mapping.end;
-                    unwinder.add_module(framehop::Module::new(module.mapping.path.clone(), range, module.bias, sections));
+                    unwinder.add_module(framehop::Module::new(
+                        module.mapping.path.clone(),
+                        range,
+                        module.bias,
+                        sections,
+                    ));
                 }
             }
             Unwinder { unwinder, cache: CacheNative::new() }

@@ -71,7 +71,8 @@ pub(crate) fn list(context: &Context, history: &History) -> Result<()> {
     let rows: Vec<Vec<String>> = rows.collect();
     let mut text = draw(&["id", "state", "verdict", "best change", "technique", "changed"], rows, Style::Terminal);
     if all.is_empty() {
-        text = "no experiments yet; `cargo xtask exp open --hypothesis \"...\" --technique ...` begins one\n".to_owned();
+        text =
+            "no experiments yet; `cargo xtask exp open --hypothesis \"...\" --technique ...` begins one\n".to_owned();
     }
     answer(context, "list", json!({ "experiments": values }), &text)
 }
@@ -79,9 +80,10 @@ pub(crate) fn list(context: &Context, history: &History) -> Result<()> {
 /// The largest gain, or, without one, the largest loss.
 fn best(experiment: &Experiment) -> String {
     let Some(measured) = &experiment.measured else { return UNKNOWN.to_owned() };
-    let changed = measured.changes.iter().filter(|change| {
-        change.verdict.as_deref() == Some("faster") || change.verdict.as_deref() == Some("slower")
-    });
+    let changed = measured
+        .changes
+        .iter()
+        .filter(|change| change.verdict.as_deref() == Some("faster") || change.verdict.as_deref() == Some("slower"));
     let sizes = changed.filter_map(|change| Some((change.relative_change_pct?, &change.workload)));
     let found = sizes.min_by(|one, other| one.0.total_cmp(&other.0));
     found.map_or("no change".to_owned(), |(pct, workload)| format!("{} {workload}", percent2(pct)))
@@ -169,7 +171,8 @@ pub(crate) fn decided(decision: &Decision) -> String {
 /// What the gate said, in a few lines.
 pub(crate) fn gated(records: &Records) -> String {
     let Some(record) = &records.gate else { return "the gate was not run\n".to_owned() };
-    let mut text = format!("{}: {}\n", gate_name(record), if record.verdict == gate::Verdict::Pass { "pass" } else { "FAIL" });
+    let mut text =
+        format!("{}: {}\n", gate_name(record), if record.verdict == gate::Verdict::Pass { "pass" } else { "FAIL" });
     for stage in &record.stages {
         let verdict = match stage.verdict {
             gate::Verdict::Pass => "pass",

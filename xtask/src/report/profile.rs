@@ -94,12 +94,15 @@ fn class(side: &WorkloadProfile) -> String {
             model::bottleneck::Relation::AtLeast => "at least",
             model::bottleneck::Relation::Below => "below",
         };
-        let (value, threshold) = (deciding.value, deciding.threshold);
-        text.push_str(&format!("- {}: {value:.1}, {relation} {threshold:.1}\n", deciding.figure));
+        let threshold = deciding.threshold.map_or_else(String::new, |threshold| format!(", {relation} {threshold:.1}"));
+        text.push_str(&format!("- {}: {:.1}{threshold}\n", deciding.figure, deciding.value));
     }
     if !found.also.is_empty() {
-        let also: Vec<String> =
-            found.also.iter().map(|other| format!("{} ({:.0}%)", other.class.name(), other.explains_pct)).collect();
+        let share =
+            |share: Option<f64>| share.map_or_else(|| "share unknown".to_owned(), |share| format!("{share:.0}%"));
+        let name =
+            |other: &model::bottleneck::Supported| format!("{} ({})", other.class.name(), share(other.explains_pct));
+        let also: Vec<String> = found.also.iter().map(name).collect();
         text.push_str(&format!("Also: {}.\n", also.join(", ")));
     }
     if !found.tiers.is_empty() {
@@ -119,7 +122,9 @@ fn class(side: &WorkloadProfile) -> String {
 
 fn sentence(text: &str) -> String {
     let mut text = text.trim().to_owned();
-    if let Some(first) = text.get(..1).map(str::to_uppercase) {
+    // A figure's name stays as it is.
+    let is_word = text.split(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    if let Some(first) = text.get(..1).map(str::to_uppercase).filter(|_| is_word) {
         text.replace_range(..1, &first);
     }
     if !text.ends_with(['.', '!', '?']) {
@@ -158,6 +163,7 @@ mod tests {
     fn sentences_begin_and_end_as_such() {
         assert_eq!(sentence("system calls take most"), "System calls take most.");
         assert_eq!(sentence("Done."), "Done.");
+        assert_eq!(sentence("syscall_share_pct is 80"), "syscall_share_pct is 80.");
         assert_eq!(sentence(""), ".");
     }
 }

@@ -6,9 +6,9 @@ use crate::context::Context;
 use crate::git::Store;
 use crate::host;
 use crate::variants::disk::{self, Holding};
+use crate::variants::edit;
 use crate::variants::names::{self, Named};
 use crate::variants::prune::{self, Doomed, Limits, days, mib};
-use crate::variants::edit;
 use anyhow::Result;
 use model::host::HostFingerprint;
 use model::screen::Finding;
@@ -168,10 +168,7 @@ pub(crate) fn show(context: &Context, shown: &Shown<'_>) -> Result<()> {
         None => text.push_str("disk     nothing of it is checked out or built here\n"),
     }
     for finding in screened {
-        text.push_str(&format!(
-            "review   {}:{} {}: `{}`\n",
-            finding.file, finding.line, finding.reason, finding.text
-        ));
+        text.push_str(&format!("review   {}:{} {}: `{}`\n", finding.file, finding.line, finding.reason, finding.text));
     }
     print(&text)
 }

@@ -117,14 +117,8 @@ pub(crate) fn described(build: &Build) -> String {
 }
 
 fn holding<'a>(found: &'a mut BTreeMap<String, Holding>, id: &str) -> &'a mut Holding {
-    let empty = || Holding {
-        id: id.to_owned(),
-        names: vec![],
-        variant: None,
-        unused_s: 0,
-        places: vec![],
-        used_at: None,
-    };
+    let empty =
+        || Holding { id: id.to_owned(), names: vec![], variant: None, unused_s: 0, places: vec![], used_at: None };
     found.entry(id.to_owned()).or_insert_with(empty)
 }
 

@@ -32,8 +32,9 @@ pub(crate) fn open(context: &Context, shell: &Shell<'_>) -> Result<Exit> {
         // What is shown read only cannot be written to, whatever it lies in.
         readable.push(shell.source);
     }
-    let mut command = sandbox::build_tool(program, &readable, shell.writable)
-        .or_else(|error| if shell.command.is_empty() { sandbox::build_tool("sh", &readable, shell.writable) } else { Err(error) })?;
+    let mut command = sandbox::build_tool(program, &readable, shell.writable).or_else(|error| {
+        if shell.command.is_empty() { sandbox::build_tool("sh", &readable, shell.writable) } else { Err(error) }
+    })?;
     if shell.command.is_empty() {
         command.arg("-i");
     }

@@ -76,7 +76,9 @@ fn a_disk_that_is_full_at_any_write_costs_nothing_but_the_command() {
 }
 
 fn whole_lines(text: &[u8]) -> bool {
-    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(|line| serde_json::from_slice::<Value>(line).is_ok())
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .all(|line| serde_json::from_slice::<Value>(line).is_ok())
 }
 
 #[test]

@@ -96,7 +96,9 @@ fn killed(kills: u64) {
 fn check_whole(lab: &Lab, id: &str, kinds: &[String]) {
     let entries = lab.kinds(id);
     assert_eq!(entries[..], kinds[..entries.len()], "the same entries in the same order");
-    lab.world.run(&["ledger", "check"]).expect_code(0);
+    // Pages may be stale, and files may be there that no entry speaks of yet; nothing looks like tampering.
+    let checked = lab.world.run(&["ledger", "check"]);
+    assert!(matches!(checked.code, Some(0 | 2)), "{checked:?}");
 }
 
 fn check(lab: &Lab, id: &str, expected: &Value, kinds: &[String]) {

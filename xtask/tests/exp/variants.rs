@@ -26,7 +26,10 @@ fn a_name_stands_for_a_patch_wherever_code_does() {
     let patch = desk.patch("buffer.c", "int evbuffer_unused_(void);\nint evbuffer_unused_(void) { return 1; }");
     let patch = patch.to_str().unwrap();
     let made = variant(&world, &["new", "my-idea", "--patch", patch, "--json"]).expect_code(0).document();
-    assert_eq!((&made["schema"], &made["name"], &made["partial"]), (&"variant/1".into(), &"my-idea".into(), &false.into()));
+    assert_eq!(
+        (&made["schema"], &made["name"], &made["partial"]),
+        (&"variant/1".into(), &"my-idea".into(), &false.into())
+    );
     let id = made["id"].as_str().unwrap();
 
     let shown = variant(&world, &["show", "my-idea", "--json"]).expect_code(0).document();
@@ -79,9 +82,14 @@ fn edits_become_a_patch_by_the_rules_for_patches() {
 
     let buffer = worktree.join("buffer.c");
     let pristine = fs::read_to_string(&buffer).unwrap();
-    fs::write(&buffer, format!("{pristine}int evbuffer_unused_(void);\nint evbuffer_unused_(void) {{ return 2; }}\n")).unwrap();
+    fs::write(&buffer, format!("{pristine}int evbuffer_unused_(void);\nint evbuffer_unused_(void) {{ return 2; }}\n"))
+        .unwrap();
     let shown = variant(&world, &["show", "draft", "--json"]).expect_code(0).document();
-    assert_eq!((&shown["unsaved_edits"], &shown["id"]), (&true.into(), &made["id"]), "what is measured is what was saved");
+    assert_eq!(
+        (&shown["unsaved_edits"], &shown["id"]),
+        (&true.into(), &made["id"]),
+        "what is measured is what was saved"
+    );
     let out = world.folder.path().join("draft.patch");
     let saved = variant(&world, &["save", "draft", "--out", out.to_str().unwrap(), "--json"]).expect_code(0).document();
     assert_ne!(saved["id"], made["id"]);

@@ -27,7 +27,10 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     let lab = Lab::new();
     let id = lab.proposed(&lab.harmless());
     let ran = lab.exp(&["run", "1", "--quick"]).expect_code(3).document();
-    assert_eq!((&ran["schema"], &ran["partial"], &ran["id"]), (&"exp/1".into(), &false.into(), &Value::from(id.as_str())));
+    assert_eq!(
+        (&ran["schema"], &ran["partial"], &ran["id"]),
+        (&"exp/1".into(), &false.into(), &Value::from(id.as_str()))
+    );
     assert_eq!((&ran["state"], &ran["decision"]["verdict"]), (&"inconclusive".into(), &"inconclusive".into()));
     assert!(ran["not_run"][0].as_str().unwrap().contains("profile"), "{}", ran["not_run"]);
     assert_eq!(lab.kinds(&id), ["opened", "attached", "gated", "measured", "decided"]);
@@ -63,7 +66,9 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     // No evidence, no accept; force is a person's on a terminal; doing it again needs a reason.
     let refused = lab.exp(&["accept", &id, "--reason", "it is nice"]).expect_code(3);
     refused.expect_said(&["cannot be accepted", "no gate", "no profile of both sides", "--force"]);
-    lab.exp(&["accept", &id, "--reason", "it is nice", "--force"]).expect_code(1).expect_said(&["terminal", "person's word"]);
+    lab.exp(&["accept", &id, "--reason", "it is nice", "--force"])
+        .expect_code(1)
+        .expect_said(&["terminal", "person's word"]);
     lab.exp(&["run", &id, "--quick"]).expect_code(3).expect_said(&["has ended", "--reason"]);
     let before = lab.entries().len();
     let count = |kind: &str| lab.kinds(&id).iter().filter(|k| *k == kind).count();
@@ -82,7 +87,9 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     let exported = lab.exp(&export).expect_code(0).expect_said(&["not accepted; the message says so"]).document();
     assert!(["clean", "differs", "not-checked"].contains(&exported["style"]["state"].as_str().unwrap()), "{exported}");
     let text = fs::read_to_string(&mail).unwrap();
-    for part in ["\nSubject: [PATCH] ", "\nFrom: A B <a@b.c>\n", "evbuffer.add_drain.64: ", "exp reproduce", "is inconclusive"] {
+    for part in
+        ["\nSubject: [PATCH] ", "\nFrom: A B <a@b.c>\n", "evbuffer.add_drain.64: ", "exp reproduce", "is inconclusive"]
+    {
         assert!(text.contains(part), "no `{part}` in {text}");
     }
 

@@ -9,6 +9,8 @@ use model::profile::stacks::{Origin, SymbolShare};
 
 /// Rows of tables that are not bounded by the configuration.
 const ROWS: usize = 12;
+/// Self share of a function that is worth a row.
+const SHOWN_SHARE: f64 = 0.0005;
 /// Lines of annotated source.
 const SOURCE_LINES: usize = 40;
 
@@ -77,10 +79,15 @@ pub(super) fn symbols(side: &WorkloadProfile, most: usize, style: Style) -> Stri
         ]
     };
     let header = ["symbol", "of", "self", "inclusive", "charged", "of user", "self ns/event"];
-    text.push_str(&draw(&header, side.symbols.iter().take(most).map(row).collect(), style));
+    text.push_str(&draw(
+        &header,
+        side.symbols.iter().filter(|share| share.self_share >= SHOWN_SHARE).take(most).map(row).collect(),
+        style,
+    ));
     let mut listed: Vec<&SymbolShare> =
         side.symbols.iter().filter(|share| side.manifest.contains_key(&share.symbol)).collect();
-    listed.sort_by(|one, other| other.charged_share.partial_cmp(&one.charged_share).unwrap_or(std::cmp::Ordering::Equal));
+    listed
+        .sort_by(|one, other| other.charged_share.partial_cmp(&one.charged_share).unwrap_or(std::cmp::Ordering::Equal));
     if !listed.is_empty() {
         text.push_str("\nFunctions of config/hot-methods.toml, by what they and the calls they make outside of libevent take:\n\n");
         text.push_str(&draw(&header, listed.into_iter().take(most).map(row).collect(), style));
@@ -160,8 +167,16 @@ pub(super) fn system_calls(side: &WorkloadProfile, style: Style) -> String {
             errors(call),
         ]
     });
-    let header =
-        ["call", "calls/event", "CPU ns/call", "traced ns/call", "of call time", "bytes/call", "buffers", "errors/event"];
+    let header = [
+        "call",
+        "calls/event",
+        "CPU ns/call",
+        "traced ns/call",
+        "of call time",
+        "bytes/call",
+        "buffers",
+        "errors/event",
+    ];
     text.push_str(&draw(&header, rows.collect(), style));
     text.push('\n');
     if let Some(epoll) = &io.epoll_ctl {
@@ -177,7 +192,8 @@ pub(super) fn system_calls(side: &WorkloadProfile, style: Style) -> String {
     if let Some(waits) = &io.waits {
         let mut sizes: Vec<(&u64, &u64)> = waits.by_ready.iter().collect();
         sizes.sort_by(|one, other| other.1.cmp(one.1));
-        let sizes: Vec<String> = sizes.iter().take(5).map(|(ready, count)| format!("{ready} ({count} times)")).collect();
+        let sizes: Vec<String> =
+            sizes.iter().take(5).map(|(ready, count)| format!("{ready} ({count} times)")).collect();
         text.push_str(&format!(
             "waits of an event: {}; empty {}; asked not to wait {}; events of one that has any: {}; most often: {}\n",
             figure(Some(waits.per_event)),
@@ -219,14 +235,13 @@ pub(super) fn instructions(side: &WorkloadProfile, style: Style) -> String {
     let rows = counted.functions.iter().take(ROWS).map(|function| {
         vec![
             function.symbol.clone(),
-            function.file.clone().unwrap_or_default(),
+            function.file.as_deref().and_then(|file| file.rsplit('/').next()).unwrap_or_default().to_owned(),
             figure(Some(function.self_per_event)),
             format!("{:.1}%", function.self_pct),
             format!("{:.1}%", function.inclusive_pct),
-            figure(Some(function.calls_per_event)),
         ]
     });
-    let header = ["symbol", "file", "self/event", "self", "inclusive", "calls/event"];
+    let header = ["symbol", "file", "self/event", "self", "inclusive"];
     text.push_str(&draw(&header, rows.collect(), style));
     text.push('\n');
     let mut left = SOURCE_LINES;
@@ -267,16 +282,23 @@ pub(super) fn allocations(side: &WorkloadProfile, style: Style) -> String {
     if let Some(differs) = &counted.differs {
         text.push_str(&format!("Two runs differ: {differs}\n\n"));
     }
+    if counted.lost_calls > 0 {
+        let lost = counted.lost_calls;
+        text.push_str(&format!(
+            "The counter's table was full: {lost} calls are in the totals and in no call site.\n\n"
+        ));
+    }
     let rows = counted.sites.iter().take(ROWS).map(|site| {
         vec![
             site.chain.iter().take(4).cloned().collect::<Vec<_>>().join(" < "),
             figure(Some(site.rates.allocations)),
             figure(Some(site.rates.reallocations)),
+            figure(Some(site.rates.frees)),
             figure(Some(site.rates.bytes)),
         ]
     });
     if !counted.sites.is_empty() {
-        let header = ["called by", "allocations/event", "reallocations/event", "bytes/event"];
+        let header = ["called by", "allocations/event", "reallocations/event", "frees/event", "bytes/event"];
         text.push_str(&draw(&header, rows.collect(), style));
         text.push('\n');
     }

@@ -22,7 +22,9 @@ pub(super) fn page(shift: &Shift, style: Style) -> String {
     text.push_str(&moved("Functions", "self ns/event", &shift.symbols, style));
     text.push_str(&moved("System calls", "calls/event", &shift.syscalls, style));
     if shift.symbols.is_empty() && shift.syscalls.is_empty() {
-        text.push_str("Neither a function's share nor a number of system calls moved by more than profiles repeat.\n\n");
+        text.push_str(
+            "Neither a function's share nor a number of system calls moved by more than profiles repeat.\n\n",
+        );
     }
     text
 }
@@ -47,7 +49,9 @@ fn moved(title: &str, unit: &str, all: &[Moved], style: Style) -> String {
         let share = |index: usize| {
             moved.self_share.map_or(UNKNOWN.to_owned(), |shares| format!("{:.1}%", shares[index] * 100.0))
         };
-        let signed = change.map_or(UNKNOWN.to_owned(), |change| format!("{}{}", if change > 0.0 { "+" } else { "" }, figure(Some(change))));
+        let signed = change.map_or(UNKNOWN.to_owned(), |change| {
+            format!("{}{}", if change > 0.0 { "+" } else { "" }, figure(Some(change)))
+        });
         vec![moved.name.clone(), figure(before), figure(after), signed, share(0), share(1)]
     });
     text.push_str(&draw(&["symbol", "before", "after", "change", "share before", "after"], rows.collect(), style));
