@@ -10,7 +10,9 @@
 
 mod comparison;
 mod evidence;
+mod gains;
 mod gating;
+mod guards;
 mod profile;
 mod rule;
 #[cfg(test)]
@@ -152,7 +154,9 @@ pub fn decide(evidence: &Evidence<'_>, thresholds: &Thresholds, rule: &DecisionR
         findings.add(Topic::Infrastructure, Verdict::InfraError, format!("a step ended without a result: {why}"));
     }
     gating::judge(evidence, &mut findings);
-    comparison::judge(evidence, thresholds, rule, &mut findings);
+    comparison::judge(evidence, thresholds, &mut findings);
+    gains::judge(evidence, rule, &mut findings);
+    guards::judge(evidence, thresholds, rule, &mut findings);
     profile::judge(evidence, rule, &mut findings);
     findings.settle(evidence)
 }
@@ -161,6 +165,7 @@ pub fn decide(evidence: &Evidence<'_>, thresholds: &Thresholds, rule: &DecisionR
 ///
 /// # Errors
 /// The decision, if it is another one.
+#[expect(clippy::result_large_err, reason = "made once a run, and the decision is wanted as it is")]
 pub fn acceptable(
     evidence: &Evidence<'_>,
     thresholds: &Thresholds,

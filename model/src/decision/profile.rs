@@ -19,7 +19,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, rule: &DecisionRule, findings: &mut
     let explained = evidence.explained.iter().rev().find(|explained| explained.about == About::Profile);
     match (confirms, explained) {
         (true, _) => {
-            findings.add(Topic::Profile, Verdict::Accept, format!("the profile confirms the prediction: {said}"))
+            findings.add(Topic::Profile, Verdict::Accept, format!("the profile confirms the prediction: {said}"));
         }
         (false, Some(explained)) => {
             let text = format!(

@@ -1,6 +1,6 @@
 //! The rule, case by case and as a property.
 
-use super::comparison::PEAK_MEMORY;
+use super::guards::PEAK_MEMORY;
 use super::{
     AcceptableDecision, Decision, DecisionRule, Evidence, ProfileEvidence, Shift, Topic, Verdict, acceptable, decide,
 };
@@ -76,7 +76,7 @@ impl Case {
     /// With another state of one workload.
     fn workload(&self, name: &str, change: impl FnOnce(&mut Compared)) -> Case {
         self.with(|case| {
-            change(case.compare.as_mut().unwrap().workloads.iter_mut().find(|w| w.workload == name).unwrap())
+            change(case.compare.as_mut().unwrap().workloads.iter_mut().find(|w| w.workload == name).unwrap());
         })
     }
 

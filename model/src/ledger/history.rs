@@ -1,15 +1,18 @@
 //! What the entries of a ledger come to: every experiment with its state, the accepted patches, what does not work. Pure.
 
+mod check;
 mod experiment;
+mod illegal;
 mod join;
 #[cfg(test)]
 mod tests;
 
 pub use experiment::{Dispute, Experiment, Step};
+pub use illegal::Illegal;
 
 use super::event::{Event, NonStarter, TipRef};
 use super::{Draft, Entry, GENESIS, Ledger, Line};
-use crate::experiment::{Refused, State, after, id, layout};
+use crate::experiment::{State, after, id};
 use std::collections::{BTreeMap, HashMap};
 
 /// Everything that a ledger says.
@@ -48,70 +51,6 @@ pub struct AcceptedPatch {
     pub sha256: String,
     /// A person's word stands in the place of evidence.
     pub forced: bool,
-}
-
-/// An entry that no program of this workspace would have written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Illegal {
-    /// Not in that state.
-    #[error("{experiment}: {refused}")]
-    Transition {
-        /// Which experiment.
-        experiment: String,
-        /// Why.
-        refused: Refused,
-    },
-    /// The event is about an experiment and names none, or the other way round.
-    #[error("{kind} {}", if *.named { "belongs to no experiment, and names one" } else { "belongs to an experiment, and names none" })]
-    Owner {
-        /// Kind of the event.
-        kind: &'static str,
-        /// It names one.
-        named: bool,
-    },
-    /// No id.
-    #[error("`{0}` is no id of an experiment")]
-    Id(String),
-    /// A file is spoken of twice, with different contents.
-    #[error("{experiment}: {path} was recorded before with other content; records are never overwritten")]
-    Overwritten {
-        /// Which experiment.
-        experiment: String,
-        /// Path in its folder.
-        path: String,
-    },
-    /// A path that is no file of the experiment's.
-    #[error("{experiment}: `{path}` is no path of a file that an entry may speak of")]
-    Path {
-        /// Which experiment.
-        experiment: String,
-        /// The path.
-        path: String,
-    },
-    /// The event names a file that the entry does not hash, or with another hash.
-    #[error("{experiment}: the entry does not vouch for {path}")]
-    Unhashed {
-        /// Which experiment.
-        experiment: String,
-        /// The path.
-        path: String,
-    },
-    /// What an acceptance needs is not there.
-    #[error("{experiment} cannot be accepted: {why}")]
-    NotAcceptable {
-        /// Which experiment.
-        experiment: String,
-        /// What is missing.
-        why: String,
-    },
-    /// What an entry says of sides or tips is not what the entries before it say.
-    #[error("{experiment}: {why}")]
-    Mismatch {
-        /// Which experiment.
-        experiment: String,
-        /// What differs.
-        why: String,
-    },
 }
 
 impl History {
@@ -272,105 +211,13 @@ impl History {
                 self.non_starters.push(KnownNonStarter { what, experiment, time: entry.time.clone() });
             }
             Event::TipDerived(tip) => {
-                self.check_tip("the tip", tip, self.accepted().into_iter().map(|patch| patch.sha256).collect())?;
+                let accepted: Vec<String> = self.accepted().into_iter().map(|patch| patch.sha256).collect();
+                self.check_tip("the tip", tip, &accepted)?;
                 self.tip = Some(tip.clone());
             }
             _ => {}
         }
         Ok(())
-    }
-
-    /// What an entry says has to fit what is known before it.
-    fn check(&self, id: &str, entry: &Entry) -> Result<(), Illegal> {
-        let experiment = id.to_owned();
-        for (path, sha256) in &entry.files {
-            if !layout::is_own(path) {
-                return Err(Illegal::Path { experiment, path: path.clone() });
-            }
-            let before = self.experiments.get(id).and_then(|known| known.files.get(path));
-            if before.is_some_and(|before| before != sha256) {
-                return Err(Illegal::Overwritten { experiment, path: path.clone() });
-            }
-        }
-        if let Some(file) =
-            entry.event.files().into_iter().find(|file| entry.files.get(&file.path) != Some(&file.sha256))
-        {
-            return Err(Illegal::Unhashed { experiment, path: file.path.clone() });
-        }
-        let Some(known) = self.experiments.get(id) else { return Ok(()) };
-        let mismatch = |why: String| Err(Illegal::Mismatch { experiment: id.to_owned(), why });
-        let variant = known.attached.as_ref().map(|attached| attached.variant.as_str());
-        let of_candidate = |said: &str| variant == Some(said);
-        let accepted = || self.accepted().into_iter().map(|patch| patch.sha256);
-        match &entry.event {
-            Event::Gated(gated) if !of_candidate(&gated.variant) => {
-                mismatch(format!("the gate is of variant {}, not of its patch's", gated.variant))
-            }
-            Event::Profiled(profiled) if !of_candidate(&profiled.sides[1]) => {
-                mismatch(format!("the profile is of variant {}, not of its patch's", profiled.sides[1]))
-            }
-            Event::Measured(measured) if !of_candidate(&measured.sides[1]) => {
-                mismatch(format!("the comparison is of variant {}, not of its patch's", measured.sides[1]))
-            }
-            Event::Reopened(reopened) if reopened.has_patch != known.attached.is_some() => {
-                mismatch("it has a patch, or has none, against what the entry says".to_owned())
-            }
-            Event::Accepted(acceptance) => {
-                if !acceptance.is_forced() {
-                    self.acceptable(known)?;
-                }
-                let patch = known.attached.as_ref().map(|attached| attached.patch.sha256.clone());
-                let Some(patch) = patch else {
-                    return Err(Illegal::NotAcceptable { experiment, why: "it has no patch".to_owned() });
-                };
-                self.check_tip(id, acceptance.tip(), accepted().chain([patch]).collect())
-            }
-            Event::Rejected(rejected) => match (&rejected.tip, known.state == State::Accepted) {
-                (Some(tip), true) => {
-                    let without = self.accepted().into_iter().filter(|patch| patch.experiment != id);
-                    self.check_tip(id, tip, without.map(|patch| patch.sha256).collect())
-                }
-                (None, false) => Ok(()),
-                (None, true) => {
-                    mismatch("its patch is part of the tip, and the entry names no tip without it".to_owned())
-                }
-                (Some(_), false) => {
-                    mismatch("its patch is not part of the tip, and the entry names a new one".to_owned())
-                }
-            },
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether nothing stands against accepting: the newest decision of this attempt says so, and was made against the tip
-    /// that there is.
-    ///
-    /// # Errors
-    /// What stands against it.
-    pub fn acceptable(&self, experiment: &Experiment) -> Result<(), Illegal> {
-        let not = |why: String| Err(Illegal::NotAcceptable { experiment: experiment.id.clone(), why });
-        if let Some(why) = self.needs_rebase(experiment) {
-            return not(why);
-        }
-        match &experiment.decision {
-            Some(decision) if decision.verdict == crate::decision::Verdict::Accept => Ok(()),
-            Some(decision) => not(format!("the decision is {}: {}", decision.verdict.name(), decision.headline())),
-            None => not("nothing has decided on this attempt".to_owned()),
-        }
-    }
-
-    fn check_tip(&self, who: &str, tip: &TipRef, patches: Vec<String>) -> Result<(), Illegal> {
-        if tip.patches == patches {
-            return Ok(());
-        }
-        let why =
-            format!("the entry's tip has {} patches, and those accepted are {}", tip.patches.len(), patches.len());
-        let why = if tip.patches.len() == patches.len() {
-            "the entry's tip has other patches than those accepted".to_owned()
-        } else {
-            why
-        };
-        Err(Illegal::Mismatch { experiment: who.to_owned(), why })
     }
 }
 

@@ -49,7 +49,7 @@ pub fn merge(one: &Ledger, other: &Ledger) -> Result<Ledger, Conflict> {
     let text = entry(heads).line();
     let last = chain::parse(0, text.as_bytes())?;
     lines.push(last);
-    let lines = in_order(lines);
+    let lines = in_order(&lines);
     chain::verify(&lines)?;
     Ok(Ledger { lines })
 }
@@ -102,9 +102,9 @@ pub(super) fn fits(lines: &[Line], places: &HashMap<&str, usize>, line: &Line) -
 }
 
 /// Brings lines into their order and numbers them.
-fn in_order(lines: Vec<Line>) -> Vec<Line> {
+fn in_order(lines: &[Line]) -> Vec<Line> {
     let places: HashMap<&str, usize> =
         lines.iter().enumerate().map(|(index, line)| (line.hash.as_str(), index)).collect();
-    let order = chain::ordered(&lines, &places);
+    let order = chain::ordered(lines, &places);
     order.into_iter().enumerate().map(|(place, index)| Line { number: place + 1, ..lines[index].clone() }).collect()
 }

@@ -93,7 +93,7 @@ pub(super) fn of(place: &Place) -> Result<Checked> {
         }
         Ok(read) => whole(place, &read, &mut checked)?,
     }
-    checked.findings.sort_by(|one, other| other.severity.cmp(&one.severity));
+    checked.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(checked)
 }
 

@@ -262,7 +262,7 @@ fn generated_files_that_are_stale_are_named_and_rebuilt() {
         std::fs::write(&path, edited).unwrap();
         assert_eq!(found(&workspace.place), [(Severity::Stale, None, name.to_owned())], "{name}");
         assert_eq!(check::of(&workspace.place).unwrap().exit(), Exit::Failed);
-        assert_eq!(workspace.book().rebuild().unwrap(), [path.clone()]);
+        assert_eq!(workspace.book().rebuild().unwrap(), std::slice::from_ref(&path));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         std::fs::remove_file(&path).unwrap();
         if name != "README.md" {

@@ -1,0 +1,98 @@
+//! What an entry says has to fit what the entries before it say.
+
+use super::{Experiment, History, Illegal};
+use crate::experiment::{State, layout};
+use crate::ledger::Entry;
+use crate::ledger::event::{Event, TipRef};
+
+impl History {
+    /// What an entry says has to fit what is known before it.
+    pub(super) fn check(&self, id: &str, entry: &Entry) -> Result<(), Illegal> {
+        let experiment = id.to_owned();
+        for (path, sha256) in &entry.files {
+            if !layout::is_own(path) {
+                return Err(Illegal::Path { experiment, path: path.clone() });
+            }
+            let before = self.experiments.get(id).and_then(|known| known.files.get(path));
+            if before.is_some_and(|before| before != sha256) {
+                return Err(Illegal::Overwritten { experiment, path: path.clone() });
+            }
+        }
+        if let Some(file) =
+            entry.event.files().into_iter().find(|file| entry.files.get(&file.path) != Some(&file.sha256))
+        {
+            return Err(Illegal::Unhashed { experiment, path: file.path.clone() });
+        }
+        let Some(known) = self.experiments.get(id) else { return Ok(()) };
+        let mismatch = |why: String| Err(Illegal::Mismatch { experiment: id.to_owned(), why });
+        let variant = known.attached.as_ref().map(|attached| attached.variant.as_str());
+        let of_candidate = |said: &str| variant == Some(said);
+        let accepted = || self.accepted().into_iter().map(|patch| patch.sha256);
+        match &entry.event {
+            Event::Gated(gated) if !of_candidate(&gated.variant) => {
+                mismatch(format!("the gate is of variant {}, not of its patch's", gated.variant))
+            }
+            Event::Profiled(profiled) if !of_candidate(&profiled.sides[1]) => {
+                mismatch(format!("the profile is of variant {}, not of its patch's", profiled.sides[1]))
+            }
+            Event::Measured(measured) if !of_candidate(&measured.sides[1]) => {
+                mismatch(format!("the comparison is of variant {}, not of its patch's", measured.sides[1]))
+            }
+            Event::Reopened(reopened) if reopened.has_patch != known.attached.is_some() => {
+                mismatch("it has a patch, or has none, against what the entry says".to_owned())
+            }
+            Event::Accepted(acceptance) => {
+                if !acceptance.is_forced() {
+                    self.acceptable(known)?;
+                }
+                let patch = known.attached.as_ref().map(|attached| attached.patch.sha256.clone());
+                let Some(patch) = patch else {
+                    return Err(Illegal::NotAcceptable { experiment, why: "it has no patch".to_owned() });
+                };
+                self.check_tip(id, acceptance.tip(), &accepted().chain([patch]).collect::<Vec<_>>())
+            }
+            Event::Rejected(rejected) => match (&rejected.tip, known.state == State::Accepted) {
+                (Some(tip), true) => {
+                    let without = self.accepted().into_iter().filter(|patch| patch.experiment != id);
+                    self.check_tip(id, tip, &without.map(|patch| patch.sha256).collect::<Vec<_>>())
+                }
+                (None, false) => Ok(()),
+                (None, true) => {
+                    mismatch("its patch is part of the tip, and the entry names no tip without it".to_owned())
+                }
+                (Some(_), false) => {
+                    mismatch("its patch is not part of the tip, and the entry names a new one".to_owned())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing stands against accepting: the newest decision of this attempt says so, and was made against the tip
+    /// that there is.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn acceptable(&self, experiment: &Experiment) -> Result<(), Illegal> {
+        let not = |why: String| Err(Illegal::NotAcceptable { experiment: experiment.id.clone(), why });
+        if let Some(why) = self.needs_rebase(experiment) {
+            return not(why);
+        }
+        match &experiment.decision {
+            Some(decision) if decision.verdict == crate::decision::Verdict::Accept => Ok(()),
+            Some(decision) => not(format!("the decision is {}: {}", decision.verdict.name(), decision.headline())),
+            None => not("nothing has decided on this attempt".to_owned()),
+        }
+    }
+
+    pub(super) fn check_tip(&self, who: &str, tip: &TipRef, patches: &[String]) -> Result<(), Illegal> {
+        if tip.patches == patches {
+            return Ok(());
+        }
+        let why = match (tip.patches.len(), patches.len()) {
+            (said, known) if said == known => "the entry's tip has other patches than those accepted".to_owned(),
+            (said, known) => format!("the entry's tip has {said} patches, and those accepted are {known}"),
+        };
+        Err(Illegal::Mismatch { experiment: who.to_owned(), why })
+    }
+}
