@@ -136,12 +136,12 @@ pub(crate) fn reject(context: &Context, text: &str, reason: &str, non_starter: b
 
 /// Puts an experiment aside.
 pub(crate) fn park(context: &Context, text: &str, reason: &str) -> Result<String> {
-    with_reason(context, text, |because| Event::Parked(because), reason)
+    with_reason(context, text, Event::Parked, reason)
 }
 
 /// Writes down something that a reader of an experiment should know.
 pub(crate) fn note(context: &Context, text: &str, note: &str) -> Result<String> {
-    with_reason(context, text, |because| Event::Noted(because), note)
+    with_reason(context, text, Event::Noted, note)
 }
 
 fn with_reason(context: &Context, text: &str, event: impl Fn(Because) -> Event, reason: &str) -> Result<String> {

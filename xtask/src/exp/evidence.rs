@@ -61,7 +61,7 @@ impl Records {
         baseline: &Variant,
         candidate: &Variant,
         rules: &Rules,
-    ) -> Result<AcceptableDecision, Decision> {
+    ) -> Result<AcceptableDecision, Box<Decision>> {
         let evidence = Evidence {
             baseline: &baseline.id,
             candidate: &candidate.id,
@@ -71,12 +71,12 @@ impl Records {
             profile: self.profile.as_ref(),
             explained: &self.explained,
         };
-        acceptable(&evidence, &rules.thresholds, &rules.rule)
+        acceptable(&evidence, &rules.thresholds, &rules.rule).map_err(Box::new)
     }
 }
 
 /// The decision, whichever it is.
-pub(crate) fn decision(outcome: &Result<AcceptableDecision, Decision>) -> &Decision {
+pub(crate) fn decision(outcome: &Result<AcceptableDecision, Box<Decision>>) -> &Decision {
     match outcome {
         Ok(acceptable) => acceptable.decision(),
         Err(decision) => decision,

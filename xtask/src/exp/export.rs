@@ -61,7 +61,7 @@ pub(crate) fn export(context: &Context, text: &str, out: Option<&Path>, author: 
     }
     mail.check(&text)?;
     files::write_atomic(&path, text.as_bytes())?;
-    let style = style::check(context, &sides.baseline, &patch)?;
+    let style = style::check(context, &sides.candidate, &patch)?;
     Ok(Exported { path, style, notes })
 }
 
@@ -146,8 +146,8 @@ impl Mail<'_> {
              - libevent's own tests: `make verify`, or test/regress with each backend alone\n  (EVENT_NOEPOLL=1 and so on); at \
              least: {}.\n\
              - the same under -fsanitize=address, undefined and thread.\n\
-             - in the performance workspace: `cargo xtask exp reproduce {}`\n  builds both sides anew, gates and measures them, \
-             and says whether this\n  result holds on your machine.\n",
+             - in the performance workspace: `cargo xtask exp reproduce EXP`, where EXP is\n  {}, builds both sides anew, gates and measures them, \
+             and\n  says whether this result holds on your machine.\n",
             files.join(", "),
             reached.join(", "),
             self.experiment.id

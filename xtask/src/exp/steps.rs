@@ -62,8 +62,8 @@ impl Step {
 
     /// Keeps a result; `files` are paths by their names in the experiment.
     pub(crate) fn keep(&self, files: &BTreeMap<String, PathBuf>) -> Result<Kept> {
-        let mut kept = Kept::default();
-        kept.inputs = self.inputs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let inputs = self.inputs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let mut kept = Kept { inputs, ..Kept::default() };
         for (name, path) in files {
             let below = path.strip_prefix(&self.folder).context("a step's files lie in its folder")?.to_owned();
             // On the disk before anything speaks of it.
@@ -85,7 +85,7 @@ impl Step {
 
     /// A file of a result.
     pub(crate) fn read<T: serde::de::DeserializeOwned>(&self, kept: &Kept, name: &str) -> Result<T> {
-        let (path, _) = kept.files.get(name).with_context(|| format!("{} is part of the result", name))?;
+        let (path, _) = kept.files.get(name).with_context(|| format!("{name} is part of the result"))?;
         read_json(&self.folder.join(path))
     }
 

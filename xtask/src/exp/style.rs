@@ -5,7 +5,7 @@ use crate::setup::Places;
 use crate::{process, sandbox, variant};
 use anyhow::{Context as _, Result};
 use model::variant::Variant;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The script, and what it reads its rules from.
@@ -32,12 +32,13 @@ pub(crate) enum Style {
     },
 }
 
-/// Checks a patch on `base`, whose script it is.
-pub(crate) fn check(context: &Context, base: &Variant, patch: &Path) -> Result<Style> {
+/// Checks the patch that made `candidate`, in its worktree: the formatter reads the lines there that the patch names, and finds
+/// nothing at all where the patch is not applied.
+pub(crate) fn check(context: &Context, candidate: &Variant, patch: &Path) -> Result<Style> {
     let not = |why: String| Ok(Style::NotChecked { why });
-    let source = variant::checkout(context, base, None)?;
+    let source = variant::checkout(context, candidate, None)?;
     if let Some(missing) = [SCRIPT, RULES].iter().find(|name| !source.join(name).is_file()) {
-        return not(format!("{} has no {missing}", base.source.label));
+        return not(format!("{} has no {missing}", candidate.source.label));
     }
     let places = Places::here();
     let missing: Vec<&str> = TOOLS.iter().copied().filter(|tool| places.program(tool).is_none()).collect();
@@ -46,7 +47,12 @@ pub(crate) fn check(context: &Context, base: &Variant, patch: &Path) -> Result<S
     }
     let scratch = context.scratch("style-")?;
     let place = scratch.path().join("place");
-    let mut command = sandbox::build_tool("bash", &[&source, patch], &place)?;
+    // The formatter may be somewhere that the sandbox does not show by itself.
+    let tools = TOOLS.iter().filter_map(|tool| Some(places.program(tool)?.parent()?.to_owned()));
+    let tools: Vec<PathBuf> = tools.filter(|folder| folder.components().count() > 2).collect();
+    let readable: Vec<&Path> =
+        [source.as_path(), patch].into_iter().chain(tools.iter().map(PathBuf::as_path)).collect();
+    let mut command = sandbox::build_tool("bash", &readable, &place)?;
     command.arg(source.join(SCRIPT)).arg("-p").arg(patch).current_dir(&source).env("LESS", "").env("TERM", "dumb");
     let got = process::capture(&mut command, Duration::from_secs(60)).context("libevent's style script")?;
     if !got.status.success() {

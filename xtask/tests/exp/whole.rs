@@ -108,6 +108,32 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     lab.assert_nothing_is_left();
 }
 
+#[test]
+fn the_style_script_sees_the_patched_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let id = lab.proposed(&lab.harmless());
+    let mail = lab.world.folder.path().join("mail");
+    let export = |path: &str| {
+        let args = ["exp", "export", &id, "--json", "--out", mail.to_str().unwrap(), "--author", "A B <a@b.c>"];
+        let mut command = lab.world.command(&args);
+        command.env("PATH", path);
+        crate::support::finish(command).expect_code(0).document()["style"].clone()
+    };
+    let path = std::env::var("PATH").unwrap();
+    // In the place of the formatter: it has a hunk for what only the patched file has.
+    let tools = lab.world.folder.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    let tool = tools.join("clang-format-diff");
+    for (said, state) in [("grep -q evbuffer_unused_ buffer.c && echo '@@ -1 +1 @@'", "differs"), ("exit 0", "clean")] {
+        fs::write(&tool, format!("#!/bin/sh\ncat > /dev/null\n{said}\n")).unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(export(&format!("{}:{path}", tools.display()))["state"], state, "{said}");
+    }
+    fs::write(&tool, "#!/bin/sh\necho no such option >&2\n").unwrap();
+    assert_eq!(export(&format!("{}:{path}", tools.display()))["state"], "not-checked", "a formatter that fails");
+}
+
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
