@@ -216,7 +216,7 @@ pub struct VerifyRecord {
     pub tier: Tier,
     /// The answer.
     pub verdict: Verdict,
-    /// Only what failed in this earlier run was run again: no whole gate.
+    /// Only a part was run, no whole gate: what failed in this earlier run, or what this word stands for (`quick`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<String>,
     /// A second patch, of tests.

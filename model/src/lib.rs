@@ -5,8 +5,11 @@
 
 pub mod abi;
 mod added;
+pub mod allocations;
+pub mod bottleneck;
 pub mod build_config;
 pub mod calibration;
+pub mod callgrind;
 pub mod cases;
 pub mod compare;
 pub mod counts;
@@ -14,9 +17,11 @@ pub mod decision;
 pub mod experiment;
 pub mod gate;
 pub mod host;
+pub mod hot_methods;
 pub mod ledger;
 pub mod mutants;
 pub mod patch;
+pub mod profile;
 pub mod protocol;
 pub mod record;
 pub mod sandbox;

@@ -210,6 +210,30 @@ impl Store {
         run(self.git().args(["diff-tree", "-r", "-p", "--no-renames", "--no-ext-diff", "--no-textconv", one, other]))
     }
 
+    /// The same, byte for byte, into a file. The text depends on the two trees alone, not on what else is in the store.
+    pub(crate) fn write_patch(&self, one: &str, other: &str, file: &Path) -> Result<()> {
+        let mut command = self.git();
+        command.args(["diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv"]);
+        command.args(["--src-prefix=a/", "--dst-prefix=b/"]);
+        run(command.arg(format!("--output={}", file.display())).args([one, other])).map(drop)
+    }
+
+    /// Lines added and removed by file, between two trees.
+    pub(crate) fn numbers(&self, one: &str, other: &str) -> Result<Vec<(String, u64, u64)>> {
+        let text = run(self.git().args(["diff-tree", "-r", "--numstat", "--no-renames", one, other]))?;
+        let line = |line: &str| {
+            let mut fields = line.splitn(3, '\t');
+            let (added, removed) = (fields.next()?.parse().unwrap_or(0), fields.next()?.parse().unwrap_or(0));
+            Some((fields.next()?.to_owned(), added, removed))
+        };
+        Ok(text.lines().filter_map(line).collect())
+    }
+
+    /// Forgets worktrees whose folders are gone.
+    pub(crate) fn prune_worktrees(&self) -> Result<()> {
+        run(self.git().args(["worktree", "prune"])).map(drop)
+    }
+
     /// Places of a tree where another repository belongs.
     pub(crate) fn submodules(&self, tree: &str) -> Result<Vec<String>> {
         let entries = run(self.git().args(["ls-tree", "-r", tree]))?;

@@ -7,6 +7,7 @@ mod cmd;
 mod compare;
 mod context;
 mod exit;
+mod exp;
 mod files;
 mod gate;
 mod git;
@@ -17,6 +18,7 @@ mod layout;
 mod ledger;
 mod lock;
 mod process;
+mod profile;
 mod progress;
 mod records;
 mod report;
@@ -28,6 +30,7 @@ mod side;
 mod source;
 mod tip;
 mod variant;
+mod variants;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -59,8 +62,11 @@ enum Verb {
     Calibrate(cmd::calibrate::Args),
     Verify(cmd::verify::Args),
     Models(cmd::models::Args),
+    Variant(cmd::variant::Args),
+    Exp(Box<cmd::exp::Args>),
     Ledger(cmd::ledger::Args),
     Tip(cmd::tip::Args),
+    Profile(cmd::profile::Args),
     Test(cmd::test::Args),
     Doctor(cmd::doctor::Args),
 }
@@ -75,8 +81,11 @@ impl Verb {
             Verb::Calibrate(_) => "calibrate",
             Verb::Verify(_) => "verify",
             Verb::Models(_) => "models",
+            Verb::Variant(_) => "variant",
+            Verb::Exp(_) => "exp",
             Verb::Ledger(_) => "ledger",
             Verb::Tip(_) => "tip",
+            Verb::Profile(_) => "profile",
             Verb::Test(_) => "test",
             Verb::Doctor(_) => "doctor",
         }
@@ -111,8 +120,11 @@ fn main() -> std::process::ExitCode {
         Verb::Calibrate(args) => cmd::calibrate::run(args, &context),
         Verb::Verify(args) => cmd::verify::run(args, &context),
         Verb::Models(args) => cmd::models::run(args, &context),
+        Verb::Variant(args) => cmd::variant::run(args, &context),
+        Verb::Exp(args) => cmd::exp::run(args, &context),
         Verb::Ledger(args) => cmd::ledger::run(args, &context),
         Verb::Tip(args) => cmd::tip::run(args, &context),
+        Verb::Profile(args) => cmd::profile::run(args, &context),
         Verb::Test(args) => cmd::test::run(args, &context),
         Verb::Doctor(args) => cmd::doctor::run(args, &context),
     });

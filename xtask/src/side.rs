@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::variants::names;
 use crate::{source, variant};
 use anyhow::Result;
 use model::build_config::{Profile, WORDS};
@@ -42,6 +43,13 @@ fn split(text: &str, is_file: impl Fn(&str) -> bool) -> (&str, &str) {
 }
 
 fn code_named(context: &Context, source: &Source, code: &str, text: &str) -> Result<Variant> {
+    if let Some(named) = names::find(context, code)? {
+        if Path::new(code).is_file() {
+            let message = format!("`{code}` is both a file and the name of a variant; write ./{code} for the file");
+            return Err(failure(Exit::Usage, message));
+        }
+        return Ok(named.variant);
+    }
     match code {
         "" | "pristine" => return variant::pristine(context, source),
         "tip" => return variant::tip(context, source)?.map_or_else(|| variant::pristine(context, source), Ok),
@@ -76,8 +84,8 @@ fn code_named(context: &Context, source: &Source, code: &str, text: &str) -> Res
 fn unknown(text: &str, code: &str) -> String {
     let id = if is_id(code) { " (no variant of this work folder has an id that begins so)" } else { "" };
     format!(
-        "no variant `{text}`{id}: give CODE, CODE+WORD... or WORD.... CODE is `pristine`, `tip`, a patch file, the id of \
-         a variant built here (at least {LEAST_DIGITS} digits), rev:REVISION of the repository that --source names, or \
+        "no variant `{text}`{id}: give CODE, CODE+WORD... or WORD.... CODE is `pristine`, `tip`, a patch file, a name that \
+         `variant new` gave, the id of a variant built here (at least {LEAST_DIGITS} digits), rev:REVISION of the repository that --source names, or \
          a source: a folder, PATH@REVISION, GIT-URL or GIT-URL@REVISION. WORDs are {}",
         WORDS.join(", ")
     )

@@ -43,11 +43,14 @@ pub(crate) fn patched(context: &Context, source: &Source, patch: &Path) -> Resul
 
 /// Writes down what a variant is, so that its id names it later.
 pub(crate) fn remember(context: &Context, variant: &Variant) -> Result<()> {
-    let path = folder(context, &variant.id).join(REMEMBERED);
-    if path.is_file() {
-        return Ok(());
+    let folder = folder(context, &variant.id);
+    let path = folder.join(REMEMBERED);
+    if !path.is_file() {
+        return files::write_atomic(&path, &serde_json::to_vec_pretty(variant)?);
     }
-    files::write_atomic(&path, &serde_json::to_vec_pretty(variant)?)
+    // Its age is that of its last use: `variant prune` goes by it.
+    let touched = std::fs::File::open(&folder).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    touched.with_context(|| format!("cannot write {}", folder.display()))
 }
 
 /// The variant of this work folder whose id begins with `prefix`, where there is exactly one.
@@ -66,20 +69,25 @@ pub(crate) fn remembered(context: &Context, prefix: &str) -> Result<Option<Varia
     let path = folder(context, id).join(REMEMBERED);
     let Ok(text) = std::fs::read(&path) else { return Ok(None) };
     let variant: Variant = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
-    let store = Store::open(&context.work)?;
-    // What it says is only believed as far as hashes bear it out.
-    let known = store.rev_parse(&format!("{}^{{tree}}", variant.commit)).is_ok_and(|tree| tree == variant.tree);
-    if !known || variant.id != *id || identity(&variant.source, &variant.patches) != *id {
+    if !is_borne_out(context, &variant)? || variant.id != *id {
         let message = format!("{} does not describe variant {id}; remove it", path.display());
         return Err(failure(Exit::Tampering, message));
     }
     Ok(Some(variant))
 }
 
+/// Whether hashes bear out what was written down of a variant; nothing else of it is believed.
+pub(crate) fn is_borne_out(context: &Context, variant: &Variant) -> Result<bool> {
+    let store = Store::open(&context.work)?;
+    let known = store.rev_parse(&format!("{}^{{tree}}", variant.commit)).is_ok_and(|tree| tree == variant.tree);
+    Ok(known && identity(&variant.source, &variant.patches) == variant.id)
+}
+
 /// File beside a variant's worktree that says what the variant is.
 const REMEMBERED: &str = "variant.json";
 
-fn folder(context: &Context, id: &str) -> PathBuf {
+/// What belongs to a variant alone.
+pub(crate) fn folder(context: &Context, id: &str) -> PathBuf {
     context.work.join("variants").join(id)
 }
 
@@ -111,11 +119,16 @@ pub(crate) fn checkout(context: &Context, variant: &Variant, place: Option<&str>
     let store = Store::open(&context.work)?;
     let folder = folder(context, &variant.id);
     let worktree = folder.join(place.map_or_else(|| "src".to_owned(), |place| format!("src-{place}")));
+    // Beside the worktree while it is made: what is there then was left by a run that was killed, and is nobody's work.
+    let unfinished = worktree.with_extension("unfinished");
+    if unfinished.exists() && worktree.exists() {
+        std::fs::remove_dir_all(&worktree).with_context(|| format!("cannot remove {}", worktree.display()))?;
+    }
     if worktree.exists() {
         if store.import_everything(&worktree)? == variant.tree {
             return Ok(worktree);
         }
-        // Left by a run that was cut short, or edited by hand: never built, never silently used.
+        // Edited by hand, or damaged: never built, never silently used.
         let aside = context.work.join("set-aside");
         std::fs::create_dir_all(&aside).with_context(|| format!("cannot create {}", aside.display()))?;
         let kept = tempfile::Builder::new().prefix(&format!("{}-", variant.id)).tempdir_in(&aside)?.keep();
@@ -128,8 +141,10 @@ pub(crate) fn checkout(context: &Context, variant: &Variant, place: Option<&str>
         ));
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    std::fs::write(&unfinished, "").with_context(|| format!("cannot write {}", unfinished.display()))?;
     store.add_worktree(&worktree, &variant.commit)?;
     let tree = store.import_everything(&worktree)?;
+    std::fs::remove_file(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
     if tree != variant.tree {
         let message = format!(
             "variant {}: {} was checked out with tree {tree}, not {}; the disk or git's settings change files",
@@ -183,9 +198,22 @@ fn read_patch(file: &Path) -> Result<Patch> {
 }
 
 fn with_patches(context: &Context, source: &Source, name: &str, files: &[PathBuf]) -> Result<Variant> {
+    let unpatched = Variant {
+        id: identity(source, &[]),
+        name: name.to_owned(),
+        source: source.clone(),
+        patches: vec![],
+        tree: source.tree.clone(),
+        commit: source.root_commit.clone(),
+    };
+    with_more_patches(context, &unpatched, name, files)
+}
+
+/// A variant with patches on top of those that it has: a candidate on the tip, for one.
+pub(crate) fn with_more_patches(context: &Context, base: &Variant, name: &str, files: &[PathBuf]) -> Result<Variant> {
     let store = Store::open(&context.work)?;
-    let (mut tree, mut commit) = (source.tree.clone(), source.root_commit.clone());
-    let mut patches = Vec::new();
+    let (source, mut tree, mut commit) = (&base.source, base.tree.clone(), base.commit.clone());
+    let mut patches = base.patches.clone();
     for file in files {
         let patch = read_patch(file)?;
         let absolute = std::path::absolute(file)?;
@@ -205,8 +233,13 @@ fn with_patches(context: &Context, source: &Source, name: &str, files: &[PathBuf
 
 /// A variant's id.
 fn identity(source: &Source, patches: &[Patch]) -> String {
-    let mut identity = vec![source.tree.as_bytes()];
-    identity.extend(patches.iter().map(|patch| patch.sha256.as_bytes()));
+    id_of(&source.tree, &patches.iter().map(|patch| patch.sha256.clone()).collect::<Vec<_>>())
+}
+
+/// The id of the variant of a source's tree with patches, by their SHA-256.
+pub(crate) fn id_of(source_tree: &str, patches: &[String]) -> String {
+    let mut identity = vec![source_tree.as_bytes()];
+    identity.extend(patches.iter().map(|patch| patch.as_bytes()));
     files::sha256_hex(&identity)[..12].to_owned()
 }
 

@@ -25,9 +25,9 @@ use std::time::Duration;
 
 /// Batches of the shorter run, cold ones among them; the longer run has twice as many, and the
 /// difference is of warm batches alone.
-const BATCHES: u64 = 2;
+pub(crate) const BATCHES: u64 = 2;
 /// Times that both runs are made.
-const REPEATS: u32 = 2;
+pub(crate) const REPEATS: u32 = 2;
 /// The function around the timed part (bench-harness/src/worker/batch.rs).
 const TIMED: &str = "bench_timed_batch";
 /// callgrind takes about fifty times as long.
@@ -37,13 +37,13 @@ const MOST: Duration = Duration::from_secs(300);
 
 /// What a look at the clock takes: about as long as a short callback on a real CPU, so that limits on the
 /// time of a loop turn end it after about as many callbacks.
-const CLOCK_STEP_NS: u64 = 100;
+pub(crate) const CLOCK_STEP_NS: u64 = 100;
 
 /// What glibc would otherwise choose by the CPU. callgrind counts `rep movsb` (ERMS, FSRM) once a byte, where
 /// a CPU takes 32 or more at a time: a copy of 16 KiB would count eight times what it does without it. The other
 /// functions and the sizes of caches are those of the CPU that valgrind 3.19 imitates (x86-64-v3), for later
 /// valgrinds, too. Other C libraries take no notice.
-const TUNABLES: &str = "glibc.cpu.hwcaps=-ERMS,-FSRM,-RTM,-AVX512F,-AVX512VL,-AVX512BW:\
+pub(crate) const TUNABLES: &str = "glibc.cpu.hwcaps=-ERMS,-FSRM,-RTM,-AVX512F,-AVX512VL,-AVX512BW:\
                         glibc.cpu.x86_data_cache_size=0x8000:\
                         glibc.cpu.x86_shared_cache_size=0x100000:\
                         glibc.cpu.x86_non_temporal_threshold=0xc0000:\
@@ -53,6 +53,8 @@ const TUNABLES: &str = "glibc.cpu.hwcaps=-ERMS,-FSRM,-RTM,-AVX512F,-AVX512VL,-AV
 /// The names are as long for every build and host: they lie on the worker's stack.
 const PROGRAM: &str = "worker";
 const PINNED_CLOCK: &str = "pinned_clock.so";
+/// Where callgrind writes costs down, if they are asked for.
+const OUTPUT: &str = "callgrind.out";
 
 /// Counts one workload on a build made for counting (`Purpose::Instructions`), with what it was taken from.
 /// Of wrong work there is no count: that is an error with [`Exit::Failed`]. Nor is there one where two counts
@@ -65,17 +67,8 @@ pub(crate) fn count(
     surroundings: &Surroundings<'_>,
 ) -> Result<InstructionCount> {
     let counter = Counter::prepare(context, build, code)?;
-    let limit = (surroundings.limit * SLOWDOWN).min(MOST);
-    let pair = || -> Result<[Collected; 2]> {
-        let run = |batches| counter.run(spec, batches, limit);
-        Ok([run(BATCHES)?, run(2 * BATCHES)?])
-    };
-    // At the same time: they must agree whatever else the host does, and this halves the wait.
-    let pairs = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..REPEATS).map(|_| scope.spawn(pair)).collect();
-        let ended = running.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
-        ended.collect::<Result<Vec<_>>>()
-    })?;
+    let limit = Counter::limit(surroundings);
+    let pairs = both_repeated(&|batches, _| counter.run(spec, batches, limit, None))?;
     let [short, long] = counts::agreed(&pairs)?;
     Ok(InstructionCount {
         per_event: counts::per_event(short, long, spec)?,
@@ -91,16 +84,38 @@ pub(crate) fn count(
     })
 }
 
+/// The shorter and the longer run, as often as they are made; `run` is told the number of batches and which repeat it is.
+pub(crate) fn both_repeated<T: Send>(run: &(impl Fn(u64, u32) -> Result<T> + Sync)) -> Result<Vec<[T; 2]>> {
+    let pair = |repeat| -> Result<[T; 2]> { Ok([run(BATCHES, repeat)?, run(2 * BATCHES, repeat)?]) };
+    // At the same time: they must agree whatever else the host does, and this halves the wait.
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..REPEATS).map(|repeat| scope.spawn(move || pair(repeat))).collect();
+        let ended = running.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+        ended.collect()
+    })
+}
+
 /// A worker and what pins it, in a folder of their own.
-struct Counter {
+pub(crate) struct Counter {
     valgrind: PathBuf,
-    version: String,
-    fixed_addresses: bool,
+    /// `valgrind --version`.
+    pub(crate) version: String,
+    /// The kernel was told not to draw addresses.
+    pub(crate) fixed_addresses: bool,
     folder: tempfile::TempDir,
 }
 
+/// Most bytes of callgrind's output file; a tenth of a megabyte is usual.
+const MOST_OUTPUT_BYTES: u64 = 64 << 20;
+
 impl Counter {
-    fn prepare(context: &Context, build: &Build, code: &WorkerCode) -> Result<Counter> {
+    /// Most time that one run may take.
+    pub(crate) fn limit(surroundings: &Surroundings<'_>) -> Duration {
+        (surroundings.limit * SLOWDOWN).min(MOST)
+    }
+
+    /// Links the worker and what pins it.
+    pub(crate) fn prepare(context: &Context, build: &Build, code: &WorkerCode) -> Result<Counter> {
         // Found as `setup` finds it; the worker's environment has a PATH of its own.
         let valgrind = Places::here().program("valgrind").context("valgrind is not installed")?;
         let version = process::capture(Command::new(&valgrind).arg("--version"), Duration::from_secs(30))?;
@@ -113,10 +128,34 @@ impl Counter {
         Ok(Counter { valgrind, version, fixed_addresses: may_fix_addresses(), folder })
     }
 
+    /// The same with what callgrind writes down: costs by function and by line. `number` tells runs at one time apart.
+    pub(crate) fn attributed(
+        &self,
+        spec: &WorkloadSpec,
+        batches: u64,
+        number: u32,
+        limit: Duration,
+    ) -> Result<(Collected, String)> {
+        let folder = self.folder.path().join(format!("out-{number}"));
+        let collected = self.run(spec, batches, limit, Some(&folder))?;
+        let path = folder.join(OUTPUT);
+        // The sandbox's user wrote it, and could have put anything in its place.
+        let metadata =
+            std::fs::symlink_metadata(&path).with_context(|| format!("callgrind left no {}", path.display()))?;
+        if !metadata.is_file() || metadata.len() > MOST_OUTPUT_BYTES {
+            bail!("{} is no output of callgrind", path.display());
+        }
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        Ok((collected, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// Counts the timed parts of so many batches, all of which the worker has checked.
-    fn run(&self, spec: &WorkloadSpec, batches: u64, limit: Duration) -> Result<Collected> {
-        let mut command = self.command()?;
-        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", &format!("--toggle-collect={TIMED}")]);
+    fn run(&self, spec: &WorkloadSpec, batches: u64, limit: Duration, output: Option<&Path>) -> Result<Collected> {
+        let mut command = self.command(output)?;
+        let file = output.map_or_else(|| PathBuf::from("/dev/null"), |folder| folder.join(OUTPUT));
+        command.args(["--tool=callgrind", &format!("--toggle-collect={TIMED}")]);
+        command.arg(format!("--callgrind-out-file={}", file.display()));
         command.arg(format!("./{PROGRAM}"));
         command.args(["profile", "--workload", &spec.name, "--batches", &batches.to_string()]);
         let got = process::capture(&mut command, limit)?;
@@ -137,8 +176,9 @@ impl Counter {
     }
 
     /// valgrind in an environment that is the same to the byte for every build, user and host.
-    fn command(&self) -> Result<Command> {
-        let policy = Policy { readable: vec![self.folder.path().to_owned()], ..Policy::measure() };
+    fn command(&self, output: Option<&Path>) -> Result<Command> {
+        let writable = output.map(Path::to_owned).into_iter().collect();
+        let policy = Policy { readable: vec![self.folder.path().to_owned()], writable, ..Policy::measure() };
         let mut command = Sandbox::open()?.command(&policy, &self.valgrind)?;
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("GLIBC_TUNABLES", TUNABLES);
         // valgrind hands it on to the worker.

@@ -23,6 +23,7 @@ use model::thresholds::Thresholds;
 use model::verdict::{Answer, Plan, PlanError, gains};
 use model::workload::{Manifest, WorkloadSpec};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// So many blocks have the smallest p-value that any number has.
@@ -102,12 +103,23 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let _lock = lock::take(context, "compare")?;
     interrupt::install()?;
     let sides = sides(args, context)?;
-    let request = Request {
-        sides: &sides,
-        candidate_place: None,
-        instructions: args.measuring.instructions,
-        user_files: &user_files,
-    };
+    let folder = || RunFolder::create(&args.measuring.parent(context), "compare");
+    let (record, folder, stopped) = compared(context, args, &sides, &thresholds, &calibrations, &user_files, folder)?;
+    deliver(context, args, &record, folder, stopped)
+}
+
+/// Compares two sides, with the lock held, and makes the record: of the verb, and of an experiment. The folder is made when
+/// everything is built; a failure of the host, or an interrupt, comes with what there is until then.
+pub(crate) fn compared(
+    context: &Context,
+    args: &Args,
+    sides: &[Side],
+    thresholds: &Thresholds,
+    calibrations: &[Calibration],
+    user_files: &[PathBuf],
+    folder: impl FnOnce() -> Result<RunFolder>,
+) -> Result<(CompareRecord, RunFolder, Option<anyhow::Error>)> {
+    let request = Request { sides, candidate_place: None, instructions: args.measuring.instructions, user_files };
     let prepared = prepare::prepare_sides(context, &request)?;
     if prepared.is_identical() {
         progress::note("baseline and candidate are the same code, built in the same way: this is an A/A comparison");
@@ -115,18 +127,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let guarded = thresholds.guarded.clone();
     let globs = if args.workloads.is_empty() { &guarded } else { &args.workloads };
     let specs = select::select(&prepared.workloads, globs)?;
-    let parent = args.measuring.parent(context);
-    let folder = RunFolder::create(&parent, "compare")?;
+    let folder = folder()?;
     let started_at = records::now();
     let seed = args.measuring.seed();
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-    let calibration = standing(args, context, &prepared, &thresholds, &calibrations, &names)?;
-    let comparison =
-        Comparison { args, context, prepared: &prepared, thresholds: &thresholds, specs: &specs, calibration, seed };
+    let calibration = standing(args, context, &prepared, thresholds, calibrations, &names)?;
+    let comparison = Comparison { args, context, prepared: &prepared, thresholds, specs: &specs, calibration, seed };
     let (record, stopped) = comparison.run(&folder, &started_at)?;
     // Figures of something else than what was built are no results; the samples stay.
     prepared.check_unchanged()?;
-    deliver(context, args, &record, folder, stopped)
+    Ok((record, folder, stopped))
 }
 
 /// The calibration that the answers will stand on, with what differs.
@@ -343,13 +353,11 @@ fn deliver(
     stopped: Option<anyhow::Error>,
 ) -> Result<Exit> {
     let pictures: Vec<Picture> = record.workloads.iter().map(|workload| of(record, workload)).collect();
-    let title = format!("{} against {}", record.sides[1].build.variant.name, record.sides[0].build.variant.name);
-    let provenance = report::compare::caption(record);
     let picture_file = folder.path.join("picture.svg");
     let page = |style, place: Option<&str>| report::compare::full(record, style, place);
     let (markdown, below) = (args.measuring.markdown, drawn(&pictures));
     folder.deliver(context, record, &Pages { markdown, page: &page, below: &below, journal: Some("samples.jsonl") })?;
-    match files::write_atomic(&picture_file, picture::svg(&pictures, &title, &provenance).as_bytes()) {
+    match files::write_atomic(&picture_file, svg(record).as_bytes()) {
         Ok(()) => progress::note(&format!("picture: {}", picture_file.display())),
         Err(error) => progress::note(&format!("no picture: {error:#}")),
     }
@@ -363,6 +371,13 @@ fn deliver(
         _ if errors.iter().all(|error| error.starts_with("infrastructure")) => Exit::Infrastructure,
         _ => Exit::Failed,
     })
+}
+
+/// The picture of a comparison.
+pub(crate) fn svg(record: &CompareRecord) -> String {
+    let pictures: Vec<Picture> = record.workloads.iter().map(|workload| of(record, workload)).collect();
+    let title = format!("{} against {}", record.sides[1].build.variant.name, record.sides[0].build.variant.name);
+    picture::svg(&pictures, &title, &report::compare::caption(record))
 }
 
 fn of(record: &CompareRecord, workload: &model::compare::Compared) -> Picture {

@@ -7,6 +7,9 @@ use anyhow::Result;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Most time for one answer of a worker, unless it is said.
+const TIMEOUT_S: u64 = 20;
+
 /// From where, with what, within which time, and where to.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Measuring {
@@ -20,7 +23,7 @@ pub(crate) struct Measuring {
     #[arg(long = "workload-file", value_name = "PATH")]
     pub(crate) workload_files: Vec<PathBuf>,
     /// Most time for one answer of a worker, in seconds; longer is a hang
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
     /// Draws layouts, environment sizes and orders [default: at random, printed]
     #[arg(long, value_name = "N")]
@@ -34,6 +37,19 @@ pub(crate) struct Measuring {
 }
 
 impl Measuring {
+    /// For a verb that decides these things by itself.
+    pub(crate) fn with_seed(seed: u64, instructions: bool) -> Measuring {
+        Measuring {
+            source: None,
+            instructions,
+            workload_files: vec![],
+            timeout: TIMEOUT_S,
+            seed: Some(seed),
+            out: None,
+            markdown: false,
+        }
+    }
+
     /// Most time for one answer of a worker.
     pub(crate) fn limit(&self) -> Duration {
         Duration::from_secs(self.timeout)
@@ -54,21 +70,25 @@ impl Measuring {
     /// # Errors
     /// A file that is neither, or whose path cannot be handed on.
     pub(crate) fn user_files(&self) -> Result<Vec<PathBuf>> {
-        let usage =
-            |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
-        self.workload_files
-            .iter()
-            .map(|file| {
-                let known = file.extension().is_some_and(|ending| ending == "c" || ending == "rs");
-                match file.canonicalize() {
-                    Ok(path) if path.to_string_lossy().contains(':') => {
-                        Err(usage(file, "the path has a `:`, which separates paths; put the file elsewhere"))
-                    }
-                    Ok(path) if path.is_file() && known => Ok(path),
-                    Ok(_) => Err(usage(file, "give a C or Rust file, ending in .c or .rs (docs/WORKLOADS.md)")),
-                    Err(error) => Err(usage(file, &error.to_string())),
-                }
-            })
-            .collect()
+        user_files(&self.workload_files)
     }
+}
+
+/// See [`Measuring::user_files`].
+pub(crate) fn user_files(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let usage = |file: &PathBuf, why: &str| failure(Exit::Usage, format!("--workload-file {}: {why}", file.display()));
+    files
+        .iter()
+        .map(|file| {
+            let known = file.extension().is_some_and(|ending| ending == "c" || ending == "rs");
+            match file.canonicalize() {
+                Ok(path) if path.to_string_lossy().contains(':') => {
+                    Err(usage(file, "the path has a `:`, which separates paths; put the file elsewhere"))
+                }
+                Ok(path) if path.is_file() && known => Ok(path),
+                Ok(_) => Err(usage(file, "give a C or Rust file, ending in .c or .rs (docs/WORKLOADS.md)")),
+                Err(error) => Err(usage(file, &error.to_string())),
+            }
+        })
+        .collect()
 }

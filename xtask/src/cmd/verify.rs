@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::gate::build::Linked;
 use crate::gate::flow::{self, Request, Verified};
-use crate::gate::rerun::{self, Rerun};
+use crate::gate::rerun;
 use crate::gate::self_test;
 use crate::gate::test_patch::{self, TestPatch};
 use crate::git::Store;
@@ -16,7 +16,8 @@ use crate::{interrupt, lock, sandbox, source, variant};
 use anyhow::Result;
 use model::gate::{self, StageRecord, TestPatchRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
 use model::variant::Source;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Verifies a variant: libevent's own tests and ours, judged against the pristine libevent on this host.
@@ -92,12 +93,47 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         _ => None,
     };
     let folder = RunFolder::create(&parent, "verify")?;
-    let draft = Draft { args, asked, tier, started_at: records::now(), id: folder.id.clone(), rerun: rerun.as_ref() };
-    let (record, stopped) = match side {
-        Ok(side) => draft.verified(context, &side, &folder, started)?,
-        Err(error) => (draft.refused("patch", None, &error), None),
+    let wanted = Wanted {
+        asked,
+        tier,
+        keep_going: args.keep_going,
+        without: &args.without,
+        test_patch: args.test_patch.as_deref(),
+        jobs: args.jobs,
+        part: rerun.as_ref().map(|rerun| (rerun.id.as_str(), &rerun.failed)),
     };
+    let (record, stopped) = verified(context, &wanted, side, &folder, started)?;
     deliver(context, args, &record, folder, stopped)
+}
+
+/// What is verified, and how.
+pub(crate) struct Wanted<'a> {
+    /// The variant, as typed.
+    pub(crate) asked: String,
+    pub(crate) tier: Tier,
+    pub(crate) keep_going: bool,
+    /// Configurations, sanitizers and stages that are left out.
+    pub(crate) without: &'a [String],
+    pub(crate) test_patch: Option<&'a Path>,
+    pub(crate) jobs: Option<u16>,
+    /// A part of the gate alone, which is no whole one: what it is, as the record's `rerun_of`, and tests by stage.
+    pub(crate) part: Option<(&'a str, &'a BTreeMap<String, Vec<String>>)>,
+}
+
+/// Runs a gate, with the lock held, and makes its record: of the verb, and of an experiment. A side that is refused is a
+/// failed stage of a whole record. Logs go to the folder.
+pub(crate) fn verified(
+    context: &Context,
+    wanted: &Wanted<'_>,
+    side: Result<Side>,
+    folder: &RunFolder,
+    started: Instant,
+) -> Result<(VerifyRecord, Option<anyhow::Error>)> {
+    let draft = Draft { wanted, started_at: records::now(), id: folder.id.clone() };
+    match side {
+        Ok(side) => draft.verified(context, &side, folder, started),
+        Err(error) => Ok((draft.refused("patch", None, &error), None)),
+    }
 }
 
 /// The variant, as text: the tip where there is one.
@@ -112,12 +148,9 @@ fn asked(args: &Args, context: &Context, source: &Source) -> Result<String> {
 
 /// What is known of a record before the gate runs.
 struct Draft<'a> {
-    args: &'a Args,
-    asked: String,
-    tier: Tier,
+    wanted: &'a Wanted<'a>,
     started_at: String,
     id: String,
-    rerun: Option<&'a Rerun>,
 }
 
 impl Draft<'_> {
@@ -136,7 +169,7 @@ impl Draft<'_> {
     ) -> Result<(VerifyRecord, Option<anyhow::Error>)> {
         let pristine = variant::pristine(context, &side.variant.source)?;
         let touched = Store::open(&context.work)?.differing_files(&pristine.tree, &side.variant.tree)?;
-        let tests = match self.args.test_patch.as_ref().map(|file| TestPatch::read(context, &side.variant, file)) {
+        let tests = match self.wanted.test_patch.map(|file| TestPatch::read(context, &side.variant, file)) {
             Some(Err(error)) if exit_of(&error) == Exit::Failed => {
                 return Ok((self.refused(test_patch::STAGE, Some(side), &error), None));
             }
@@ -148,12 +181,12 @@ impl Draft<'_> {
             tests: tests.as_ref(),
             profile: side.profile,
             linked: Linked::Measured,
-            tier: self.tier,
-            without: &self.args.without,
+            tier: self.wanted.tier,
+            without: self.wanted.without,
             touched: &touched,
-            only: self.rerun.map(|rerun| &rerun.failed),
-            keep_going: self.args.keep_going,
-            jobs: self.args.jobs.map(usize::from),
+            only: self.wanted.part.map(|(_, tests)| tests),
+            keep_going: self.wanted.keep_going,
+            jobs: self.wanted.jobs.map(usize::from),
             quiet: false,
         };
         // What no test of a gate can settle is for a reader.
@@ -182,12 +215,12 @@ impl Draft<'_> {
         let partial = verified.stopped.is_some();
         VerifyRecord {
             head: records::head(VERIFY_SCHEMA, &self.id, &self.started_at, partial),
-            asked: self.asked.clone(),
+            asked: self.wanted.asked.clone(),
             variant: side.map(|side| side.variant.id.clone()),
             pristine: None,
-            tier: self.tier,
+            tier: self.wanted.tier,
             verdict: if partial { Verdict::Fail } else { gate::verdict(&verified.stages) },
-            rerun_of: self.rerun.map(|rerun| rerun.id.clone()),
+            rerun_of: self.wanted.part.map(|(what, _)| what.to_owned()),
             test_patch: None,
             stages: verified.stages.clone(),
             mutants: vec![],

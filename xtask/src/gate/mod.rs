@@ -26,3 +26,5 @@ mod trial;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use test_case::log_name;

@@ -115,7 +115,7 @@ fn work() {
     }
 }
 
-fn explain(error: &std::io::Error) -> String {
+pub(crate) fn explain(error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV) => "the CPU does not offer it".to_owned(),
         Some(libc::EACCES | libc::EPERM) => "the kernel does not permit it to this user".to_owned(),

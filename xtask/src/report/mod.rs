@@ -2,13 +2,16 @@
 
 pub(crate) mod calibrate;
 pub(crate) mod compare;
+pub(crate) mod exp;
 pub(crate) mod format;
 pub(crate) mod ledger;
 pub(crate) mod picture;
+pub(crate) mod profile;
 pub(crate) mod readme;
 pub(crate) mod rivals;
 pub(crate) mod self_test;
 pub(crate) mod table;
+pub(crate) mod variants;
 pub(crate) mod verify;
 
 #[cfg(test)]

@@ -193,8 +193,32 @@ pub(super) fn draw(header: &[&str], rows: Vec<Vec<String>>, style: Style) -> Str
     table.set_header(header.to_vec());
     table.add_rows(rows);
     for (column, title) in table.column_iter_mut().zip(header) {
-        let words =
-            ["workload", "side", "original", "our workload", "unit", "verdict", "form", "method", "rule", "stage"];
+        let words = [
+            "workload",
+            "side",
+            "original",
+            "our workload",
+            "unit",
+            "verdict",
+            "form",
+            "method",
+            "rule",
+            "stage",
+            "symbol",
+            "of",
+            "waits in",
+            "call",
+            "file",
+            "called by",
+            "phase",
+            "by",
+            "errors/event",
+            "name",
+            "id",
+            "state",
+            "code",
+            "technique",
+        ];
         let first_original = *title == "original" && column.index > 0;
         column.set_cell_alignment(if words.contains(title) && !first_original {
             CellAlignment::Left

@@ -73,8 +73,6 @@ impl Tool {
     /// Packages that bring the tool.
     pub(crate) fn packages(&self, manager: Manager) -> &'static [&'static str] {
         match manager {
-            // Ubuntu names this package after its kernels; everything else is called the same.
-            Manager::Apt { ubuntu: true } if self.packages.apt == ["linux-perf"] => &["linux-tools-generic"],
             Manager::Apt { .. } => self.packages.apt,
             Manager::Dnf => self.packages.dnf,
             Manager::Apk => self.packages.apk,
@@ -199,22 +197,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         find: Find::Program(&["valgrind"]),
         required_by: &[Verb::Instructions],
         used_by: &[Verb::Bench, Verb::Verify, Verb::Profile],
-        lost: "without it instructions per event are unknown where the CPU has no counters",
+        lost: "without it instructions are neither counted nor attributed to functions and lines",
         packages: same(&["valgrind"]),
-    },
-    Tool {
-        name: "perf",
-        find: Find::Program(&["perf"]),
-        required_by: &[Verb::Profile],
-        used_by: &[],
-        lost: "without it the profile cannot name functions of the kernel",
-        packages: Packages {
-            apt: &["linux-perf"],
-            dnf: &["perf"],
-            apk: &["perf"],
-            pacman: &["perf"],
-            zypper: &["perf"],
-        },
     },
     Tool {
         name: "clang",
@@ -285,13 +269,6 @@ mod tests {
                 assert!(!tool.packages(*manager).is_empty(), "{} {manager:?}", tool.name);
             }
         }
-    }
-
-    #[test]
-    fn ubuntu_calls_perf_otherwise() {
-        let perf = TOOLS.iter().find(|tool| tool.name == "perf").unwrap();
-        assert_eq!(perf.packages(Manager::Apt { ubuntu: true }), ["linux-tools-generic"]);
-        assert_eq!(perf.packages(Manager::Apt { ubuntu: false }), ["linux-perf"]);
     }
 
     #[test]

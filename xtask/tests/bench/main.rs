@@ -15,6 +15,7 @@ mod host;
 mod hostile;
 mod instructions;
 mod interrupts;
+mod profile;
 mod profiles;
 mod repository;
 mod results;

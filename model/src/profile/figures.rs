@@ -1,0 +1,108 @@
+//! From a profile to the figures that a class is decided by.
+
+use super::stacks::{Origin, SymbolShare};
+use super::{Budget, WorkloadProfile};
+use crate::bottleneck::{Figures, Part, full_reads_pct};
+use std::collections::BTreeMap;
+
+/// Calls that read, and calls that write.
+const READS: &[&str] = &["read", "readv", "recvfrom", "recvmsg", "pread64", "preadv"];
+const WRITES: &[&str] = &["write", "writev", "sendto", "sendmsg", "sendfile", "pwrite64", "pwritev"];
+
+/// The figures of a profile; what was not measured stays unknown. `file` names the file of a libevent function.
+pub fn figures(profile: &WorkloadProfile, file: impl Fn(&str) -> Option<String>) -> Figures {
+    let pct = |share: Option<f64>| share.map(|share| share * 100.0);
+    let budget = profile.budget.as_ref();
+    let off_cpu = profile.off_cpu.as_ref();
+    let io = profile.io.as_ref();
+    let bytes = |names: &[&str]| {
+        let mut all: BTreeMap<u64, u64> = BTreeMap::new();
+        let of_names = profile.syscalls.iter().filter(|call| names.contains(&call.name.as_str()));
+        for (bytes, count) in of_names.filter_map(|call| call.transfers.as_ref()).flat_map(|t| &t.by_bytes) {
+            *all.entry(*bytes).or_default() += count;
+        }
+        all
+    };
+    let mean = |sizes: &BTreeMap<u64, u64>| {
+        let calls: u64 = sizes.values().sum();
+        (calls > 0).then(|| sizes.iter().map(|(bytes, count)| (bytes * count) as f64).sum::<f64>() / calls as f64)
+    };
+    let (reads, writes) = (bytes(READS), bytes(WRITES));
+    let epoll = io.and_then(|io| io.epoll_ctl.as_ref());
+    let of_epoll_ctl = profile.syscalls.iter().find(|call| call.name == "epoll_ctl");
+    let cpu_instructions = budget.and_then(|budget| budget.instructions_per_event);
+    Figures {
+        metric: Some(profile.metric),
+        user_share_pct: pct(profile.user_share),
+        kernel_share_pct: pct(profile.kernel_share),
+        idle_share_pct: pct(profile.idle_share),
+        syscall_share_pct: pct(budget.and_then(|budget| budget.syscall_share)),
+        event_wait_share_pct: pct(off_cpu.and_then(|off| off.event_wait_share)),
+        cpu_wait_share_pct: pct(off_cpu.and_then(|off| off.runnable_share)),
+        lock_wait_share_pct: pct(off_cpu.and_then(|off| off.lock_wait_share)),
+        syscalls_per_event: io
+            .map(|_| profile.syscalls.iter().map(|call| (call.name.clone(), call.per_event)).collect()),
+        epoll_ctl_time_share_pct: pct(of_epoll_ctl.and_then(|call| call.cpu_share_of_calls)),
+        epoll_ctl_redundant_pct: pct(epoll.and_then(|epoll| epoll.redundant_share)),
+        empty_waits_pct: pct(io.and_then(|io| io.waits.as_ref()).map(|waits| waits.empty_share)),
+        fionread_per_event: io.and_then(|io| io.fionread_per_event),
+        bytes_per_read: mean(&reads),
+        bytes_per_write: mean(&writes),
+        full_reads_pct: full_reads_pct(&reads),
+        instructions_per_event: profile.instructions.as_ref().map(|counted| counted.per_event).or(cpu_instructions),
+        instructions_per_cycle: budget.and_then(|budget| budget.instructions_per_cycle),
+        cache_misses_per_kilo_instruction: budget.and_then(|budget| budget.cache_misses_per_kilo_instruction),
+        branch_misses_pct: pct(budget.and_then(|budget| budget.branch_miss_share)),
+        samples: budget.map(|budget| budget.samples),
+        parts: budget.and_then(|budget| parts(budget, &profile.symbols, file)),
+        allocations_per_event: profile.allocations.as_ref().map(|counted| counted.total.allocations),
+    }
+}
+
+/// Self shares by part; none without samples.
+fn parts(
+    budget: &Budget,
+    symbols: &[SymbolShare],
+    file: impl Fn(&str) -> Option<String>,
+) -> Option<BTreeMap<Part, f64>> {
+    if budget.samples == 0 || symbols.is_empty() {
+        return None;
+    }
+    let mut parts = BTreeMap::new();
+    for symbol in symbols {
+        let part = match symbol.origin {
+            Origin::Kernel => Part::Kernel,
+            Origin::Workload => Part::Workload,
+            Origin::Unknown => Part::Other,
+            Origin::Libevent => Part::of(&symbol.symbol, file(&symbol.symbol).as_deref()),
+            Origin::Library => Part::of(&symbol.symbol, None),
+        };
+        *parts.entry(part).or_default() += symbol.self_share * 100.0;
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::profile;
+    use super::*;
+
+    #[test]
+    fn shares_become_per_cent_and_what_is_unknown_stays_unknown() {
+        let figures = figures(&profile(), |symbol| (symbol == "frobnicate").then(|| "buffer.c".to_owned()));
+        let near = |one: Option<f64>, other: f64| one.is_some_and(|one| (one - other).abs() < 1e-9);
+        assert!(near(figures.kernel_share_pct, 60.0) && near(figures.syscall_share_pct, 55.0));
+        let parts = figures.parts.as_ref().unwrap();
+        assert!(
+            (parts[&Part::Kernel] - 60.0).abs() < 1e-9 && (parts[&Part::Evbuffer] - 30.0).abs() < 1e-9,
+            "{parts:?}"
+        );
+        assert!(near(figures.bytes_per_read, 4096.0) && near(figures.full_reads_pct, 100.0));
+        assert!(near(figures.syscalls_per_event.unwrap().get("readv").copied(), 2.0));
+        assert_eq!((figures.instructions_per_cycle, figures.allocations_per_event), (None, None));
+        let mut nothing = profile();
+        (nothing.budget, nothing.io, nothing.symbols) = (None, None, vec![]);
+        let figures = super::figures(&nothing, |_| None);
+        assert_eq!((figures.parts, figures.syscalls_per_event, figures.samples), (None, None, None));
+    }
+}

@@ -1,0 +1,273 @@
+//! Time off the CPU: from what the scheduler says to waits, each with where it began and what ended it.
+
+use super::stacks::{Frame, Origin, Stacks};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What the scheduler did with a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It left the CPU.
+    Out {
+        /// It could have gone on: the CPU was taken away.
+        runnable: bool,
+        /// Where it was, the outermost function first; empty if that is not known.
+        stack: Vec<Frame>,
+        /// It was at the work that is profiled.
+        in_scope: bool,
+    },
+    /// Another thread, or an interrupt, made it runnable.
+    Wake,
+    /// It came onto a CPU.
+    In,
+}
+
+/// An event of one thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sched {
+    /// Clock of the kernel.
+    pub at_ns: u64,
+    /// Thread.
+    pub thread: i32,
+    /// What happened.
+    pub event: Event,
+}
+
+/// One time off the CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Thread.
+    pub thread: i32,
+    /// Where it began.
+    pub stack: Vec<Frame>,
+    /// Waited for something to happen.
+    pub blocked_ns: u64,
+    /// Could have gone on and waited for a CPU. Null if it was blocked and nobody saw what woke it: then it is in `blocked_ns`.
+    pub runnable_ns: Option<u64>,
+}
+
+/// Waits in scope that have begun and ended. Events may come in any order; a wait whose end was not seen counts nothing.
+pub fn waits(events: &[Sched]) -> Vec<Wait> {
+    let mut sorted: Vec<&Sched> = events.iter().collect();
+    sorted.sort_by_key(|event| event.at_ns);
+    /// A wait that goes on: since when, from where, and when it was woken.
+    struct Open<'a> {
+        since_ns: u64,
+        runnable: bool,
+        stack: &'a [Frame],
+        woken_ns: Option<u64>,
+    }
+    let mut open: BTreeMap<i32, Open<'_>> = BTreeMap::new();
+    let mut waits = Vec::new();
+    for Sched { at_ns, thread, event } in sorted {
+        match event {
+            Event::Out { runnable, stack, in_scope } => {
+                open.remove(thread);
+                if *in_scope {
+                    open.insert(*thread, Open { since_ns: *at_ns, runnable: *runnable, stack, woken_ns: None });
+                }
+            }
+            Event::Wake => {
+                if let Some(wait) = open.get_mut(thread) {
+                    // The first one counts: it was runnable from then on.
+                    wait.woken_ns.get_or_insert(*at_ns);
+                }
+            }
+            Event::In => {
+                let Some(wait) = open.remove(thread) else { continue };
+                let all = at_ns - wait.since_ns;
+                let (blocked_ns, runnable_ns) = match (wait.runnable, wait.woken_ns) {
+                    (true, _) => (0, Some(all)),
+                    (false, Some(woken)) => (woken - wait.since_ns, Some(at_ns - woken)),
+                    (false, None) => (all, None),
+                };
+                waits.push(Wait { thread: *thread, stack: wait.stack.to_vec(), blocked_ns, runnable_ns });
+            }
+        }
+    }
+    waits
+}
+
+/// What waits of one kind took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WaitKind {
+    /// The system call in which they began; null: outside of any, such as where the CPU was taken away or a page was missing.
+    pub syscall: Option<String>,
+    /// Of one event.
+    pub waits_per_event: f64,
+    /// Waiting for something to happen, of one event.
+    pub blocked_ns_per_event: f64,
+    /// Waiting for a CPU, of one event; null where nobody saw what woke the thread, and then it is in the blocked time.
+    pub runnable_ns_per_event: Option<f64>,
+}
+
+/// Waits by the system call in which they began, the longest first.
+pub fn by_syscall(waits: &[Wait], events: u64) -> Vec<WaitKind> {
+    let mut kinds: BTreeMap<Option<String>, (u64, u64, Option<u64>)> = BTreeMap::new();
+    for wait in waits {
+        let kind = kinds.entry(syscall_of(&wait.stack)).or_insert((0, 0, Some(0)));
+        kind.0 += 1;
+        kind.1 += wait.blocked_ns;
+        kind.2 = kind.2.zip(wait.runnable_ns).map(|(sum, more)| sum + more);
+    }
+    let per_event = |sum: u64| sum as f64 / events.max(1) as f64;
+    let mut kinds: Vec<WaitKind> = kinds
+        .into_iter()
+        .map(|(syscall, (count, blocked, runnable))| WaitKind {
+            syscall,
+            waits_per_event: per_event(count),
+            blocked_ns_per_event: per_event(blocked),
+            runnable_ns_per_event: runnable.map(per_event),
+        })
+        .collect();
+    let all = |kind: &WaitKind| kind.blocked_ns_per_event + kind.runnable_ns_per_event.unwrap_or(0.0);
+    kinds.sort_by(|one, other| all(other).total_cmp(&all(one)));
+    kinds
+}
+
+/// Waits by stack, weighted by nanoseconds; what was a wait for the CPU is marked by an innermost frame.
+pub fn stacks(waits: &[Wait]) -> Stacks {
+    let mut stacks = Stacks::default();
+    for wait in waits {
+        if wait.blocked_ns > 0 {
+            stacks.add(&wait.stack, wait.blocked_ns);
+        }
+        if let Some(runnable_ns) = wait.runnable_ns.filter(|ns| *ns > 0) {
+            let mut stack = wait.stack.clone();
+            stack.push(Frame::new("[waiting for a CPU]", Origin::Kernel));
+            stacks.add(&stack, runnable_ns);
+        }
+    }
+    stacks
+}
+
+/// The system call that a stack is in: by the kernel's function for it; where that is not on the stack, since it ends with a
+/// jump, or the kernel's names are hidden, by the function of the C library that makes the call; `other` where neither tells.
+pub fn syscall_of(stack: &[Frame]) -> Option<String> {
+    const CALLS: &[&str] = &["__x64_sys_", "__arm64_sys_", "__riscv_sys_", "__se_sys_", "__do_sys_"];
+    /// Ways into the kernel that only system calls take.
+    const ENTRIES: &[&str] =
+        &["do_syscall_64", "entry_SYSCALL_64", "x64_sys_call", "el0_svc", "invoke_syscall", "do_trap_ecall_u"];
+    let kernel = stack.iter().filter(|frame| frame.origin == Origin::Kernel);
+    let named = kernel.clone().find_map(|frame| CALLS.iter().find_map(|call| frame.symbol.strip_prefix(call)));
+    if let Some(name) = named {
+        return Some(canonical(name).to_owned());
+    }
+    let enters = |frame: &Frame| ENTRIES.iter().any(|entry| frame.symbol.starts_with(entry));
+    let entered = kernel.clone().any(enters);
+    let hidden = kernel.clone().next().is_some() && kernel.clone().all(|frame| frame.symbol.starts_with('['));
+    let caller = stack.iter().rev().find(|frame| frame.origin != Origin::Kernel);
+    let named = caller.filter(|frame| frame.origin == Origin::Library && !frame.symbol.starts_with('[')).map(|frame| {
+        let bare = frame.symbol.trim_start_matches('_').trim_start_matches("libc_").trim_start_matches("GI_");
+        canonical(bare.trim_start_matches('_')).to_owned()
+    });
+    match (entered, hidden) {
+        (true, _) => Some(named.unwrap_or_else(|| "other".to_owned())),
+        // With hidden names a page fault in the C library looks the same: functions that make no calls are left out.
+        (false, true) => named.filter(|name| !is_plain(name)),
+        (false, false) => None,
+    }
+}
+
+/// Functions of the C library that work in user space alone.
+fn is_plain(name: &str) -> bool {
+    const PLAIN: &[&str] = &["mem", "str", "malloc", "calloc", "realloc", "free", "int_", "IO_", "vf", "vs", "itoa"];
+    PLAIN.iter().any(|word| name.starts_with(word))
+}
+
+/// Names as the table of system calls has them.
+fn canonical(name: &str) -> &str {
+    match name {
+        "newfstat" => "fstat",
+        "send" => "sendto",
+        "recv" => "recvfrom",
+        name => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(at_ns: u64, thread: i32, event: Event) -> Sched {
+        Sched { at_ns, thread, event }
+    }
+
+    fn out(runnable: bool, call: &str, in_scope: bool) -> Event {
+        let stack = vec![
+            Frame::new("event_base_loop", Origin::Libevent),
+            Frame::new("epoll_wait", Origin::Library),
+            Frame::new(call, Origin::Kernel),
+        ];
+        Event::Out { runnable, stack, in_scope }
+    }
+
+    #[test]
+    fn waiting_for_a_cpu_is_told_from_waiting_for_something() {
+        let events = [
+            at(100, 1, out(false, "__x64_sys_epoll_wait", true)),
+            at(400, 1, Event::Wake),
+            at(450, 1, Event::Wake),
+            at(500, 1, Event::In),
+            at(600, 1, out(true, "asm_sysvec_apic_timer_interrupt", true)),
+            at(900, 1, Event::In),
+            // Not at the work, and one whose end nobody saw.
+            at(1000, 1, out(false, "__x64_sys_read", false)),
+            at(2000, 1, Event::In),
+            at(2100, 1, out(false, "__x64_sys_read", true)),
+            // Another thread, woken by nobody who was seen.
+            at(10, 2, out(false, "__x64_sys_futex", true)),
+            at(60, 2, Event::In),
+        ];
+        let mut shuffled = events.to_vec();
+        shuffled.reverse();
+        for events in [&events[..], &shuffled] {
+            let waits = waits(events);
+            let figures: Vec<_> = waits.iter().map(|wait| (wait.thread, wait.blocked_ns, wait.runnable_ns)).collect();
+            assert_eq!(figures, [(2, 50, None), (1, 300, Some(100)), (1, 0, Some(300))]);
+            let kinds = by_syscall(&waits, 10);
+            assert_eq!(kinds[0].syscall.as_deref(), Some("epoll_wait"));
+            assert!((kinds[0].blocked_ns_per_event - 30.0).abs() < 1e-9);
+            assert_eq!(kinds[1].syscall, None);
+            assert_eq!((kinds[2].syscall.as_deref(), kinds[2].runnable_ns_per_event), (Some("futex"), None));
+            let folded = stacks(&waits).folded();
+            assert!(folded.contains("__x64_sys_epoll_wait_[k];[waiting for a CPU]_[k] 100\n"), "{folded}");
+        }
+    }
+
+    #[test]
+    fn a_lost_switch_does_not_join_two_waits() {
+        let events = [
+            at(100, 1, out(false, "__x64_sys_read", true)),
+            at(900, 1, out(false, "__x64_sys_epoll_wait", true)),
+            at(1000, 1, Event::In),
+        ];
+        let waits = waits(&events);
+        assert_eq!((waits.len(), waits[0].blocked_ns), (1, 100));
+    }
+
+    #[test]
+    fn a_call_whose_function_jumps_away_is_told_by_its_caller() {
+        let stack = |caller: &str| {
+            let kernel = ["entry_SYSCALL_64_after_hwframe", "do_syscall_64", "do_writev", "vfs_writev"];
+            let mut stack = vec![Frame::new(caller, Origin::Library)];
+            stack.extend(kernel.map(|name| Frame::new(name, Origin::Kernel)));
+            stack
+        };
+        assert_eq!(syscall_of(&stack("writev")).as_deref(), Some("writev"));
+        assert_eq!(syscall_of(&stack("[libc.so.6]")).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn without_the_kernels_names_the_c_library_tells_the_call() {
+        let stack = |library: &str, kernel: &str| {
+            vec![Frame::new(library, Origin::Library), Frame::new(kernel, Origin::Kernel)]
+        };
+        assert_eq!(syscall_of(&stack("__libc_recv", "[kernel]")).as_deref(), Some("recvfrom"));
+        assert_eq!(syscall_of(&stack("epoll_wait", "[kernel]")).as_deref(), Some("epoll_wait"));
+        assert_eq!(syscall_of(&stack("[libc.so.6]", "[kernel]")), None);
+        assert_eq!(syscall_of(&stack("memcpy", "asm_exc_page_fault")), None, "a fault is no call");
+        assert_eq!(syscall_of(&stack("memcpy", "[kernel]")), None, "nor is it one where names are hidden");
+        assert_eq!(syscall_of(&[]), None);
+    }
+}

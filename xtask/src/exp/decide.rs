@@ -1,0 +1,177 @@
+//! What a person decides: accept, reject, park, explain. The program refuses an acceptance that the evidence does not bear.
+
+use super::evidence::{self, Records, Rules};
+use super::open::{append, stale};
+use super::sides;
+use crate::context::Context;
+use crate::exit::{Exit, failure};
+use crate::ledger::{self, Book};
+use crate::{source, tip};
+use anyhow::{Context as _, Result};
+use model::decision::{Decision, Verdict};
+use model::experiment::State;
+use model::ledger::event::{About, Acceptance, Because, Decided, Event, Explained, Forced, Rejected};
+use model::ledger::history::Experiment;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+/// Accepts the patch of an experiment: it becomes part of the tip. Without `force` only if the full gate, a confirmed
+/// comparison and the profile are there and hold, against the tip that there is.
+pub(crate) fn accept(context: &Context, text: &str, reason: &str, force: bool) -> Result<String> {
+    let source = source::ensure_pinned(context)?.source;
+    let (_, history) = ledger::read(context)?;
+    let experiment = ledger::named(&history, text)?.clone();
+    let id = &experiment.id;
+    if !force && let Some(why) = history.needs_rebase(&experiment) {
+        return Err(stale(&experiment, &why));
+    }
+    if experiment.state == State::Accepted {
+        return Err(failure(Exit::Usage, format!("{id} is part of the tip already")));
+    }
+    let sides = sides::sides(context, &history, &experiment)?;
+    let records = Records::of(context, &experiment)?;
+    let outcome = records.decide(&sides.baseline, &sides.candidate, &Rules::read(context)?);
+    let decision = evidence::decision(&outcome).clone();
+    let stands = history.needs_rebase(&experiment).is_none() && experiment.state == State::Measured;
+    let word = match (&outcome, force) {
+        (Ok(_), _) if stands => None,
+        (_, false) => return Err(refused(&experiment, &decision)),
+        (_, true) => Some(persons_word(id, &decision)?),
+    };
+    let mut book = ledger::write(context)?;
+    // Somebody else may have written meanwhile.
+    let now = ledger::named(book.history(), id)?.clone();
+    if now != experiment || book.history().accepted() != history.accepted() {
+        let message = format!("the ledger changed while {id} was looked at; run the same command again");
+        return Err(failure(Exit::Infrastructure, message));
+    }
+    let derived = tip::with(context, &source, book.history(), &experiment)?;
+    let acceptance = match (&outcome, word) {
+        (_, Some(word)) => Acceptance::forced(word, reason, derived.reference),
+        (Ok(acceptable), None) => {
+            if experiment.decision.as_ref() != Some(&decision) {
+                append(&mut book, id, Event::Decided(Decided { decision }))?;
+            }
+            Acceptance::earned(acceptable, reason, derived.reference)
+        }
+        (Err(decision), None) => return Err(refused(&experiment, decision)),
+    };
+    append(&mut book, id, Event::Accepted(acceptance))?;
+    Ok(id.clone())
+}
+
+/// Why an acceptance is refused, with everything that stands against it.
+fn refused(experiment: &Experiment, decision: &Decision) -> anyhow::Error {
+    let against: Vec<String> = against(decision).into_iter().map(|text| format!("  {text}")).collect();
+    let exit = match decision.verdict {
+        Verdict::Reject => Exit::Failed,
+        Verdict::InfraError => Exit::Infrastructure,
+        Verdict::Inconclusive | Verdict::Park => Exit::Inconclusive,
+        Verdict::Accept => Exit::Failed,
+    };
+    let why = if against.is_empty() {
+        format!("  it is {}; run it first", experiment.state.name())
+    } else {
+        against.join("\n")
+    };
+    let message = format!(
+        "{} cannot be accepted; the evidence says {}:\n{why}\nOnly a person can accept it against that, on a terminal, with \
+         --force; the ledger and every report then say so",
+        experiment.id,
+        decision.verdict.name()
+    );
+    failure(exit, message)
+}
+
+/// What stands against accepting, in sentences.
+fn against(decision: &Decision) -> Vec<String> {
+    let reasons = decision.reasons.iter().filter(|reason| reason.allows != Verdict::Accept);
+    reasons.map(|reason| format!("{}: {}", reason.allows.name(), reason.text)).collect()
+}
+
+/// A person, on a terminal, by typing the experiment's name. There is no option that does it.
+fn persons_word(id: &str, decision: &Decision) -> Result<Forced> {
+    let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
+    if !stdin.is_terminal() || !stderr.is_terminal() {
+        let message = "--force is a person's word: it is asked for on a terminal, and this is none";
+        return Err(failure(Exit::Usage, message));
+    }
+    let against = against(decision);
+    let shown: String = against.iter().map(|text| format!("  {text}\n")).collect();
+    write!(
+        stderr,
+        "The evidence says {} about {id}:\n{shown}If you accept it all the same, the ledger and every report will say that you \
+         did.\nType the experiment's whole name to accept it: ",
+        decision.verdict.name()
+    )?;
+    stderr.flush()?;
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).context("cannot read the answer")?;
+    if line.trim() != id {
+        return Err(failure(Exit::Usage, "that is not its name; nothing was changed"));
+    }
+    Ok(Forced { by: person(), against })
+}
+
+/// Who is at the terminal, as the system names them.
+fn person() -> String {
+    let named =
+        ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
+    // SAFETY: getuid cannot fail and has no preconditions.
+    named.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }))
+}
+
+/// Rejects an experiment; one that was accepted goes out of the tip, if the later patches can do without it.
+pub(crate) fn reject(context: &Context, text: &str, reason: &str, non_starter: bool) -> Result<String> {
+    let source = source::ensure_pinned(context)?.source;
+    let mut book = ledger::write(context)?;
+    let experiment = ledger::named(book.history(), text)?.clone();
+    let tip = match experiment.state {
+        State::Accepted => Some(tip::without(context, &source, book.history(), &experiment.id)?.reference),
+        _ => None,
+    };
+    let event = Event::Rejected(Rejected { reason: reason.to_owned(), non_starter, tip });
+    append(&mut book, &experiment.id, event)?;
+    Ok(experiment.id)
+}
+
+/// Puts an experiment aside.
+pub(crate) fn park(context: &Context, text: &str, reason: &str) -> Result<String> {
+    with_reason(context, text, Event::Parked, reason)
+}
+
+/// Writes down something that a reader of an experiment should know.
+pub(crate) fn note(context: &Context, text: &str, note: &str) -> Result<String> {
+    with_reason(context, text, Event::Noted, note)
+}
+
+fn with_reason(context: &Context, text: &str, event: impl Fn(Because) -> Event, reason: &str) -> Result<String> {
+    let mut book = ledger::write(context)?;
+    let id = ledger::named(book.history(), text)?.id.clone();
+    append(&mut book, &id, event(Because { reason: reason.to_owned() }))?;
+    Ok(id)
+}
+
+/// Writes down a reviewer's explanation of what figures alone do not explain, and decides anew with it.
+pub(crate) fn explain(
+    context: &Context,
+    text: &str,
+    about: About,
+    explanation: &str,
+    by: Option<&str>,
+) -> Result<String> {
+    let mut book: Book = ledger::write(context)?;
+    let id = ledger::named(book.history(), text)?.id.clone();
+    let by = by.map_or_else(person, str::to_owned);
+    append(&mut book, &id, Event::Explained(Explained { about, text: explanation.to_owned(), by }))?;
+    let experiment = ledger::named(book.history(), &id)?.clone();
+    if experiment.measured.is_none() || experiment.state != State::Measured {
+        return Ok(id);
+    }
+    let sides = sides::sides(context, book.history(), &experiment)?;
+    let outcome = Records::of(context, &experiment)?.decide(&sides.baseline, &sides.candidate, &Rules::read(context)?);
+    let decision = evidence::decision(&outcome).clone();
+    if experiment.decision.as_ref() != Some(&decision) {
+        append(&mut book, &id, Event::Decided(Decided { decision }))?;
+    }
+    Ok(id)
+}

@@ -1,0 +1,84 @@
+//! Evidence of an attempt, read from the experiment's folder and believed only as far as the ledger vouches for it.
+
+use super::sides;
+use crate::context::Context;
+use crate::exp::steps::read_json;
+use anyhow::{Context as _, Result};
+use model::compare::CompareRecord;
+use model::decision::{AcceptableDecision, Decision, DecisionRule, Evidence, ProfileEvidence, acceptable};
+use model::gate::VerifyRecord;
+use model::ledger::event::{Explained, FileRef};
+use model::ledger::history::Experiment;
+use model::thresholds::Thresholds;
+use model::variant::Variant;
+
+/// What decides, as it is today.
+pub(crate) struct Rules {
+    pub(crate) thresholds: Thresholds,
+    pub(crate) rule: DecisionRule,
+}
+
+impl Rules {
+    pub(crate) fn read(context: &Context) -> Result<Rules> {
+        Ok(Rules {
+            thresholds: Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?,
+            rule: DecisionRule::parse(&context.config("decision.toml")?).context("config/decision.toml")?,
+        })
+    }
+}
+
+/// Records of an attempt; what was not done is `None`.
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) gate: Option<VerifyRecord>,
+    pub(crate) profile: Option<ProfileEvidence>,
+    pub(crate) compare: Option<CompareRecord>,
+    pub(crate) explained: Vec<Explained>,
+}
+
+impl Records {
+    /// Of the newest attempt of an experiment.
+    pub(crate) fn of(context: &Context, experiment: &Experiment) -> Result<Records> {
+        let folder = sides::folder(context, &experiment.id);
+        let file = |of: &FileRef| sides::checked(folder.join(&of.path), &of.sha256);
+        let gate = experiment.gated.as_ref().map(|gated| read_json(&file(&gated.record)?));
+        let compare = experiment.measured.as_ref().map(|measured| read_json(&file(&measured.record)?));
+        let profile = experiment
+            .profiled
+            .as_ref()
+            .map(|profiled| ProfileEvidence { sides: profiled.sides.clone(), shifts: profiled.shifts.clone() });
+        Ok(Records {
+            gate: gate.transpose()?,
+            profile,
+            compare: compare.transpose()?,
+            explained: experiment.explained.clone(),
+        })
+    }
+
+    /// What they come to: what an acceptance needs, or the decision that is none.
+    pub(crate) fn decide(
+        &self,
+        baseline: &Variant,
+        candidate: &Variant,
+        rules: &Rules,
+    ) -> Result<AcceptableDecision, Box<Decision>> {
+        let evidence = Evidence {
+            baseline: &baseline.id,
+            candidate: &candidate.id,
+            infrastructure: None,
+            gate: self.gate.as_ref(),
+            compare: self.compare.as_ref(),
+            profile: self.profile.as_ref(),
+            explained: &self.explained,
+        };
+        acceptable(&evidence, &rules.thresholds, &rules.rule).map_err(Box::new)
+    }
+}
+
+/// The decision, whichever it is.
+pub(crate) fn decision(outcome: &Result<AcceptableDecision, Box<Decision>>) -> &Decision {
+    match outcome {
+        Ok(acceptable) => acceptable.decision(),
+        Err(decision) => decision,
+    }
+}

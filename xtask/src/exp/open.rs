@@ -1,0 +1,181 @@
+//! What begins an experiment: a hypothesis, then a patch.
+
+use super::sides;
+use crate::context::Context;
+use crate::exit::{Exit, failure};
+use crate::ledger::{self, Book};
+use crate::{source, tip, variants};
+use anyhow::Result;
+use model::experiment::layout;
+use model::ledger::event::{Direction, Event, Opened, Prediction, Quantity, Rebased, Reopened};
+use model::ledger::history::Experiment;
+use std::path::{Path, PathBuf};
+
+/// What a hypothesis says.
+pub(crate) struct Hypothesis {
+    pub(crate) title: Option<String>,
+    pub(crate) hypothesis: String,
+    pub(crate) technique: String,
+    pub(crate) predictions: Vec<Prediction>,
+    pub(crate) follows: Option<String>,
+    pub(crate) author: Option<String>,
+}
+
+/// Most words of a hypothesis that become its title.
+const TITLE_WORDS: usize = 8;
+
+/// Opens an experiment on today's tip; returns its id.
+pub(crate) fn open(context: &Context, asked: &Hypothesis) -> Result<String> {
+    let source = source::ensure_pinned(context)?.source;
+    let mut book = ledger::write(context)?;
+    let follows = match &asked.follows {
+        Some(text) => Some(ledger::named(book.history(), text)?.id.clone()),
+        None => None,
+    };
+    let base = tip::derive(context, &source, book.history())?.reference;
+    let first_words = || asked.hypothesis.split_whitespace().take(TITLE_WORDS).collect::<Vec<_>>().join(" ");
+    let id = book.open_experiment(Opened {
+        title: asked.title.clone().unwrap_or_else(first_words),
+        hypothesis: asked.hypothesis.clone(),
+        technique: asked.technique.clone(),
+        predictions: asked.predictions.clone(),
+        base,
+        follows,
+        author: asked.author.clone(),
+    })?;
+    Ok(id)
+}
+
+/// The patch file that a text means: a file, or the patch of a named variant.
+pub(crate) fn patch_file(context: &Context, text: &str) -> Result<PathBuf> {
+    let path = Path::new(text);
+    let named = variants::names::find(context, text)?;
+    match (path.is_file(), named) {
+        (true, None) => Ok(path.to_owned()),
+        (true, Some(_)) => {
+            let message = format!("`{text}` is both a file and the name of a variant; write ./{text} for the file");
+            Err(failure(Exit::Usage, message))
+        }
+        (false, Some(named)) => variants::edit::patch_of(context, &named),
+        (false, None) => {
+            Err(failure(Exit::Usage, format!("`{text}` is neither a patch file nor the name of a variant")))
+        }
+    }
+}
+
+/// Gives an experiment a patch.
+pub(crate) fn attach(context: &Context, text: &str, patch: &str, tests: Option<&Path>) -> Result<String> {
+    let file = patch_file(context, patch)?;
+    let mut book = ledger::write(context)?;
+    let experiment = ledger::named(book.history(), text)?.clone();
+    refuse_if_decided(&experiment)?;
+    if let Some(why) = book.history().needs_rebase(&experiment) {
+        return Err(stale(&experiment, &why));
+    }
+    let base = sides::tip_code(context, book.history(), &experiment.base)?;
+    let attached = sides::attached(context, &base, &experiment.id, experiment.attempt + 1, &file, tests)?;
+    append(&mut book, &experiment.id, Event::Attached(attached))?;
+    Ok(experiment.id)
+}
+
+/// Lets an experiment go on from today's tip, with its patch or another one.
+pub(crate) fn rebase(context: &Context, text: &str, patch: Option<&str>, tests: Option<&Path>) -> Result<String> {
+    let given = patch.map(|patch| patch_file(context, patch)).transpose()?;
+    let source = source::ensure_pinned(context)?.source;
+    let mut book = ledger::write(context)?;
+    let experiment = ledger::named(book.history(), text)?.clone();
+    refuse_if_decided(&experiment)?;
+    if book.history().needs_rebase(&experiment).is_none() {
+        return Err(failure(Exit::Usage, format!("{} starts from today's tip already", experiment.id)));
+    }
+    let derived = tip::derive(context, &source, book.history())?;
+    let folder = sides::folder(context, &experiment.id);
+    let old = experiment.attached.as_ref();
+    let file = |of: &model::ledger::event::FileRef| sides::checked(folder.join(&of.path), &of.sha256);
+    let patch = match given {
+        Some(given) => Some(given),
+        None => old.map(|attached| file(&attached.patch)).transpose()?,
+    };
+    let tests = match tests {
+        Some(tests) => Some(tests.to_owned()),
+        None => old.and_then(|attached| attached.test_patch.as_ref()).map(file).transpose()?,
+    };
+    let attached = patch.map(|patch| {
+        let attempt = experiment.attempt + 1;
+        sides::attached(context, &derived.variant, &experiment.id, attempt, &patch, tests.as_deref()).map_err(|error| {
+            let message = format!(
+                "{} cannot be rebased as it is: {error:#}; make its patch anew on `tip` and give it with --patch",
+                experiment.id
+            );
+            failure(crate::exit::exit_of(&error), message)
+        })
+    });
+    let rebased = Rebased { base: derived.reference, patch: attached.transpose()? };
+    append(&mut book, &experiment.id, Event::Rebased(rebased))?;
+    Ok(experiment.id)
+}
+
+/// Takes an experiment up again: gate and measurements are due anew, with other seeds.
+pub(crate) fn reopen(context: &Context, id: &str, reason: &str) -> Result<()> {
+    let mut book = ledger::write(context)?;
+    let has_patch = ledger::named(book.history(), id)?.attached.is_some();
+    append(&mut book, id, Event::Reopened(Reopened { reason: reason.to_owned(), has_patch }))
+}
+
+/// Appends an entry without files besides those that the event names.
+pub(crate) fn append(book: &mut Book, id: &str, event: Event) -> Result<()> {
+    book.append(id, event, &[]).map(drop)
+}
+
+/// The error of an experiment whose tip is not today's.
+pub(crate) fn stale(experiment: &Experiment, why: &str) -> anyhow::Error {
+    let message = format!("{}: {why}: `cargo xtask exp rebase {0}`, then `cargo xtask exp run {0}`", experiment.id);
+    failure(Exit::Failed, message)
+}
+
+fn refuse_if_decided(experiment: &Experiment) -> Result<()> {
+    if !experiment.state.is_final() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is {}; what is decided stays: open another experiment with --follows {0}",
+        experiment.id,
+        experiment.state.name()
+    );
+    Err(failure(Exit::Usage, message))
+}
+
+/// `NAME=less`, `NAME=-20`, `syscalls:NAME=+1`, `instructions:NAME=-5%`.
+pub(crate) fn prediction(text: &str) -> Result<Prediction, String> {
+    let usage = "write SYMBOL=less, SYMBOL=-20%, syscalls:NAME=less or instructions:SYMBOL=more";
+    let (name, direction) = text.split_once('=').ok_or(usage)?;
+    let (quantity, name) = match name.split_once(':') {
+        Some(("syscalls", name)) => (Quantity::SyscallsPerEvent, name),
+        Some(("instructions", name)) => (Quantity::InstructionsPerEvent, name),
+        Some(("share", name)) => (Quantity::SelfSharePct, name),
+        Some(_) => return Err(usage.to_owned()),
+        None => (Quantity::SelfSharePct, name),
+    };
+    let direction = match (direction, direction.trim_end_matches('%').parse::<f64>()) {
+        ("less", _) => Direction::Less,
+        ("more", _) => Direction::More,
+        (_, Ok(pct)) if pct < 0.0 => Direction::Less,
+        (_, Ok(pct)) if pct > 0.0 => Direction::More,
+        _ => return Err(usage.to_owned()),
+    };
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(usage.to_owned());
+    }
+    Ok(Prediction { name: name.to_owned(), quantity, direction })
+}
+
+/// Paths of an experiment that a person commits, relative to the workspace.
+pub(crate) fn to_commit(context: &Context, id: &str, rebuilt: &[PathBuf]) -> Vec<String> {
+    let folder = format!("{}/{id}", layout::EXPERIMENTS);
+    let relative = |path: &PathBuf| path.strip_prefix(&context.root).unwrap_or(path).display().to_string();
+    let below = |path: &String| !path.starts_with(&format!("{folder}/"));
+    let mut paths = vec![layout::LEDGER.to_owned(), folder.clone()];
+    paths.extend(rebuilt.iter().map(relative).filter(below));
+    paths.dedup();
+    paths
+}

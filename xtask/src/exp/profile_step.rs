@@ -1,0 +1,88 @@
+//! The second step: the profile of both sides, by the code of `profile`, which says whether the predicted shift happened. A time
+//! of a profiled run is in no verdict.
+
+use super::sides::Sides;
+use super::steps::{Inputs, Kept, Step};
+use crate::context::Context;
+use crate::profile::{self, Options};
+use crate::records::RunFolder;
+use crate::report::{self, table::Style};
+use crate::setup::{self, Verb};
+use crate::side::Side;
+use crate::{build, host, worker};
+use anyhow::{Context as _, Result};
+use model::build_config::Profile as BuildProfile;
+use model::decision::ProfileEvidence;
+use model::ledger::event::Prediction;
+use model::profile::{ProfileRecord, predicted};
+use model::thresholds::Thresholds;
+use std::collections::BTreeMap;
+
+/// Name of the record among a step's files.
+const RECORD: &str = "profile.json";
+
+/// What came of it.
+pub(crate) enum Profile {
+    /// It did not run, and that is no pass: nothing can be accepted without one.
+    NotRun(String),
+    /// It ran.
+    Done(Step, Kept, ProfileEvidence),
+}
+
+/// Profiles both sides, or finds the result of an earlier profile with the same inputs.
+pub(crate) fn profile(
+    context: &Context,
+    sides: &Sides,
+    predictions: &[Prediction],
+    workloads: &[String],
+) -> Result<Profile> {
+    setup::ensure(Verb::Bench, context)?;
+    let Sides { baseline, candidate, .. } = sides;
+    let thresholds = Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
+    let globs: Vec<String> = thresholds.guarded.iter().chain(workloads).cloned().collect();
+    let step = Step::new(
+        context,
+        "profile",
+        Inputs::from([
+            ("baseline", baseline.id.clone()),
+            ("candidate", candidate.id.clone()),
+            ("workloads", globs.join("\n")),
+            ("harness", worker::harness_sha256(context)?),
+            ("host", host::fingerprint().id),
+            ("compiler", build::compiler_version(&build::compiler())?),
+        ]),
+    );
+    let (kept, record) = match step.result() {
+        Some(kept) => {
+            let record: ProfileRecord = step.read(&kept, RECORD)?;
+            (kept, record)
+        }
+        None => {
+            let folder = RunFolder::create(step.folder(), "profile")?;
+            let path = folder.path.clone();
+            let side =
+                |variant: &model::variant::Variant| Side { variant: variant.clone(), profile: BuildProfile::default() };
+            // Raw data and pictures are many megabytes; what is kept with an experiment is text.
+            let options = Options { globs, pictures: false, ..Options::default() };
+            let profiled = profile::run_for(context, &[side(baseline), side(candidate)], &options, &folder)?;
+            if let Some(error) = profiled.stopped {
+                return Err(error);
+            }
+            let page = report::profile::full(&profiled.record, Style::Terminal, None);
+            folder.finish(&profiled.record, &page, None)?;
+            let files = BTreeMap::from([
+                (RECORD.to_owned(), path.join("record.json")),
+                ("profile.txt".to_owned(), path.join("summary.txt")),
+            ]);
+            (step.keep(&files)?, profiled.record)
+        }
+    };
+    let seen = |workload: &&model::profile::WorkloadProfile| workload.error.is_none() && !workload.symbols.is_empty();
+    if !record.workloads.iter().any(|workload| seen(&workload)) {
+        let why =
+            record.settings.missing.first().cloned().unwrap_or_else(|| "no workload could be profiled".to_owned());
+        return Ok(Profile::NotRun(why));
+    }
+    let evidence = predicted::evidence(&record, [&baseline.id, &candidate.id], predictions);
+    Ok(Profile::Done(step, kept, evidence))
+}

@@ -1,0 +1,275 @@
+//! `exp run`: gate, profile, compare, decide. Each step ends with an entry of the ledger; until then it may be ended at any
+//! instant, and the same command goes on.
+
+use super::compare_step::{self, Comparison};
+use super::evidence::{self, Records, Rules};
+use super::gate_step::{self, Gate};
+use super::open::{append, stale};
+use super::profile_step::{self, Profile};
+use super::sides::{self, Sides};
+use crate::context::Context;
+use crate::exit::{Exit, failure};
+use crate::{files, interrupt, ledger, progress};
+use anyhow::Result;
+use model::compare::CompareRecord;
+use model::decision::Decision;
+use model::experiment::{State, layout};
+use model::gate;
+use model::ledger::event::{ChangeRef, Decided, Event, Gated, Measured, Profiled};
+use model::ledger::history::Experiment;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How an attempt is run; the same until it ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Options {
+    /// A first look, which can never be accepted: some tests, two workloads, little time.
+    pub(crate) quick: bool,
+    /// Workloads besides the guarded ones.
+    pub(crate) workloads: Vec<String>,
+    /// For each workload, in seconds.
+    pub(crate) budget_s: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { quick: false, workloads: vec![], budget_s: 30.0 }
+    }
+}
+
+/// What a run came to.
+pub(crate) struct Ran {
+    pub(crate) decision: Decision,
+    /// Steps that did not run, with why: never passed.
+    pub(crate) not_run: Vec<String>,
+}
+
+/// Runs what is left of an experiment's attempt, with the lock of the work folder held. `given` are options of the command
+/// line; none: those with which the attempt was begun.
+pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Result<Ran> {
+    let experiment = current(context, id)?;
+    if let Some(decision) = ended(&experiment) {
+        progress::note(&format!(
+            "{}: this attempt has ended; to measure it anew, with other seeds, say why: `cargo xtask exp resume {0} --reason \
+             \"...\"`",
+            experiment.id
+        ));
+        return Ok(Ran { decision: decision.clone(), not_run: vec![] });
+    }
+    refuse_unready(context, &experiment)?;
+    let (_, history) = ledger::read(context)?;
+    let sides = sides::sides(context, &history, &experiment)?;
+    let begun = begin(context, &experiment, given)?;
+    let place = layout::Run::new(experiment.attempt, &begun.tag);
+    let run = Run { context, id, sides: &sides, options: &begun.options, place: &place };
+    let mut not_run = Vec::new();
+    if experiment.gated.is_none() {
+        run.gate()?;
+    }
+    interrupt::check()?;
+    let passed = |gated: &Gated| gated.verdict == gate::Verdict::Pass;
+    if current(context, id)?.gated.as_ref().is_some_and(passed) {
+        if experiment.profiled.is_none() {
+            not_run.extend(run.profile(&experiment)?);
+        }
+        interrupt::check()?;
+        if experiment.measured.is_none() {
+            run.compare(&experiment)?;
+        }
+    } else {
+        not_run.push("profile and comparison: the gate did not pass, and nothing is measured that did not".to_owned());
+    }
+    let decision = run.decide()?;
+    Ok(Ran { decision, not_run })
+}
+
+/// An experiment as the ledger has it now.
+pub(crate) fn current(context: &Context, id: &str) -> Result<Experiment> {
+    let (_, history) = ledger::read(context)?;
+    Ok(ledger::named(&history, id)?.clone())
+}
+
+/// What an attempt has come to that ended without an answer: the command that ended it may be given again.
+fn ended(experiment: &Experiment) -> Option<&Decision> {
+    let is_over = matches!(experiment.state, State::Inconclusive | State::InfraError) && experiment.dispute.is_none();
+    experiment.decision.as_ref().filter(|_| is_over)
+}
+
+/// Fails unless steps of a run lie ahead, or are done.
+fn refuse_unready(context: &Context, experiment: &Experiment) -> Result<()> {
+    let (_, history) = ledger::read(context)?;
+    if let Some(why) = history.needs_rebase(experiment) {
+        return Err(stale(experiment, &why));
+    }
+    let id = &experiment.id;
+    let message = match experiment.state {
+        State::Proposed | State::Gated | State::Measured => return Ok(()),
+        State::Open => format!("{id} has no patch; `cargo xtask exp attach {id} PATCH` gives it one"),
+        State::Accepted | State::Rejected => {
+            format!("{id} is {}; `cargo xtask exp reproduce {id}` does it again beside that", experiment.state.name())
+        }
+        State::Parked | State::Inconclusive | State::InfraError => format!(
+            "{id} is {}; to measure it anew, with other seeds, say why: `cargo xtask exp resume {id} --reason \"...\"`",
+            experiment.state.name()
+        ),
+    };
+    Err(failure(Exit::Usage, message))
+}
+
+/// What an attempt was begun with on this machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    options: Options,
+    /// Keeps its folder apart from that of the same attempt in another branch.
+    tag: String,
+}
+
+/// What an attempt was begun with, which cannot be changed on the way.
+fn begin(context: &Context, experiment: &Experiment, given: Option<&Options>) -> Result<Begun> {
+    let path = begun_with(context, &experiment.id, experiment.attempt);
+    let begun: Option<Begun> = match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).ok(),
+        Err(_) => None,
+    };
+    match (begun, given) {
+        (Some(begun), Some(given)) if begun.options != *given => Err(failure(
+            Exit::Usage,
+            format!(
+                "{}: this attempt was begun with other options ({}); the same command, or `cargo xtask exp resume {0}`, goes \
+                 on; for others say why: `cargo xtask exp resume {0} --reason \"...\"` with them",
+                experiment.id,
+                serde_json::to_string(&begun.options)?
+            ),
+        )),
+        (Some(begun), _) => Ok(begun),
+        (None, given) => {
+            let tag = format!("{:016x}", crate::bench::run::random_seed())[..6].to_owned();
+            let begun = Begun { options: given.cloned().unwrap_or_default(), tag };
+            files::write_atomic(&path, &serde_json::to_vec(&begun)?)?;
+            Ok(begun)
+        }
+    }
+}
+
+fn begun_with(context: &Context, id: &str, attempt: u32) -> PathBuf {
+    context.work.join("experiments").join(id).join(format!("attempt-{attempt}.json"))
+}
+
+/// What an attempt's comparison draws from: nobody chooses it, and it is the same however often the step is begun.
+pub(crate) fn seed(id: &str, attempt: u32, what: &str, candidate: &str) -> u64 {
+    let text = format!("{id}\n{attempt}\n{what}\n{candidate}\n");
+    let digits = files::sha256_hex(&[text.as_bytes()]);
+    u64::from_str_radix(&digits[..16], 16).unwrap_or(0)
+}
+
+struct Run<'a> {
+    context: &'a Context,
+    id: &'a str,
+    sides: &'a Sides,
+    options: &'a Options,
+    place: &'a layout::Run,
+}
+
+impl Run<'_> {
+    fn gate(&self) -> Result<()> {
+        let Sides { candidate, test_patch, .. } = self.sides;
+        progress::note(&format!("{}: gate of variant {}", self.id, candidate.id));
+        let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: self.options.quick };
+        let (step, kept, record) = gate_step::gate(self.context, &gate)?;
+        let experiment = current(self.context, self.id)?;
+        let folder = sides::folder(self.context, self.id);
+        let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
+        let mut book = ledger::write(self.context)?;
+        let event = Event::Gated(Gated {
+            variant: candidate.id.clone(),
+            tier: record.tier,
+            verdict: record.verdict,
+            failed: gate_step::failed(&record).into_iter().map(|stage| stage.name.clone()).collect(),
+            record: book.file(self.id, &self.place.gate())?,
+            tests_changed: tests_changed(&record),
+        });
+        let besides: Vec<&str> = paths.iter().map(String::as_str).collect();
+        book.append(self.id, event, &besides).map(drop)
+    }
+
+    /// Why it did not run, if it did not.
+    fn profile(&self, experiment: &Experiment) -> Result<Option<String>> {
+        if self.options.quick {
+            return Ok(Some("profile: not part of a quick look".to_owned()));
+        }
+        progress::note(&format!("{}: profile", self.id));
+        let (step, kept, evidence) =
+            match profile_step::profile(self.context, self.sides, &experiment.predictions, &self.options.workloads)? {
+                Profile::NotRun(why) => {
+                    progress::note(&format!("{}: the profile was not run: {why}", self.id));
+                    return Ok(Some(format!("profile: {why}")));
+                }
+                Profile::Done(step, kept, evidence) => (step, kept, evidence),
+            };
+        let folder = sides::folder(self.context, self.id);
+        let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
+        let mut book = ledger::write(self.context)?;
+        let record = book.file(self.id, &self.place.profile())?;
+        let event = Event::Profiled(Profiled { sides: evidence.sides, shifts: evidence.shifts, record });
+        let besides: Vec<&str> = paths.iter().map(String::as_str).collect();
+        book.append(self.id, event, &besides)?;
+        Ok(None)
+    }
+
+    fn compare(&self, experiment: &Experiment) -> Result<()> {
+        let Sides { baseline, candidate, .. } = self.sides;
+        progress::note(&format!("{}: comparing variant {} with {}", self.id, candidate.id, baseline.id));
+        let comparison = Comparison {
+            sides: self.sides,
+            quick: self.options.quick,
+            workloads: &self.options.workloads,
+            budget: Duration::from_secs_f64(self.options.budget_s),
+            seed: seed(self.id, experiment.attempt, "compare", &candidate.id),
+        };
+        let (step, kept, record) = compare_step::compare(self.context, &comparison)?;
+        let folder = sides::folder(self.context, self.id);
+        let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
+        let mut book = ledger::write(self.context)?;
+        let event = Event::Measured(Measured {
+            sides: [baseline.id.clone(), candidate.id.clone()],
+            record: book.file(self.id, &self.place.compare())?,
+            samples: Some(book.file(self.id, &self.place.samples())?),
+            changes: changes(&record),
+        });
+        let besides: Vec<&str> = paths.iter().map(String::as_str).collect();
+        book.append(self.id, event, &besides).map(drop)
+    }
+
+    /// Decides on what there is, and says so in the ledger where it was not said already.
+    fn decide(&self) -> Result<Decision> {
+        let experiment = current(self.context, self.id)?;
+        let records = Records::of(self.context, &experiment)?;
+        let outcome = records.decide(&self.sides.baseline, &self.sides.candidate, &Rules::read(self.context)?);
+        let decision = evidence::decision(&outcome).clone();
+        if experiment.decision.as_ref() != Some(&decision) {
+            let mut book = ledger::write(self.context)?;
+            append(&mut book, self.id, Event::Decided(Decided { decision: decision.clone() }))?;
+        }
+        Ok(decision)
+    }
+}
+
+/// A comparison in short.
+pub(crate) fn changes(record: &CompareRecord) -> Vec<ChangeRef> {
+    let change = |workload: &model::compare::Compared| ChangeRef {
+        workload: workload.workload.clone(),
+        verdict: workload.verdict.clone(),
+        relative_change_pct: workload.relative_change_pct,
+        interval_pct: workload.interval_pct,
+    };
+    record.workloads.iter().map(change).collect()
+}
+
+fn tests_changed(record: &gate::VerifyRecord) -> Vec<String> {
+    let Some(patch) = &record.test_patch else { return vec![] };
+    let changed = patch.changes.iter().map(|(file, functions)| format!("{file}: {}", functions.join(", ")));
+    changed.collect()
+}

@@ -1,0 +1,186 @@
+//! One launch of a worker with a profiler in its middle: batches without it, with it, and without it again, so that what it
+//! costs is seen in the same process.
+
+use crate::bench::plan::Cost;
+use crate::interrupt;
+use crate::session::{Session, Surroundings};
+use crate::worker::Worker;
+use anyhow::{Context as _, Result};
+use model::profile::{Config, Perturbation};
+use model::protocol::{Batches, Sample};
+use model::workload::WorkloadSpec;
+use std::time::{Duration, Instant};
+
+/// Time between two looks into the rings: short enough that they do not run over.
+const BURST: Duration = Duration::from_millis(60);
+/// Most batches that are asked for at once.
+const MOST_BATCHES: u64 = 5000;
+
+/// What is profiled in this phase.
+#[derive(Clone, Copy)]
+pub(crate) struct Work<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) spec: &'a WorkloadSpec,
+    pub(crate) surroundings: &'a Surroundings<'a>,
+    pub(crate) config: &'a Config,
+    /// What a batch takes, as its check found.
+    pub(crate) cost: Cost,
+}
+
+/// A kernel that refuses to attach: nothing is wrong with the workload.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refused(String);
+
+/// Times of single batches, with and without the profiler.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times {
+    pub(super) without: Vec<Sample>,
+    pub(super) with: Vec<Sample>,
+    pub(super) voluntary_switches: u64,
+    pub(super) involuntary_switches: u64,
+}
+
+impl Times {
+    pub(super) fn add(&mut self, other: Times) {
+        self.without.extend(other.without);
+        self.with.extend(other.with);
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
+    }
+
+    /// Events that were done under the profiler.
+    pub(super) fn events(&self) -> u64 {
+        self.with.iter().map(|sample| sample.events).sum()
+    }
+
+    /// Elapsed time of the batches under the profiler.
+    pub(super) fn wall_ns(&self) -> u64 {
+        self.with.iter().map(|sample| sample.wall_time_ns).sum()
+    }
+
+    pub(super) fn perturbation(&self) -> Option<Perturbation> {
+        Perturbation::new(median_ns(&self.without, |s| s.wall_time_ns)?, median_ns(&self.with, |s| s.wall_time_ns)?)
+    }
+}
+
+/// Median time of an event over batches; null without any.
+pub(super) fn median_ns(samples: &[Sample], time: impl Fn(&Sample) -> u64) -> Option<f64> {
+    let mut times: Vec<f64> = samples.iter().map(|sample| time(sample) as f64 / sample.events.max(1) as f64).collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied()
+}
+
+/// A profiler that is attached to a running worker.
+pub(super) trait Profiler: Sized {
+    /// Attaches it; nothing is recorded yet.
+    fn attach(&mut self, pid: u32) -> Result<()>;
+    /// Does one burst under the profiler and takes in what it recorded. `batches` is what fits [`BURST`].
+    fn burst(&mut self, session: &mut Session, work: &Work<'_>, batches: u64) -> Result<Burst>;
+    /// Detaches it; the worker runs as if it had never been there.
+    fn detach(&mut self);
+}
+
+/// What a burst under the profiler was.
+pub(super) struct Burst {
+    /// Times of its batches; none where they were not timed.
+    pub(super) done: Option<Batches>,
+    /// The profiler has enough of this launch.
+    pub(super) enough: bool,
+}
+
+/// Launches a worker and profiles it for `time`.
+pub(super) fn launch(work: &Work<'_>, time: Duration, profiler: &mut impl Profiler) -> Result<Times> {
+    let mut session = Session::start(work.worker, &work.spec.name, work.surroundings)?;
+    let batches = in_a_burst(work.cost);
+    // Warm-up.
+    session.batches_of(work.spec, batches)?;
+    let mut times = Times::default();
+    let beside = time.mul_f64(work.config.unprofiled_share / 2.0);
+    unprofiled(&mut session, work, batches, beside, &mut times)?;
+    profiler.attach(session.pid()).map_err(|error| Refused(format!("cannot attach to the worker: {error:#}")))?;
+    let profiled = profile(&mut session, work, batches, time, profiler, &mut times);
+    profiler.detach();
+    profiled?;
+    unprofiled(&mut session, work, batches, beside, &mut times)?;
+    session.quit()?;
+    Ok(times)
+}
+
+/// Batches that fill a burst.
+pub(super) fn in_a_burst(cost: Cost) -> u64 {
+    ((BURST.as_secs_f64() / cost.batch.as_secs_f64().max(1e-6)) as u64).clamp(1, MOST_BATCHES)
+}
+
+fn unprofiled(session: &mut Session, work: &Work<'_>, batches: u64, time: Duration, times: &mut Times) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        interrupt::check()?;
+        times.without.extend(session.batches_of(work.spec, batches)?.samples);
+        if Instant::now() >= end {
+            return Ok(());
+        }
+    }
+}
+
+fn profile(
+    session: &mut Session,
+    work: &Work<'_>,
+    batches: u64,
+    time: Duration,
+    profiler: &mut impl Profiler,
+    times: &mut Times,
+) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        interrupt::check()?;
+        let burst = profiler.burst(session, work, batches)?;
+        if let Some(done) = burst.done {
+            times.voluntary_switches += done.usage.voluntary_context_switches;
+            times.involuntary_switches += done.usage.involuntary_context_switches;
+            times.with.extend(done.samples);
+        }
+        if burst.enough || Instant::now() >= end {
+            return Ok(());
+        }
+    }
+}
+
+/// Threads of a process, the first one first.
+pub(super) fn threads(pid: u32) -> Result<Vec<i32>> {
+    let folder = format!("/proc/{pid}/task");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}; the worker ended"))?;
+    let mut threads: Vec<i32> =
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().parse()?)).collect::<Result<_>>()?;
+    threads.sort_unstable();
+    Ok(threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::workload::Checksum;
+
+    fn cost(batch_us: u64) -> Cost {
+        Cost { batch: Duration::from_micros(batch_us), overhead: Duration::ZERO }
+    }
+
+    #[test]
+    fn bursts_are_bounded() {
+        assert_eq!(in_a_burst(cost(300)), 200);
+        assert_eq!(in_a_burst(cost(10_000_000)), 1);
+        assert_eq!(in_a_burst(cost(0)), MOST_BATCHES);
+    }
+
+    #[test]
+    fn times_of_an_event_are_medians_and_their_events_are_added_up() {
+        let sample =
+            |wall_time_ns| Sample { wall_time_ns, cpu_time_ns: 1, events: 10, checksum: Checksum(1), probe_ns: 1 };
+        let mut times = Times { without: [100, 110, 9000].map(sample).to_vec(), ..Times::default() };
+        times.add(Times { with: vec![sample(220), sample(220)], ..Times::default() });
+        assert_eq!((times.events(), times.wall_ns()), (20, 440));
+        let perturbation = times.perturbation().unwrap();
+        assert!((perturbation.slowdown_pct - 100.0).abs() < 1e-9, "{perturbation:?}");
+        assert!(Times::default().perturbation().is_none());
+    }
+}

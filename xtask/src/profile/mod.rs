@@ -1,0 +1,351 @@
+//! Where the time goes, and what to try next: four phases, each with a fallback that is named, and what is counted besides.
+
+pub(crate) mod allocations;
+pub(crate) mod callgrind;
+mod counters;
+mod flames;
+pub(crate) mod functions;
+mod host;
+mod launch;
+pub(crate) mod manifest;
+mod off_cpu;
+mod one;
+mod ring;
+mod sampling;
+mod symbols;
+mod syscalls;
+mod tracefs;
+mod unwind;
+
+use crate::bench::assemble;
+use crate::bench::prepare::{self, Prepared, Request};
+use crate::bench::select;
+use crate::context::Context;
+use crate::exit::{Exit, exit_of, failure};
+use crate::progress::{self, Progress};
+use crate::records::{self, RunFolder};
+use crate::sandbox;
+use crate::session::Surroundings;
+use crate::side::Side;
+use anyhow::{Context as _, Result};
+use flames::Painter;
+use host::Seen;
+use model::bottleneck;
+use model::hot_methods::{HotMethods, Measured, MeasuredSymbol, Provenance};
+use model::profile::{
+    self, Config, PROFILE_SCHEMA, Prediction, ProfileRecord, ProfileSettings, Shift, WorkloadProfile,
+};
+use model::record::Role;
+use model::thresholds;
+use model::workload::WorkloadSpec;
+use one::OneSide;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One order of libevent's functions for all launches of all profiles: shares of two runs are of the same program.
+const LAYOUT_SEED: u64 = 0;
+
+/// A part of a profile that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum PhaseName {
+    /// Cycle budget and attribution.
+    Samples,
+    /// Time off the CPU.
+    OffCpu,
+    /// System calls.
+    Syscalls,
+    /// Instructions by function and line.
+    Instructions,
+    /// Allocations by call site.
+    Allocations,
+}
+
+impl PhaseName {
+    pub(crate) const ALL: [PhaseName; 5] =
+        [PhaseName::Samples, PhaseName::OffCpu, PhaseName::Syscalls, PhaseName::Instructions, PhaseName::Allocations];
+
+    fn name(self) -> &'static str {
+        match self {
+            PhaseName::Samples => "samples",
+            PhaseName::OffCpu => "off-cpu",
+            PhaseName::Syscalls => "syscalls",
+            PhaseName::Instructions => "instructions",
+            PhaseName::Allocations => "allocations",
+        }
+    }
+}
+
+/// What is profiled, and how long.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Workloads; none: the guarded ones of config/thresholds.toml.
+    pub(crate) globs: Vec<String>,
+    /// Time of each phase; null: config/profile.toml.
+    pub(crate) seconds: Option<f64>,
+    /// Parts that are done; none: all.
+    pub(crate) only: Vec<PhaseName>,
+    /// Draw flame graphs.
+    pub(crate) pictures: bool,
+    /// Most time for one answer of a worker.
+    pub(crate) limit: Duration,
+    /// What is expected of two variants.
+    pub(crate) predictions: Vec<Prediction>,
+    /// Files with workloads of the user.
+    pub(crate) user_files: Vec<PathBuf>,
+}
+
+impl Options {
+    fn does(&self, phase: PhaseName) -> bool {
+        self.only.is_empty() || self.only.contains(&phase)
+    }
+
+    fn time(&self, config: &Config) -> Duration {
+        Duration::from_secs_f64(self.seconds.unwrap_or(config.seconds))
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            globs: vec![],
+            seconds: None,
+            only: vec![],
+            pictures: true,
+            limit: Duration::from_secs(20),
+            predictions: vec![],
+            user_files: vec![],
+        }
+    }
+}
+
+/// A profile, and what else a verb makes of it.
+pub(crate) struct Profiled {
+    /// The record; partial if it was stopped.
+    pub(crate) record: ProfileRecord,
+    /// Shares of the last side, for config/hot-methods.toml: one entry a workload.
+    pub(crate) measured: Vec<Measured>,
+    /// Why it ended early.
+    pub(crate) stopped: Option<anyhow::Error>,
+}
+
+/// Builds and profiles one side, or a baseline and a candidate, in this order. Files go to `folder`, the record is the caller's to
+/// keep. The caller holds the lock and has ensured `Verb::Bench`.
+///
+/// # Errors
+/// Names that do not exist, builds that fail. Errors of workloads are in the record.
+pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, folder: &RunFolder) -> Result<Profiled> {
+    let started_at = records::now();
+    let mut config = Config::parse(&context.config("profile.toml")?).context("config/profile.toml")?;
+    config.seconds = options.seconds.unwrap_or(config.seconds);
+    let thresholds =
+        bottleneck::Thresholds::parse(&context.config("bottlenecks.toml")?).context("config/bottlenecks.toml")?;
+    let manifest = manifest::load(context)?;
+    let seen = Seen::find(context);
+    let counts = options.does(PhaseName::Instructions) && seen.callgrind.is_ok();
+    let request = Request { sides, candidate_place: None, instructions: counts, user_files: &options.user_files };
+    let prepared = prepare::prepare_sides(context, &request)?;
+    let specs = selected(context, &prepared, options)?;
+    let mut notes = prepared.notes.clone();
+    let painter = painter(context, options, &mut notes)?;
+    let run = Run {
+        context,
+        prepared: &prepared,
+        specs: &specs,
+        config: &config,
+        thresholds: &thresholds,
+        manifest: &manifest,
+        seen: &seen,
+        painter: painter.as_ref(),
+        options,
+        folder: &folder.path,
+    };
+    let (mut workloads, mut measured) = (Vec::new(), Vec::new());
+    let stopped = run.all(folder, &mut workloads, &mut measured).err();
+    // Figures of something else than what was built are no results.
+    prepared.check_unchanged()?;
+    let shifts = if stopped.is_none() { run.shifts(&mut workloads, &mut notes) } else { vec![] };
+    notes.extend(stopped.iter().map(|error| format!("the run ended early: {error:#}")));
+    let record = ProfileRecord {
+        head: records::head(PROFILE_SCHEMA, &folder.id, &started_at, stopped.is_some()),
+        settings: ProfileSettings {
+            config: config.clone(),
+            worker_cpu: prepared.pinning.worker,
+            peer_cpus: prepared.pinning.peers.clone(),
+            layout_seed: LAYOUT_SEED,
+            sandbox: sandbox::described(),
+            missing: seen.missing(),
+        },
+        harness: assemble::harness(context, &prepared),
+        sides: assemble::sides(&prepared),
+        workloads,
+        shifts,
+        notes,
+    };
+    Ok(Profiled { record, measured, stopped })
+}
+
+fn selected(context: &Context, prepared: &Prepared, options: &Options) -> Result<Vec<WorkloadSpec>> {
+    let thresholds =
+        thresholds::Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
+    let globs = if options.globs.is_empty() { &thresholds.guarded } else { &options.globs };
+    select::select(&prepared.workloads, globs)
+}
+
+/// Without it, there are no pictures, and folded stacks nevertheless.
+fn painter(context: &Context, options: &Options, notes: &mut Vec<String>) -> Result<Option<Painter>> {
+    if !options.pictures {
+        return Ok(None);
+    }
+    match Painter::prepare(context) {
+        Ok(painter) => Ok(Some(painter)),
+        Err(error) if exit_of(&error) == Exit::Interrupted => Err(error),
+        Err(error) => {
+            notes.push(format!("no flame graphs, folded stacks alone: {error:#}"));
+            Ok(None)
+        }
+    }
+}
+
+struct Run<'a> {
+    context: &'a Context,
+    prepared: &'a Prepared,
+    specs: &'a [WorkloadSpec],
+    config: &'a Config,
+    thresholds: &'a bottleneck::Thresholds,
+    manifest: &'a HotMethods,
+    seen: &'a Seen,
+    painter: Option<&'a Painter>,
+    options: &'a Options,
+    folder: &'a Path,
+}
+
+impl Run<'_> {
+    /// Every workload, its sides one after the other, so that they see the same host.
+    fn all(&self, folder: &RunFolder, done: &mut Vec<WorkloadProfile>, measured: &mut Vec<Measured>) -> Result<()> {
+        let subjects = &self.prepared.subjects;
+        let workers = subjects.iter().map(|subject| subject.link(LAYOUT_SEED)).collect::<Result<Vec<_>>>()?;
+        let functions =
+            subjects.iter().map(|subject| functions::of_libevent(&subject.build)).collect::<Result<Vec<_>>>()?;
+        let steps = (self.specs.len() * subjects.len() * PhaseName::ALL.len()) as u64;
+        let mut progress = Progress::new("profiling", steps);
+        for spec in self.specs {
+            for (index, subject) in subjects.iter().enumerate() {
+                let side = OneSide {
+                    context: self.context,
+                    subject,
+                    worker: &workers[index],
+                    counting: self.prepared.instruction_builds.as_ref().map(|builds| &builds[index]),
+                    libevent: &functions[index],
+                    manifest: self.manifest,
+                    thresholds: self.thresholds,
+                    config: self.config,
+                    options: self.options,
+                    seen: self.seen,
+                    painter: self.painter,
+                    surroundings: Surroundings {
+                        pinning: &self.prepared.pinning,
+                        environment_bytes: 0,
+                        limit: self.options.limit,
+                    },
+                    folder: self.folder,
+                };
+                let profile = side.profile(spec, &mut progress)?;
+                // Nothing is lost however the run ends.
+                if let Err(error) = folder.append(&profile) {
+                    progress.note(&format!("{error:#}"));
+                }
+                if index + 1 == subjects.len() {
+                    measured.extend(self.measured(&profile, &functions[index]));
+                }
+                done.push(profile);
+            }
+        }
+        Ok(())
+    }
+
+    /// What config/hot-methods.toml takes of a profile; nothing without samples enough.
+    fn measured(&self, profile: &WorkloadProfile, functions: &BTreeMap<String, String>) -> Option<Measured> {
+        let budget = profile.budget.as_ref().filter(|budget| budget.samples >= self.config.fewest_samples)?;
+        let build = &self.prepared.subjects.last()?.build;
+        let event = profile.phases.iter().find(|phase| phase.phase == "attribution")?.source.clone()?;
+        Some(Measured {
+            provenance: Provenance {
+                workload: profile.workload.clone(),
+                host: crate::host::fingerprint().id,
+                variant: profile.variant.clone(),
+                variant_name: build.variant.name.clone(),
+                build: build.id.clone(),
+                event,
+                samples: budget.samples,
+                at: records::now(),
+            },
+            symbols: profile
+                .symbols
+                .iter()
+                .map(|share| MeasuredSymbol {
+                    symbol: share.symbol.clone(),
+                    self_pct: share.self_share * 100.0,
+                    inclusive_pct: Some(share.inclusive_share * 100.0),
+                })
+                .collect(),
+            present: functions.clone(),
+        })
+    }
+
+    /// Both sides of each workload, compared.
+    fn shifts(&self, workloads: &mut [WorkloadProfile], notes: &mut Vec<String>) -> Vec<Shift> {
+        let mut shifts = Vec::new();
+        for pair in workloads.chunks_mut(2) {
+            let [baseline, candidate] = pair else { continue };
+            if candidate.role != Role::Candidate || baseline.workload != candidate.workload {
+                continue;
+            }
+            shifts.push(profile::shift(baseline, candidate, &self.options.predictions, self.config));
+            if let Err(error) = self.differential(baseline, candidate) {
+                notes.push(format!("{}: {error:#}", candidate.workload));
+            }
+        }
+        shifts
+    }
+
+    fn differential(&self, baseline: &WorkloadProfile, candidate: &mut WorkloadProfile) -> Result<()> {
+        let Some(painter) = self.painter else { return Ok(()) };
+        for kind in ["on-cpu", "off-cpu"] {
+            let file =
+                |side: &WorkloadProfile| side.files.get(&format!("{kind}-folded")).map(|name| self.folder.join(name));
+            let (Some(before), Some(after)) = (file(baseline), file(candidate)) else { continue };
+            let name = format!("{}.{kind}.difference.svg", candidate.workload);
+            let title = format!("{}: {kind}, {} against {}", candidate.workload, candidate.variant, baseline.variant);
+            painter.draw(&title, "of both", &self.folder.join(&name), &after, Some(&before))?;
+            candidate.files.insert(format!("{kind}-difference"), name);
+        }
+        Ok(())
+    }
+}
+
+/// Predictions as typed.
+///
+/// # Errors
+/// One that is none: a wrong command line.
+pub(crate) fn predictions(texts: &[String]) -> Result<Vec<Prediction>> {
+    texts.iter().map(|text| text.parse().map_err(|error: String| failure(Exit::Usage, error))).collect()
+}
+
+/// Puts what was measured into config/hot-methods.toml, and says what stands out.
+pub(crate) fn update_manifest(context: &Context, measured: &[Measured]) -> Result<String> {
+    let merged = manifest::update(context, measured, &model::hot_methods::Limits::default())?;
+    let mut text = String::from("config/hot-methods.toml was written.\n");
+    let largest = |share: &BTreeMap<String, f64>| share.values().copied().fold(0.0, f64::max);
+    for unlisted in &merged.unlisted {
+        text.push_str(&format!("- hot, and not in it: {} ({:.1}%)\n", unlisted.symbol, largest(&unlisted.share)));
+    }
+    for cold in &merged.cold {
+        text.push_str(&format!("- cold, not to be optimised for speed: {} ({})\n", cold.symbol, cold.note));
+    }
+    for (symbol, why) in &merged.absent {
+        text.push_str(&format!("- {symbol}: {why}\n"));
+    }
+    progress::note(text.trim_end());
+    Ok(text)
+}

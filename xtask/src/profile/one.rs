@@ -1,0 +1,455 @@
+//! All phases of one workload on one side.
+
+use super::flames::Painter;
+use super::host::Seen;
+use super::launch::{Refused, Work};
+use super::{Options, PhaseName, allocations, callgrind, counters, off_cpu, sampling, syscalls};
+use crate::bench::subject::Subject;
+use crate::context::Context;
+use crate::exit::{Exit, exit_of, failure};
+use crate::files;
+use crate::progress::Progress;
+use crate::session::Surroundings;
+use crate::worker::Worker;
+use anyhow::Result;
+use model::bottleneck::{self, Thresholds};
+use model::hot_methods::HotMethods;
+use model::profile::calls::SyscallProfile;
+use model::profile::stacks::{Stacks, name_in_source};
+use model::profile::{self, Budget, Config, Io, Phase, WorkloadProfile};
+use model::record::Role;
+use model::variant::Build;
+use model::workload::WorkloadSpec;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// What all workloads of one side share.
+pub(super) struct OneSide<'a> {
+    pub(super) context: &'a Context,
+    pub(super) subject: &'a Subject,
+    pub(super) worker: &'a Worker,
+    /// For callgrind; null where it is not there.
+    pub(super) counting: Option<&'a Build>,
+    /// Functions of libevent in the worker, with their files.
+    pub(super) libevent: &'a BTreeMap<String, String>,
+    pub(super) manifest: &'a HotMethods,
+    pub(super) thresholds: &'a Thresholds,
+    pub(super) config: &'a Config,
+    pub(super) options: &'a Options,
+    pub(super) seen: &'a Seen,
+    pub(super) painter: Option<&'a Painter>,
+    pub(super) surroundings: Surroundings<'a>,
+    /// Where files go.
+    pub(super) folder: &'a Path,
+}
+
+impl OneSide<'_> {
+    /// Profiles a workload. Errors of the workload are in the profile; an interrupt is an error.
+    pub(super) fn profile(&self, spec: &WorkloadSpec, progress: &mut Progress) -> Result<WorkloadProfile> {
+        let mut state = State { found: empty(spec, self.subject), call_weights: BTreeMap::new(), weight: 0.0 };
+        let checked = match self.subject.check(self.worker, spec, &self.surroundings) {
+            Ok(checked) => checked,
+            Err(error) => {
+                interrupted(&error)?;
+                state.found.error = Some(format!("{error:#}"));
+                progress.steps(PhaseName::ALL.len() as u64, &spec.name);
+                return Ok(state.found);
+            }
+        };
+        let work = Work {
+            worker: self.worker,
+            spec,
+            surroundings: &self.surroundings,
+            config: self.config,
+            cost: checked.cost,
+        };
+        for phase in PhaseName::ALL {
+            if self.options.does(phase) {
+                progress.steps(0, &format!("{}: {}", spec.name, phase.name()));
+                let done = match phase {
+                    PhaseName::Samples => self.samples(&work, &mut state),
+                    PhaseName::OffCpu => self.off_cpu(&work, &mut state.found),
+                    PhaseName::Syscalls => self.syscalls(&work, &mut state),
+                    PhaseName::Instructions => self.instructions(spec, &mut state.found),
+                    PhaseName::Allocations => self.allocations(spec, &mut state.found),
+                };
+                if let Err(error) = done {
+                    interrupted(&error)?;
+                    let message = format!("{}: {error:#}", phase.name());
+                    progress.note(&format!("{}: {message}", spec.name));
+                    state.found.error.get_or_insert(message);
+                }
+            }
+            progress.step(&spec.name);
+        }
+        self.classify(&mut state.found);
+        Ok(state.found)
+    }
+
+    /// Phases 1 and 2.
+    fn samples(&self, work: &Work<'_>, state: &mut State) -> Result<()> {
+        let found = &mut state.found;
+        let began = Instant::now();
+        let (clock, fallback) = match &self.seen.clock {
+            Ok((clock, fallback)) => (*clock, fallback.clone()),
+            Err(why) => {
+                found.phases.push(not_done("cycle-budget", why, began));
+                found.phases.push(not_done("attribution", why, began));
+                return Ok(());
+            }
+        };
+        let kernel = &self.seen.kernel;
+        let sampled = match sampling::sample(work, clock, self.options.time(self.config), self.libevent, kernel) {
+            Err(error) if error.downcast_ref::<Refused>().is_some() => {
+                let why = format!("{error:#}");
+                found.phases.push(not_done("cycle-budget", &why, began));
+                found.phases.push(not_done("attribution", &why, began));
+                return Ok(());
+            }
+            sampled => sampled?,
+        };
+        if let Some((budget, shares)) = sampling::budget(&sampled, kernel.is_named()) {
+            (found.user_share, found.kernel_share, found.idle_share) = (shares.user, shares.kernel, shares.idle);
+            found.budget = Some(budget);
+        }
+        found.symbols = sampled.stacks.shares();
+        self.notes_of_samples(&sampled, found);
+        let mut counters_fallback = None;
+        if let Some(budget) = &mut found.budget {
+            match counters::count(work, clock.kernel) {
+                Ok((counted, why)) => {
+                    counters::fill(budget, &counted);
+                    counters_fallback = why;
+                }
+                Err(error) => {
+                    interrupted(&error)?;
+                    counters_fallback = Some(format!("the CPU's counters: {error:#}"));
+                }
+            }
+        }
+        let phase = |phase: &str, fallback: Option<String>, seconds: f64| Phase {
+            phase: phase.to_owned(),
+            source: Some(clock.name().to_owned()),
+            fallback,
+            seconds,
+            perturbation: sampled.times.perturbation(),
+            lost: sampled.drained.lost + sampled.drained.damaged,
+        };
+        // What is said of cycles is not said twice.
+        let of_clock = fallback.clone().filter(|_| counters_fallback.is_none());
+        let of_budget: Vec<String> = of_clock.into_iter().chain(counters_fallback).collect();
+        let of_budget = (!of_budget.is_empty()).then(|| of_budget.join("; "));
+        found.phases.push(phase("cycle-budget", of_budget, began.elapsed().as_secs_f64()));
+        found.phases.push(phase("attribution", fallback, 0.0));
+        self.keep(found, "on-cpu", "time on the CPU", if clock.cycles { "cycles" } else { "ns" }, &sampled.stacks)?;
+        state.call_weights = sampling::by_syscall(&sampled);
+        state.weight = sampled.stacks.total() as f64;
+        Ok(())
+    }
+
+    fn notes_of_samples(&self, sampled: &sampling::Sampled, found: &mut WorkloadProfile) {
+        let notes = &mut found.notes;
+        if sampled.samples == 0 {
+            notes.push(
+                "no sample fell on the work: it is too short, or never on the CPU; a longer --seconds may find some"
+                    .to_owned(),
+            );
+        } else if sampled.samples < self.config.fewest_samples {
+            notes.push(format!(
+                "{} samples alone: shares are rough, since the workload is seldom on the CPU; a longer --seconds finds more",
+                sampled.samples
+            ));
+        }
+        if sampled.stripped {
+            notes.push(
+                "the worker has no symbols (a build that strips them?): functions of libevent cannot be told apart"
+                    .to_owned(),
+            );
+        }
+        let nameless: Vec<String> = found
+            .symbols
+            .iter()
+            .filter(|share| share.symbol.starts_with('[') && share.symbol.ends_with(']') && share.self_share > 0.02)
+            .filter(|share| !["[kernel]", "[vdso]", "[plt]"].contains(&share.symbol.as_str()))
+            .map(|share| format!("{} {:.0}%", share.symbol, share.self_share * 100.0))
+            .collect();
+        if !nameless.is_empty() {
+            notes.push(format!(
+                "without names, since the file is stripped: {}; the package with its debugging symbols has them",
+                nameless.join(", ")
+            ));
+        }
+        let all = sampled.samples + sampled.outside + sampled.unplaced;
+        if sampled.unplaced * 50 > all {
+            notes.push(format!(
+                "{} of {all} samples have stacks that end too early to say whether they belong to the work: left out",
+                sampled.unplaced
+            ));
+        }
+        if sampled.late_threads {
+            notes.push("threads that began during the profile were not sampled".to_owned());
+        }
+        let names: std::collections::BTreeSet<&str> = self.libevent.keys().map(|name| name_in_source(name)).collect();
+        let listed = self.manifest.symbols().map(|symbol| (symbol.to_owned(), names.contains(symbol)));
+        found.manifest = listed.collect();
+    }
+
+    /// Phase 3.
+    fn off_cpu(&self, work: &Work<'_>, found: &mut WorkloadProfile) -> Result<()> {
+        let began = Instant::now();
+        let (source, fallback) = &self.seen.off_cpu;
+        // Each switch is seen, not a sample of them: half of the time says as much.
+        let time = self.options.time(self.config).mul_f64(0.5);
+        let followed = off_cpu::follow(work, source, time, self.libevent, &self.seen.kernel);
+        let followed = match followed {
+            Err(error) if error.downcast_ref::<Refused>().is_some() => {
+                found.phases.push(not_done("off-cpu", &format!("{error:#}"), began));
+                return Ok(());
+            }
+            followed => followed?,
+        };
+        found.off_cpu = Some(followed.off_cpu);
+        found.phases.push(Phase {
+            phase: "off-cpu".to_owned(),
+            source: Some(source.name().to_owned()),
+            fallback: fallback.clone(),
+            seconds: began.elapsed().as_secs_f64(),
+            perturbation: followed.perturbation,
+            lost: followed.drained.lost + followed.drained.damaged,
+        });
+        self.keep(found, "off-cpu", "time off the CPU", "ns", &followed.stacks)
+    }
+
+    /// Phase 4.
+    fn syscalls(&self, work: &Work<'_>, state: &mut State) -> Result<()> {
+        let found = &mut state.found;
+        let began = Instant::now();
+        let (source, fallback) = match &self.seen.syscalls {
+            Ok(source) => source,
+            Err(why) => {
+                found.phases.push(not_done("system-calls", why, began));
+                return Ok(());
+            }
+        };
+        // Traces of single calls say much in little time.
+        let followed = match syscalls::follow(work, source, self.options.time(self.config).mul_f64(0.5)) {
+            Err(error) if error.downcast_ref::<Refused>().is_some() => {
+                found.phases.push(not_done("system-calls", &format!("{error:#}"), began));
+                return Ok(());
+            }
+            followed => followed?,
+        };
+        let calls = followed.calls;
+        found.io = Some(Io {
+            syscalls_per_event: calls.by_name.iter().map(|call| call.per_event).sum(),
+            epoll_ctl: calls.epoll_ctl,
+            waits: calls.waits,
+            fionread_per_event: Some(calls.fionread_per_event),
+            batches: calls.batches,
+            batches_lost: followed.batches_lost,
+        });
+        found.syscalls = calls.by_name;
+        times_by_samples(&mut found.syscalls, &state.call_weights, state.weight, found.budget.as_ref());
+        found.phases.push(Phase {
+            phase: "system-calls".to_owned(),
+            source: Some(source.name().to_owned()),
+            fallback: fallback.clone(),
+            seconds: began.elapsed().as_secs_f64(),
+            perturbation: followed.perturbation,
+            lost: followed.drained.lost + followed.drained.damaged,
+        });
+        Ok(())
+    }
+
+    /// Instructions by function and line, under callgrind.
+    fn instructions(&self, spec: &WorkloadSpec, found: &mut WorkloadProfile) -> Result<()> {
+        let began = Instant::now();
+        let build = match (&self.seen.callgrind, self.counting) {
+            (Err(why), _) => {
+                found.phases.push(not_done("instructions", why, began));
+                return Ok(());
+            }
+            (Ok(()), None) => return Ok(()),
+            (Ok(()), Some(build)) => build,
+        };
+        if !spec.exact_counts {
+            let why = "the workload has several threads or processes, or depends on the clock: its instructions differ from run to run";
+            found.phases.push(not_done("instructions", why, began));
+            return Ok(());
+        }
+        match callgrind::attribute(self.context, build, &self.subject.code, spec, &self.surroundings) {
+            Ok(attribution) => {
+                found.instructions = Some(attribution);
+                found.phases.push(done("instructions", "callgrind", began));
+                Ok(())
+            }
+            Err(error) if exit_of(&error) == Exit::Infrastructure => {
+                found.phases.push(not_done("instructions", &format!("{error:#}"), began));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Allocations by call site.
+    fn allocations(&self, spec: &WorkloadSpec, found: &mut WorkloadProfile) -> Result<()> {
+        let began = Instant::now();
+        let (build, worker) = (&self.subject.build, self.worker);
+        match allocations::count(self.context, build, worker, spec, &self.surroundings) {
+            Ok(counted) => {
+                found.allocations = Some(counted);
+                found.phases.push(done("allocations", "preloaded-counter", began));
+                Ok(())
+            }
+            Err(error) if exit_of(&error) == Exit::Infrastructure => {
+                found.phases.push(not_done("allocations", &format!("{error:#}"), began));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn classify(&self, found: &mut WorkloadProfile) {
+        let file = |symbol: &str| {
+            let same = |name: &&String| name_in_source(name) == symbol;
+            self.libevent.get(symbol).or_else(|| self.libevent.get(self.libevent.keys().find(same)?)).cloned()
+        };
+        if found.phases.iter().all(|phase| phase.source.is_none()) {
+            return;
+        }
+        let classification = bottleneck::classify(&profile::figures(found, file), self.thresholds);
+        found.bottleneck = Some(classification.class.name().to_owned());
+        found.tier = classification.tiers.first().map(|tier| tier.name().to_owned());
+        found.classification = Some(classification);
+    }
+
+    /// Writes folded stacks beside the record, and draws them.
+    fn keep(&self, found: &mut WorkloadProfile, kind: &str, what: &str, unit: &str, stacks: &Stacks) -> Result<()> {
+        let folded = stacks.folded();
+        if folded.is_empty() {
+            return Ok(());
+        }
+        let stem = format!("{}.{}.{kind}", found.workload, role(found.role));
+        let path = self.folder.join(format!("{stem}.folded"));
+        files::write_atomic(&path, folded.as_bytes())?;
+        found.files.insert(format!("{kind}-folded"), format!("{stem}.folded"));
+        if let Some(painter) = self.painter {
+            let name = &self.subject.build.variant.name;
+            let title = format!("{}: {what}, {name} ({})", found.workload, found.variant);
+            let picture = self.folder.join(format!("{stem}.svg"));
+            match painter.draw(&title, unit, &picture, &path, None) {
+                Ok(()) => drop(found.files.insert(format!("{kind}-flames"), format!("{stem}.svg"))),
+                Err(error) => {
+                    interrupted(&error)?;
+                    found.notes.push(format!("{error:#}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A profile in progress.
+struct State {
+    found: WorkloadProfile,
+    /// Weights of samples inside of system calls, by call.
+    call_weights: BTreeMap<String, f64>,
+    /// Of all samples.
+    weight: f64,
+}
+
+/// Time of a call on the CPU by samples, which no tracer slowed down: its share of the CPU time by the number of calls.
+fn times_by_samples(calls: &mut [SyscallProfile], weights: &BTreeMap<String, f64>, all: f64, budget: Option<&Budget>) {
+    let in_calls: f64 = weights.values().sum();
+    let Some(cpu_ns) = budget.map(|budget| budget.cpu_ns_per_event).filter(|_| in_calls > 0.0 && all > 0.0) else {
+        return;
+    };
+    for call in calls {
+        let weight = weights.get(&call.name).copied().unwrap_or(0.0);
+        call.cpu_share_of_calls = Some(weight / in_calls);
+        call.cpu_ns_per_call = (call.per_event > 0.0).then(|| weight / all * cpu_ns / call.per_event);
+    }
+}
+
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Baseline => "baseline",
+        Role::Candidate => "candidate",
+    }
+}
+
+/// An interrupt ends everything.
+fn interrupted(error: &anyhow::Error) -> Result<()> {
+    if exit_of(error) == Exit::Interrupted { Err(failure(Exit::Interrupted, "interrupted")) } else { Ok(()) }
+}
+
+fn done(phase: &str, source: &str, began: Instant) -> Phase {
+    Phase {
+        phase: phase.to_owned(),
+        source: Some(source.to_owned()),
+        fallback: None,
+        seconds: began.elapsed().as_secs_f64(),
+        perturbation: None,
+        lost: 0,
+    }
+}
+
+fn not_done(phase: &str, why: &str, began: Instant) -> Phase {
+    Phase { source: None, fallback: Some(why.to_owned()), ..done(phase, "", began) }
+}
+
+fn empty(spec: &WorkloadSpec, subject: &Subject) -> WorkloadProfile {
+    WorkloadProfile {
+        workload: spec.name.clone(),
+        variant: subject.build.variant.id.clone(),
+        role: subject.role,
+        event: spec.event.clone(),
+        metric: spec.metric,
+        kernel_share: None,
+        user_share: None,
+        idle_share: None,
+        bottleneck: None,
+        tier: None,
+        classification: None,
+        budget: None,
+        symbols: vec![],
+        manifest: BTreeMap::new(),
+        off_cpu: None,
+        syscalls: vec![],
+        io: None,
+        instructions: None,
+        allocations: None,
+        phases: vec![],
+        files: BTreeMap::new(),
+        notes: vec![],
+        error: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_call_is_its_share_of_the_cpu_time() {
+        let call = |name: &str, per_event| SyscallProfile {
+            name: name.to_owned(),
+            per_event,
+            traced_ns_median: None,
+            cpu_ns_per_call: None,
+            cpu_share_of_calls: None,
+            errors_per_event: BTreeMap::new(),
+            transfers: None,
+        };
+        let mut calls = [call("readv", 2.0), call("close", 1.0)];
+        let weights = BTreeMap::from([("readv".to_owned(), 60.0)]);
+        let budget = Budget { cpu_ns_per_event: 1000.0, ..Budget::default() };
+        times_by_samples(&mut calls, &weights, 100.0, Some(&budget));
+        assert_eq!((calls[0].cpu_ns_per_call, calls[0].cpu_share_of_calls), (Some(300.0), Some(1.0)));
+        assert_eq!(calls[1].cpu_ns_per_call, Some(0.0));
+        let mut calls = [call("readv", 2.0)];
+        times_by_samples(&mut calls, &BTreeMap::new(), 0.0, Some(&budget));
+        assert_eq!(calls[0].cpu_ns_per_call, None, "no samples, no time");
+    }
+}

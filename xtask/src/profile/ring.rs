@@ -1,0 +1,291 @@
+//! Records of perf events as the kernel writes them (perf_event_open(2), "MMAP layout"), read from one ring for each event
+//! and thread. No record is believed: one that ends too early is counted and left out.
+
+use anyhow::{Context as _, Result};
+use perf_event::{Builder, SampleFlag, Sampler};
+use std::io;
+
+const RECORD_LOST: u32 = 2;
+const RECORD_SAMPLE: u32 = 9;
+const RECORD_LOST_SAMPLES: u32 = 13;
+const RECORD_SWITCH: u32 = 14;
+const MISC_SWITCH_OUT: u16 = 1 << 13;
+const MISC_SWITCH_OUT_PREEMPT: u16 = 1 << 14;
+
+/// Largest count of addresses in a call chain that is believed.
+const MOST_FRAMES: u64 = 4096;
+
+/// Registers of user space that stacks are unwound with, by their numbers in asm/perf_regs.h, ascending.
+#[cfg(target_arch = "x86_64")]
+pub(super) const REGISTERS: &[u64] = &[6, 7, 8]; // bp, sp, ip
+#[cfg(target_arch = "aarch64")]
+pub(super) const REGISTERS: &[u64] = &[29, 30, 31, 32]; // fp, lr, sp, pc
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) const REGISTERS: &[u64] = &[];
+
+/// What a sample holds besides thread and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Content {
+    /// Period, and the chain of callers by frame pointers.
+    pub(super) callchain: bool,
+    /// Data of the tracepoint.
+    pub(super) raw: bool,
+    /// So many bytes of the user stack, with registers; 0 for none.
+    pub(super) stack_bytes: u32,
+}
+
+impl Content {
+    /// Asks for it.
+    pub(super) fn ask(self, builder: &mut Builder<'_>) {
+        builder.sample(SampleFlag::TID).sample(SampleFlag::TIME).sample_id_all(true);
+        if self.callchain {
+            builder.sample(SampleFlag::PERIOD).sample(SampleFlag::CALLCHAIN);
+        }
+        if self.raw {
+            builder.sample(SampleFlag::RAW);
+        }
+        if self.stack_bytes > 0 && !REGISTERS.is_empty() {
+            builder.sample(SampleFlag::REGS_USER).sample(SampleFlag::STACK_USER);
+            builder.sample_regs_user(REGISTERS.iter().fold(0, |mask, register| mask | (1 << register)));
+            builder.sample_stack_user(self.stack_bytes);
+        }
+    }
+}
+
+/// A record, as far as a profile looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    Sample(Sample),
+    /// A thread left a CPU (`out`) or came onto one; `preempted`: it could have gone on.
+    Switch {
+        thread: i32,
+        at_ns: u64,
+        out: bool,
+        preempted: bool,
+    },
+}
+
+/// A sample.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) thread: i32,
+    pub(super) at_ns: u64,
+    /// What it stands for: ns, cycles, or 1.
+    pub(super) period: u64,
+    /// Addresses, the innermost first, with marks between kernel and user space.
+    pub(super) callchain: Vec<u64>,
+    pub(super) raw: Vec<u8>,
+    /// Values of [`REGISTERS`]; empty if the thread has no user space.
+    pub(super) registers: Vec<u64>,
+    /// From the stack pointer upwards.
+    pub(super) stack: Vec<u8>,
+}
+
+/// A ring of one event on one thread or CPU.
+pub(super) struct Ring {
+    sampler: Sampler,
+    content: Content,
+}
+
+/// What was read from rings besides records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Drained {
+    /// Records that the kernel had no place for.
+    pub(super) lost: u64,
+    /// Records that ended too early.
+    pub(super) damaged: u64,
+}
+
+impl std::ops::AddAssign for Drained {
+    fn add_assign(&mut self, other: Drained) {
+        self.lost += other.lost;
+        self.damaged += other.damaged;
+    }
+}
+
+impl Ring {
+    /// Opens an event whose builder has everything but its content; it stays disabled. Asks for a smaller ring where the kernel
+    /// refuses one of `bytes`: users who are not root may lock little memory.
+    pub(super) fn open(builder: &mut Builder<'_>, content: Content, bytes: usize) -> io::Result<Ring> {
+        content.ask(builder);
+        let mut bytes = bytes;
+        loop {
+            match builder.build()?.sampled(bytes) {
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM | libc::EINVAL))
+                        && bytes > 1 << 15 =>
+                {
+                    bytes /= 2;
+                }
+                sampler => return Ok(Ring { sampler: sampler?, content }),
+            }
+        }
+    }
+
+    /// The event's file descriptor.
+    pub(super) fn descriptor(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsRawFd as _;
+        self.sampler.as_raw_fd()
+    }
+
+    pub(super) fn enable(&mut self) -> Result<()> {
+        self.sampler.enable().context("the kernel does not start a perf event")
+    }
+
+    pub(super) fn disable(&mut self) -> Result<()> {
+        self.sampler.disable().context("the kernel does not stop a perf event")
+    }
+
+    /// Hands over what is in the ring.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) -> Drained {
+        let mut drained = Drained::default();
+        while let Some(record) = self.sampler.next_record() {
+            match decode(record.ty(), record.misc(), &record.to_contiguous(), self.content) {
+                Ok(Decoded::Record(record)) => each(record),
+                Ok(Decoded::Lost(count)) => drained.lost += count,
+                Ok(Decoded::Other) => {}
+                Err(TooShort) => drained.damaged += 1,
+            }
+        }
+        drained
+    }
+}
+
+/// What bytes mean.
+#[derive(Debug, PartialEq, Eq)]
+enum Decoded {
+    Record(Record),
+    Lost(u64),
+    Other,
+}
+
+/// A record ends before what it should hold.
+#[derive(Debug, PartialEq, Eq)]
+struct TooShort;
+
+/// The body of a record, behind its header.
+fn decode(kind: u32, misc: u16, body: &[u8], content: Content) -> Result<Decoded, TooShort> {
+    let mut bytes = Bytes(body);
+    match kind {
+        RECORD_SAMPLE => sample(&mut bytes, content).map(|sample| Decoded::Record(Record::Sample(sample))),
+        // An event's number and how many; or how many alone.
+        RECORD_LOST => bytes.u64().and_then(|_| bytes.u64()).map(Decoded::Lost),
+        RECORD_LOST_SAMPLES => bytes.u64().map(Decoded::Lost),
+        RECORD_SWITCH => {
+            // Nothing but what every record ends with: thread and time.
+            let (_, thread, at_ns) = (bytes.u32()?, bytes.u32()?, bytes.u64()?);
+            let (out, preempted) = (misc & MISC_SWITCH_OUT != 0, misc & MISC_SWITCH_OUT_PREEMPT != 0);
+            Ok(Decoded::Record(Record::Switch { thread: thread.cast_signed(), at_ns, out, preempted }))
+        }
+        _ => Ok(Decoded::Other),
+    }
+}
+
+fn sample(bytes: &mut Bytes<'_>, content: Content) -> Result<Sample, TooShort> {
+    let (_, thread, at_ns) = (bytes.u32()?, bytes.u32()?, bytes.u64()?);
+    let mut sample = Sample { thread: thread.cast_signed(), at_ns, period: 1, ..Sample::default() };
+    if content.callchain {
+        sample.period = bytes.u64()?;
+        let count = bytes.u64()?;
+        if count > MOST_FRAMES {
+            return Err(TooShort);
+        }
+        sample.callchain = (0..count).map(|_| bytes.u64()).collect::<Result<_, _>>()?;
+    }
+    if content.raw {
+        let size = bytes.u32()? as usize;
+        sample.raw = bytes.take(size)?.to_vec();
+        // What was read is a multiple of eight.
+        bytes.take((8 - (4 + size) % 8) % 8)?;
+    }
+    if content.stack_bytes > 0 && !REGISTERS.is_empty() {
+        if bytes.u64()? != 0 {
+            sample.registers = REGISTERS.iter().map(|_| bytes.u64()).collect::<Result<_, _>>()?;
+        }
+        let size = usize::try_from(bytes.u64()?).map_err(|_| TooShort)?;
+        if size > 0 {
+            let stack = bytes.take(size)?;
+            let valid = usize::try_from(bytes.u64()?).map_err(|_| TooShort)?;
+            sample.stack = stack.get(..valid).ok_or(TooShort)?.to_vec();
+        }
+    }
+    Ok(sample)
+}
+
+/// What is left of a record.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], TooShort> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(TooShort)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn u32(&mut self) -> Result<u32, TooShort> {
+        Ok(u32::from_ne_bytes(self.take(4)?.try_into().map_err(|_| TooShort)?))
+    }
+
+    fn u64(&mut self) -> Result<u64, TooShort> {
+        Ok(u64::from_ne_bytes(self.take(8)?.try_into().map_err(|_| TooShort)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    fn thread(pid: u32, thread: u32) -> u64 {
+        u64::from(pid) | (u64::from(thread) << 32)
+    }
+
+    /// A sample with everything: chain, raw data, registers, stack.
+    fn whole() -> (Vec<u8>, Content) {
+        let mut body = words(&[thread(7, 8), 1000, 250, 2, 0xffff_ffff_ffff_fe00, 0x40_0000]);
+        body.extend(12_u32.to_ne_bytes());
+        body.extend([1; 12]);
+        body.extend(words(&[2]));
+        body.extend(REGISTERS.iter().flat_map(|_| 5_u64.to_ne_bytes()));
+        body.extend(words(&[16, 3, 4, 8]));
+        (body, Content { callchain: true, raw: true, stack_bytes: 16 })
+    }
+
+    #[test]
+    fn a_sample_is_read_field_by_field() {
+        let (body, content) = whole();
+        let Ok(Decoded::Record(Record::Sample(sample))) = decode(RECORD_SAMPLE, 0, &body, content) else { panic!() };
+        assert_eq!((sample.thread, sample.at_ns, sample.period), (8, 1000, 250));
+        assert_eq!(sample.callchain, [0xffff_ffff_ffff_fe00, 0x40_0000]);
+        assert_eq!((sample.raw.len(), sample.registers.len()), (12, REGISTERS.len()));
+        assert_eq!(sample.stack, 3_u64.to_ne_bytes(), "only as much as the kernel could copy");
+    }
+
+    #[test]
+    fn a_record_that_is_cut_short_anywhere_is_refused_not_misread() {
+        let (body, content) = whole();
+        for end in 0..body.len() {
+            assert_eq!(decode(RECORD_SAMPLE, 0, &body[..end], content), Err(TooShort), "{end} of {}", body.len());
+        }
+        let mut endless = words(&[thread(7, 8), 1000, 250, u64::MAX]);
+        assert_eq!(decode(RECORD_SAMPLE, 0, &endless, content), Err(TooShort));
+        endless.clear();
+        assert_eq!(decode(RECORD_SWITCH, 0, &endless, content), Err(TooShort));
+    }
+
+    #[test]
+    fn switches_and_losses_are_told() {
+        let body = words(&[thread(7, 8), 5]);
+        let switch = |misc| decode(RECORD_SWITCH, misc, &body, Content::default()).unwrap();
+        let record = |out, preempted| Decoded::Record(Record::Switch { thread: 8, at_ns: 5, out, preempted });
+        assert_eq!(switch(0), record(false, false));
+        assert_eq!(switch(MISC_SWITCH_OUT), record(true, false));
+        assert_eq!(switch(MISC_SWITCH_OUT | MISC_SWITCH_OUT_PREEMPT), record(true, true));
+        assert_eq!(decode(RECORD_LOST, 0, &words(&[1, 42]), Content::default()), Ok(Decoded::Lost(42)));
+        assert_eq!(decode(RECORD_LOST_SAMPLES, 0, &words(&[3]), Content::default()), Ok(Decoded::Lost(3)));
+        assert_eq!(decode(1, 0, &[], Content::default()), Ok(Decoded::Other));
+    }
+}
