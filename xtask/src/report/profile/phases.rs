@@ -79,7 +79,11 @@ pub(super) fn symbols(side: &WorkloadProfile, most: usize, style: Style) -> Stri
         ]
     };
     let header = ["symbol", "of", "self", "inclusive", "charged", "of user", "self ns/event"];
-    text.push_str(&draw(&header, side.symbols.iter().filter(|share| share.self_share >= SHOWN_SHARE).take(most).map(row).collect(), style));
+    text.push_str(&draw(
+        &header,
+        side.symbols.iter().filter(|share| share.self_share >= SHOWN_SHARE).take(most).map(row).collect(),
+        style,
+    ));
     let mut listed: Vec<&SymbolShare> =
         side.symbols.iter().filter(|share| side.manifest.contains_key(&share.symbol)).collect();
     listed
