@@ -50,7 +50,7 @@ impl Progress {
         self.steps(1, next);
     }
 
-    /// Several parts are done, or turned out not to be needed.
+    /// Several parts are done, or turned out not to be needed; none, where another piece of one begins.
     pub(crate) fn steps(&mut self, parts: u64, next: &str) {
         self.done = (self.done + parts).min(self.total);
         if let Some(bar) = &self.bar {
@@ -59,7 +59,9 @@ impl Progress {
         } else if self.last_line.elapsed() >= PLAIN_LINE_EVERY {
             self.last_line = Instant::now();
             let left_s = self.started.elapsed().as_secs_f64() / self.done as f64 * (self.total - self.done) as f64;
-            note(&format!("{}: {}/{}, about {left_s:.0} s left", self.what, self.done, self.total));
+            // Before the first part is done, nobody knows.
+            let left = if self.done > 0 { format!(", about {left_s:.0} s left") } else { String::new() };
+            note(&format!("{}: {}/{}{left}", self.what, self.done, self.total));
         }
     }
 

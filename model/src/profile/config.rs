@@ -16,6 +16,8 @@ pub struct Config {
     pub stack_bytes: u32,
     /// Share of each launch that is done before and after the profiler's part, to see what it costs.
     pub unprofiled_share: f64,
+    /// Launches go on, for as long again at most, until so many samples are of the work.
+    pub wanted_samples: u64,
     /// Symbols in a report.
     pub shown_symbols: usize,
     /// Fewest samples that shares are made of; with fewer the phase says so.

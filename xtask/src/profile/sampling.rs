@@ -135,7 +135,10 @@ pub(super) fn sample(
             ticks: [0, 0],
         },
     };
-    for _ in 0..work.config.launches {
+    for number in 0..2 * work.config.launches {
+        if number >= work.config.launches && sampler.found.samples >= work.config.wanted_samples {
+            break;
+        }
         let times = launch(work, time / work.config.launches, &mut sampler)?;
         sampler.found.times.add(times);
     }

@@ -101,6 +101,7 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         edges: vec![],
         collector: Collector::default(),
         batches: 1,
+        most_batches: u64::MAX,
         batches_lost: 0,
         drained: Drained::default(),
     };
@@ -135,6 +136,8 @@ struct Tracer<'a> {
     collector: Collector,
     /// Batches at a time: grows while the rings hold them.
     batches: u64,
+    /// More than this they did not hold.
+    most_batches: u64,
     batches_lost: u64,
     drained: Drained,
 }
@@ -170,10 +173,11 @@ impl Profiler for Tracer<'_> {
         if drained.lost + drained.damaged > 0 {
             // A stream with holes says nothing about what is missing, and what was followed until here does not go on.
             self.batches_lost += most;
-            self.batches = (most / 2).max(1);
+            self.most_batches = (most / 2).max(1);
+            self.batches = self.most_batches;
             self.finish_stream();
         } else {
-            self.batches = (self.batches * 2).min(batches.max(1));
+            self.batches = (self.batches * 2).min(batches.max(1)).min(self.most_batches);
             self.edges.append(&mut edges);
         }
         self.drained += drained;

@@ -122,7 +122,9 @@ fn class(side: &WorkloadProfile) -> String {
 
 fn sentence(text: &str) -> String {
     let mut text = text.trim().to_owned();
-    if let Some(first) = text.get(..1).map(str::to_uppercase) {
+    // A figure's name stays as it is.
+    let is_word = text.split(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    if let Some(first) = text.get(..1).map(str::to_uppercase).filter(|_| is_word) {
         text.replace_range(..1, &first);
     }
     if !text.ends_with(['.', '!', '?']) {
@@ -161,6 +163,7 @@ mod tests {
     fn sentences_begin_and_end_as_such() {
         assert_eq!(sentence("system calls take most"), "System calls take most.");
         assert_eq!(sentence("Done."), "Done.");
+        assert_eq!(sentence("syscall_share_pct is 80"), "syscall_share_pct is 80.");
         assert_eq!(sentence(""), ".");
     }
 }

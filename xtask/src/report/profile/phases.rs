@@ -9,6 +9,8 @@ use model::profile::stacks::{Origin, SymbolShare};
 
 /// Rows of tables that are not bounded by the configuration.
 const ROWS: usize = 12;
+/// Self share of a function that is worth a row.
+const SHOWN_SHARE: f64 = 0.0005;
 /// Lines of annotated source.
 const SOURCE_LINES: usize = 40;
 
@@ -77,7 +79,7 @@ pub(super) fn symbols(side: &WorkloadProfile, most: usize, style: Style) -> Stri
         ]
     };
     let header = ["symbol", "of", "self", "inclusive", "charged", "of user", "self ns/event"];
-    text.push_str(&draw(&header, side.symbols.iter().take(most).map(row).collect(), style));
+    text.push_str(&draw(&header, side.symbols.iter().filter(|share| share.self_share >= SHOWN_SHARE).take(most).map(row).collect(), style));
     let mut listed: Vec<&SymbolShare> =
         side.symbols.iter().filter(|share| side.manifest.contains_key(&share.symbol)).collect();
     listed
@@ -229,7 +231,7 @@ pub(super) fn instructions(side: &WorkloadProfile, style: Style) -> String {
     let rows = counted.functions.iter().take(ROWS).map(|function| {
         vec![
             function.symbol.clone(),
-            function.file.clone().unwrap_or_default(),
+            function.file.as_deref().and_then(|file| file.rsplit('/').next()).unwrap_or_default().to_owned(),
             figure(Some(function.self_per_event)),
             format!("{:.1}%", function.self_pct),
             format!("{:.1}%", function.inclusive_pct),
