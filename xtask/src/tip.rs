@@ -29,7 +29,6 @@ pub(crate) fn derive(context: &Context, source: &Source, history: &History) -> R
 }
 
 /// The tip with one more patch: that of an experiment that is about to be accepted.
-#[allow(dead_code, reason = "of the verb exp")]
 pub(crate) fn with(context: &Context, source: &Source, history: &History, experiment: &Experiment) -> Result<Derived> {
     let Some(attached) = &experiment.attached else {
         return Err(failure(Exit::Usage, format!("{} has no patch; attach one first", experiment.id)));

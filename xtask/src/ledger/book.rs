@@ -104,6 +104,7 @@ impl Book {
     }
 
     /// The lines.
+    #[cfg(test)]
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
     }

@@ -5,8 +5,6 @@
 //! not call [`read`] meanwhile, which would wait for itself.
 
 mod append;
-// The verb `exp` writes entries; in a tree without it, nothing but tests does.
-#[allow(dead_code, reason = "of the verb exp")]
 mod book;
 mod check;
 mod driver;
