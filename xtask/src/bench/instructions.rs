@@ -128,7 +128,12 @@ impl Counter {
         Ok(Counter { valgrind, version, fixed_addresses: may_fix_addresses(), folder })
     }
 
-    /// The same with what callgrind writes down: costs by function and by line. `number` tells runs at one time apart.
+    /// The worker.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.path().join(PROGRAM)
+    }
+
+    /// Counts as [`Counter::run`] does, with what callgrind writes down: costs by function and by line. `number` tells runs at one time apart.
     pub(crate) fn attributed(
         &self,
         spec: &WorkloadSpec,

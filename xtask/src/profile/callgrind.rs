@@ -3,6 +3,7 @@
 //! Counted by what counts instructions per event (bench/instructions.rs): what pins the figure there pins the attribution
 //! here, and both are of the same batches, so the sum over functions is that figure.
 
+use super::sections;
 use crate::bench::instructions::{BATCHES, CLOCK_STEP_NS, Counter, REPEATS, TUNABLES, both_repeated};
 use crate::context::Context;
 use crate::session::Surroundings;
@@ -35,6 +36,7 @@ pub(crate) fn attribute(
     surroundings: &Surroundings<'_>,
 ) -> Result<Attribution> {
     let counter = Counter::prepare(context, build, code)?;
+    sections::join(&counter.program())?;
     let limit = Counter::limit(surroundings);
     let run = |batches: u64, number: u32| -> Result<Profile> {
         let (collected, text) = counter.attributed(spec, batches, number, limit)?;

@@ -54,7 +54,8 @@ impl Seen {
                 }
             }
             Err(why) => {
-                missing.push(format!("no samples at all: {why}; as root `sysctl -w kernel.perf_event_paranoid=-1`"))
+                let way = "as root `sysctl -w kernel.perf_event_paranoid=-1`";
+                missing.push(format!("no samples at all: {why}; {way}"));
             }
         }
         missing.extend(self.off_cpu.1.clone());

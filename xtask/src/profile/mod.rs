@@ -12,6 +12,7 @@ mod off_cpu;
 mod one;
 mod ring;
 mod sampling;
+mod sections;
 mod symbols;
 mod syscalls;
 mod tracefs;

@@ -12,6 +12,10 @@ const RECORD_SWITCH: u32 = 14;
 const MISC_SWITCH_OUT: u16 = 1 << 13;
 const MISC_SWITCH_OUT_PREEMPT: u16 = 1 << 14;
 
+/// A record's header, and about as much as a record has besides a copy of the stack.
+const HEADER_BYTES: usize = 8;
+const OTHER_BYTES: usize = 2048;
+
 /// Largest count of addresses in a call chain that is believed.
 const MOST_FRAMES: u64 = 4096;
 
@@ -85,6 +89,7 @@ pub(super) struct Sample {
 pub(super) struct Ring {
     sampler: Sampler,
     content: Content,
+    capacity: usize,
 }
 
 /// What was read from rings besides records.
@@ -117,7 +122,7 @@ impl Ring {
                 {
                     bytes /= 2;
                 }
-                sampler => return Ok(Ring { sampler: sampler?, content }),
+                sampler => return Ok(Ring { sampler: sampler?, content, capacity: bytes.next_power_of_two() }),
             }
         }
     }
@@ -138,8 +143,9 @@ impl Ring {
 
     /// Hands over what is in the ring.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) -> Drained {
-        let mut drained = Drained::default();
+        let (mut drained, mut bytes) = (Drained::default(), 0);
         while let Some(record) = self.sampler.next_record() {
+            bytes += HEADER_BYTES + record.len();
             match decode(record.ty(), record.misc(), &record.to_contiguous(), self.content) {
                 Ok(Decoded::Record(record)) => each(record),
                 Ok(Decoded::Lost(count)) => drained.lost += count,
@@ -147,8 +153,17 @@ impl Ring {
                 Err(TooShort) => drained.damaged += 1,
             }
         }
+        if ran_over(bytes, self.capacity, self.content) {
+            drained.lost = drained.lost.max(1);
+        }
         drained
     }
+}
+
+/// Whether a ring may have been too full for another record. The kernel says so itself, but only with the next record that finds a
+/// place, which is after the ring was emptied.
+fn ran_over(bytes: usize, capacity: usize, content: Content) -> bool {
+    bytes + OTHER_BYTES + content.stack_bytes as usize > capacity
 }
 
 /// What bytes mean.
@@ -274,6 +289,13 @@ mod tests {
         assert_eq!(decode(RECORD_SAMPLE, 0, &endless, content), Err(TooShort));
         endless.clear();
         assert_eq!(decode(RECORD_SWITCH, 0, &endless, content), Err(TooShort));
+    }
+
+    #[test]
+    fn a_ring_without_a_place_for_another_record_may_have_lost_some() {
+        let content = Content { stack_bytes: 512, ..Content::default() };
+        assert!(ran_over(1 << 20, 1 << 20, content) && ran_over((1 << 20) - 2000, 1 << 20, content));
+        assert!(!ran_over((1 << 20) - 4096, 1 << 20, content));
     }
 
     #[test]

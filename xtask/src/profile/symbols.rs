@@ -57,7 +57,7 @@ impl Table {
     /// the next symbol if `open_ended`, else it covers nothing.
     fn new(mut symbols: Vec<(u64, u64, String)>, open_ended: bool) -> Table {
         let rank = |name: &str| (name.len() - name.trim_start_matches('_').len(), name.len());
-        symbols.sort_by(|one, other| (one.0, rank(&one.2)).cmp(&(other.0, rank(&other.2))));
+        symbols.sort_by_key(|symbol| (symbol.0, rank(&symbol.2)));
         symbols.dedup_by(|later, first| {
             let same = later.0 == first.0;
             if same {
@@ -295,7 +295,11 @@ fn stubs_of(file: &object::File<'_>) -> Vec<(u64, u64, String)> {
 
 /// Where the file's own address 0 is in memory.
 fn bias(file: &object::File<'_>, mapping: &Mapping) -> Option<u64> {
-    let segment = file.segments().find(|segment| {
+    let executable = |segment: &object::Segment<'_, '_>| {
+        // Segments share pages: those before it reach into its first one.
+        matches!(segment.flags(), object::SegmentFlags::Elf { p_flags, .. } if p_flags.0 & object::elf::PF_X.0 != 0)
+    };
+    let segment = file.segments().filter(executable).find(|segment| {
         let (offset, size) = segment.file_range();
         // Mappings begin at pages, segments need not.
         (offset & !0xfff) <= mapping.offset && mapping.offset < offset + size

@@ -23,4 +23,5 @@ mod sources;
 mod state;
 mod support;
 mod variants;
+mod views;
 mod workers;
