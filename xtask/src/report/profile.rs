@@ -147,8 +147,8 @@ fn provenance(record: &ProfileRecord, folder: Option<&str>) -> String {
         settings.sandbox,
     ));
     lines.push(
-        "Shares of two profiles of one thing agree within two points. Profiling perturbs: no time of a profiled run is a \
-         verdict (docs/PROFILE.md)."
+        "On a quiet host, shares of two profiles of one thing should agree within two points; on a busy one they do not. Profiling \
+         perturbs: no time of a profiled run is a verdict (docs/PROFILE.md)."
             .to_owned(),
     );
     lines.push(format!("{} ({})", folder.unwrap_or(&record.head.id), record.head.started_at));
