@@ -160,7 +160,12 @@ fn object(report: &mut Report, ranges: &mut Vec<Range>, line: &str, numbers: [&s
 }
 
 fn site(report: &mut Report, ranges: &[Range], kind: &str, amounts: [&str; 2], addresses: &[&str]) -> Option<()> {
-    let addresses = addresses.iter().map(|address| Some(locate(ranges, hex(address)?))).collect::<Option<Vec<_>>>()?;
+    let mut addresses =
+        addresses.iter().map(|address| Some(locate(ranges, hex(address)?))).collect::<Option<Vec<_>>>()?;
+    // Code without frame pointers uses their register for something else: what it points to then is no code, and chance.
+    if let Some(end) = addresses.iter().skip(1).position(|address| address.object.is_none()) {
+        addresses.truncate(end + 1);
+    }
     let more = calls(amounts)?;
     let known = report.sites.entry(Site { kind: Kind::named(kind)?, addresses }).or_default();
     known.calls += more.calls;

@@ -84,6 +84,18 @@ fn a_report_that_is_cut_or_foreign_is_refused() {
 }
 
 #[test]
+fn what_is_no_code_ends_a_chain() {
+    let with = |address: &str| {
+        let text = REPORT.replace("0x7f0000001234", &format!("0x7f0000001234 {address} 0x555500002010"));
+        parse(&text).unwrap()
+    };
+    // Two runs, with what a register held by chance, such as a place in the heap.
+    assert_eq!(with("0x561122330000").difference(&with("0x562244550000")), None);
+    assert_eq!(with("0x561122330000").difference(&parse(REPORT).unwrap()), None);
+    assert!(with("0x555500002100").difference(&parse(REPORT).unwrap()).is_some(), "code is no chance");
+}
+
+#[test]
 fn addresses_are_places_in_files_so_that_two_processes_compare() {
     let report = parse(REPORT).unwrap();
     assert_eq!(report.objects[2], "/usr/lib/with blank/libc.so.6");
