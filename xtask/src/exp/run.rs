@@ -165,6 +165,11 @@ pub(crate) fn seed(id: &str, attempt: u32, what: &str, candidate: &str) -> u64 {
     u64::from_str_radix(&digits[..16], 16).unwrap_or(0)
 }
 
+/// An attempt as inputs of its steps have it.
+fn attempt(id: &str, attempt: u32) -> String {
+    format!("{id} {attempt}")
+}
+
 struct Run<'a> {
     context: &'a Context,
     id: &'a str,
@@ -177,9 +182,10 @@ impl Run<'_> {
     fn gate(&self) -> Result<()> {
         let Sides { candidate, test_patch, .. } = self.sides;
         progress::note(&format!("{}: gate of variant {}", self.id, candidate.id));
-        let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: self.options.quick };
-        let (step, kept, record) = gate_step::gate(self.context, &gate)?;
         let experiment = current(self.context, self.id)?;
+        let attempt = attempt(self.id, experiment.attempt);
+        let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: self.options.quick, attempt: &attempt };
+        let (step, kept, record) = gate_step::gate(self.context, &gate)?;
         let folder = sides::folder(self.context, self.id);
         let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
         let mut book = ledger::write(self.context)?;
@@ -201,14 +207,19 @@ impl Run<'_> {
             return Ok(Some("profile: not part of a quick look".to_owned()));
         }
         progress::note(&format!("{}: profile", self.id));
-        let (step, kept, evidence) =
-            match profile_step::profile(self.context, self.sides, &experiment.predictions, &self.options.workloads)? {
-                Profile::NotRun(why) => {
-                    progress::note(&format!("{}: the profile was not run: {why}", self.id));
-                    return Ok(Some(format!("profile: {why}")));
-                }
-                Profile::Done(step, kept, evidence) => (step, kept, evidence),
-            };
+        let (step, kept, evidence) = match profile_step::profile(
+            self.context,
+            self.sides,
+            &experiment.predictions,
+            &self.options.workloads,
+            &attempt(self.id, experiment.attempt),
+        )? {
+            Profile::NotRun(why) => {
+                progress::note(&format!("{}: the profile was not run: {why}", self.id));
+                return Ok(Some(format!("profile: {why}")));
+            }
+            Profile::Done(step, kept, evidence) => (step, kept, evidence),
+        };
         let folder = sides::folder(self.context, self.id);
         let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
         let mut book = ledger::write(self.context)?;
