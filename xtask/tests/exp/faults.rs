@@ -104,6 +104,10 @@ fn a_ledger_that_was_edited_is_tampering_with_its_line() {
     lab.exp(&["run", "1", "--quick"]).expect_code(5).expect_said(&["is not what the ledger says"]);
     fs::remove_file(&patch).unwrap();
     lab.exp(&["run", "1", "--quick"]).expect_code(5).expect_said(&["is gone"]);
+    // What could not be run is not taken up again either.
+    lab.exp(&["park", "1", "--reason", "its patch is gone"]).expect_code(0);
+    lab.exp(&["resume", "1", "--quick", "--reason", "anew"]).expect_code(5).expect_said(&["is gone"]);
+    assert_eq!(lab.kinds(&id).last().unwrap(), "parked");
 }
 
 #[test]
