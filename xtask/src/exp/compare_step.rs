@@ -83,7 +83,7 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     let side = |variant: &model::variant::Variant| Side { variant: variant.clone(), profile: Profile::default() };
     let both = [side(&sides.baseline), side(&sides.candidate)];
     let calibrations = store::load(context)?;
-    let folder = || RunFolder::create(step.folder(), "compare");
+    let folder = || RunFolder::create(step.begin()?, "compare");
     let (record, folder, stopped) = compare::compared(context, &args, &both, &thresholds, &calibrations, &[], folder)?;
     if let Some(error) = stopped {
         // What was measured until now stays beside; the same seeds are drawn again.

@@ -57,7 +57,7 @@ pub(crate) fn gate(context: &Context, gate: &Gate<'_>) -> Result<(Step, Kept, Ve
         let record = step.read(&kept, RECORD)?;
         return Ok((step, kept, record));
     }
-    let folder = RunFolder::create(step.folder(), "verify")?;
+    let folder = RunFolder::create(step.begin()?, "verify")?;
     let path = folder.path.clone();
     let part = BTreeMap::from([("epoll".to_owned(), QUICK.iter().map(|test| (*test).to_owned()).collect())]);
     let wanted = Wanted {
@@ -121,7 +121,7 @@ fn keep_logs(context: &Context, record: &VerifyRecord, run: &Path) -> Result<BTr
 }
 
 /// A log as it may go into git: this machine's folders by what they are.
-fn without_places(context: &Context, log: &[u8]) -> Vec<u8> {
+pub(super) fn without_places(context: &Context, log: &[u8]) -> Vec<u8> {
     // The work folder is often one of the workspace.
     let folders = [(&context.work, "$WORK"), (&context.root, "$ROOT")];
     folders.into_iter().fold(log.to_vec(), |text, (folder, name)| {

@@ -54,7 +54,7 @@ pub(crate) fn profile(
             (kept, record)
         }
         None => {
-            let folder = RunFolder::create(step.folder(), "profile")?;
+            let folder = RunFolder::create(step.begin()?, "profile")?;
             let path = folder.path.clone();
             let side =
                 |variant: &model::variant::Variant| Side { variant: variant.clone(), profile: BuildProfile::default() };

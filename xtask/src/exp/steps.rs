@@ -44,8 +44,15 @@ impl Step {
     }
 
     /// Where it works: every try makes a folder of its own in here.
+    #[cfg(test)]
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The same, from when a try begins: what is in it says what it is of, however the try ends.
+    pub(crate) fn begin(&self) -> Result<&Path> {
+        files::write_atomic(&self.folder.join(INPUTS), &serde_json::to_vec_pretty(&self.inputs)?)?;
+        Ok(&self.folder)
     }
 
     /// The result, if there is one whose files are what they were.
@@ -131,6 +138,8 @@ pub(crate) fn surroundings(context: &Context) -> Result<Inputs> {
     ]))
 }
 
+/// File of a step that says what it depends on.
+pub(crate) const INPUTS: &str = "inputs.json";
 /// File of a step that says what came of it.
 const RESULT: &str = "result.json";
 
