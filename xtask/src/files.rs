@@ -13,6 +13,7 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
         folder => folder,
     };
     let write = || -> std::io::Result<()> {
+        crate::failpoint::write(path)?;
         std::fs::create_dir_all(folder)?;
         // Temporary files are private; what is written here is for everybody, as far as the umask lets it.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
