@@ -8,7 +8,9 @@ mod lto;
 mod pgo;
 
 pub(crate) use answers::script as answers_script;
-pub(crate) use compiler::{compiler, compiler_version, named as named_compiler, without_compiler_settings};
+pub(crate) use compiler::{
+    compiler, compiler_version, has_openssl, named as named_compiler, without_compiler_settings,
+};
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -154,7 +156,7 @@ impl Plan {
         };
         let mut c_flags: Vec<String> = std::iter::once(cpu).chain(&config.c_flags).cloned().collect();
         let mut options: Vec<(String, String)> = config.options.clone().into_iter().collect();
-        let openssl = if compiler::has_openssl(&cc) { "OFF" } else { "ON" };
+        let openssl = if has_openssl(&cc) { "OFF" } else { "ON" };
         options.push(("EVENT__DISABLE_OPENSSL".to_owned(), openssl.to_owned()));
         if let Some(level) = level(profile, &config.build_type) {
             // CMake puts a build type's flags behind all others: the level there is taken away.

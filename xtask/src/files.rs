@@ -7,8 +7,13 @@ use std::path::Path;
 
 /// Writes a file so that a reader, or a crash at any instant, sees the old content or the new one.
 pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().context("a file has a folder")?;
+    // A bare name is one of the working directory.
+    let folder = match path.parent().context("a file has a folder")? {
+        bare if bare.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
     let write = || -> std::io::Result<()> {
+        crate::failpoint::write(path)?;
         std::fs::create_dir_all(folder)?;
         // Temporary files are private; what is written here is for everybody, as far as the umask lets it.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
@@ -98,6 +103,17 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_bare_name_is_a_file_of_the_working_directory() {
+        // Tests of one process share its working directory, so this one's file has a name of its own.
+        let name = format!("bare-name-{}.test", std::process::id());
+        let written = write_atomic(Path::new(&name), b"one");
+        let there = std::fs::read(&name);
+        std::fs::remove_file(&name).unwrap_or(());
+        written.unwrap();
+        assert_eq!(there.unwrap(), b"one");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod compare;
 mod context;
 mod exit;
 mod exp;
+mod failpoint;
 mod files;
 mod gate;
 mod git;

@@ -40,6 +40,24 @@ impl Group {
     /// Starts `command` in a new process group. The kernel kills the child if this process dies, and a reaper the group.
     pub(crate) fn spawn(command: &mut Command) -> Result<Group> {
         command.process_group(0);
+        Group::start(command)
+    }
+
+    /// The same in a session of its own, which has no controlling terminal: what runs there cannot put words into the terminal that
+    /// it reads from, as if its user had typed them.
+    pub(crate) fn spawn_session(command: &mut Command) -> Result<Group> {
+        // SAFETY: between fork and exec only setsid is called, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| match libc::setsid() {
+                -1 => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            });
+        }
+        Group::start(command)
+    }
+
+    /// `command` makes the group.
+    fn start(command: &mut Command) -> Result<Group> {
         let parent = std::process::id();
         // SAFETY: between fork and exec only prctl and getppid are called; both are async-signal-safe.
         unsafe {
@@ -325,6 +343,28 @@ mod tests {
             }),
             "it was killed"
         );
+    }
+
+    #[test]
+    fn a_session_has_no_terminal_and_is_killed_as_a_group_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stat, left) = (folder.path().join("stat"), folder.path().join("left"));
+        let script = format!("cat /proc/$$/stat > {}; sleep 1000 & echo $! > {}", stat.display(), left.display());
+        let mut group = Group::spawn_session(&mut sh(&script)).unwrap();
+        let pid = group.pid().to_string();
+        let ended = group.wait_until(Instant::now() + Duration::from_secs(20)).unwrap();
+        assert!(ended.is_some_and(|status| status.success()));
+        let stat = std::fs::read_to_string(stat).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        assert_eq!(fields[2..5], [pid.as_str(), pid.as_str(), "0"], "group, session, terminal");
+        let left = format!("/proc/{}/stat", std::fs::read_to_string(left).unwrap().trim());
+        assert!(std::fs::read_to_string(&left).is_ok(), "it runs");
+        drop(group);
+        let gone = || std::fs::read_to_string(&left).map_or(true, |text| text.contains(") Z "));
+        assert!((0..500).any(|_| gone() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }));
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub(super) fn default_pie(cc: &str) -> bool {
 }
 
 /// Whether the compiler finds OpenSSL's headers. `LIBEVENT_TLS=off` builds without in any case.
-pub(super) fn has_openssl(cc: &str) -> bool {
+pub(crate) fn has_openssl(cc: &str) -> bool {
     if std::env::var("LIBEVENT_TLS").as_deref() == Ok("off") {
         return false;
     }

@@ -309,7 +309,6 @@ fn run_one(exp: &str, how: &How, resume: Option<Option<&str>>, context: &Context
     let given = if resume.is_none() { Some(given.unwrap_or_default()) } else { given };
     let ran = run::run(context, &experiment.id, given.as_ref())?;
     let (state, commit) = rebuilt(context, &experiment.id)?;
-    super::variant::bound(context)?;
     let text = format!(
         "{} ({})\n\n{}\ncommit {}\n",
         experiment.id,
@@ -321,6 +320,7 @@ fn run_one(exp: &str, how: &How, resume: Option<Option<&str>>, context: &Context
         "id": experiment.id, "state": state, "decision": ran.decision, "not_run": ran.not_run, "commit": commit,
     });
     report::answer(context, "run", content, &text)?;
+    super::variant::bound(context);
     Ok(match ran.decision.verdict {
         Verdict::Accept => Exit::Ok,
         Verdict::Reject => Exit::Failed,
@@ -339,7 +339,6 @@ fn again(exp: &str, how: &How, record: bool, context: &Context) -> Result<Exit> 
     };
     let again = reproduce::reproduce(context, &experiment.id, &options, record)?;
     let (state, commit) = rebuilt(context, &experiment.id)?;
-    super::variant::bound(context)?;
     let commit_line = if record { format!("\ncommit {}\n", commit.join(" ")) } else { String::new() };
     let text = format!("{} ({})\n\n{}{commit_line}", experiment.id, state.name(), report::again(&again));
     let content = json!({
@@ -347,6 +346,7 @@ fn again(exp: &str, how: &How, record: bool, context: &Context) -> Result<Exit> 
         "summary": again.summary, "not_run": again.not_run, "commit": if record { Some(commit) } else { None },
     });
     report::answer(context, "reproduce", content, &text)?;
+    super::variant::bound(context);
     Ok(match again.holds {
         Some(true) => Exit::Ok,
         Some(false) => Exit::Failed,

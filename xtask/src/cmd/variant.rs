@@ -172,6 +172,7 @@ fn make(args: &New, context: &Context) -> Result<Exit> {
     }
     let _lock = lock::take(context, "variant new")?;
     interrupt::install()?;
+    edit::clear_unfinished(context, name)?;
     // Of one that is damaged, too: --replace is the way out.
     let before = names::find(context, name);
     if !args.replace && !matches!(before, Ok(None)) {
@@ -207,15 +208,16 @@ fn make(args: &New, context: &Context) -> Result<Exit> {
         made_from = format!("{made_from} + {}", patch.display());
     }
     variant::remember(context, &made)?;
-    if args.edit {
-        edit::begin(context, name, &made)?;
-    } else {
-        variant::checkout(context, &made, None)?;
-    }
     let named = names::new(name, &made_from, made, args.edit.then_some(base));
+    // Before its worktree: ended in between, no worktree is left that no name leads to.
     names::keep(context, &named)?;
-    bound(context)?;
+    if args.edit {
+        edit::begin(context, name, &named.variant)?;
+    } else {
+        variant::checkout(context, &named.variant, None)?;
+    }
     report::made(context, &named)?;
+    bound(context);
     Ok(Exit::Ok)
 }
 
@@ -270,8 +272,8 @@ fn compile(code: &str, of: &Of, context: &Context) -> Result<Exit> {
     interrupt::install()?;
     let side = side::resolve(context, &source_of(of, context)?, code)?;
     let build = built(context, &side)?;
-    bound(context)?;
     report::built(context, &build)?;
+    bound(context);
     Ok(Exit::Ok)
 }
 
@@ -288,6 +290,7 @@ fn open_shell(code: &str, command: &[String], of: &Of, context: &Context) -> Res
         // Let go before the shell is opened: it may stay open for hours.
         let _lock = lock::take(context, "variant shell")?;
         let side = side::resolve(context, &source_of(of, context)?, code)?;
+        shell::refuse_unconfined(context, &side.variant)?;
         (built(context, &side)?, names::find(context, code)?)
     };
     let edited = named.as_ref().map(|named| edit::worktree(context, &named.name)).filter(|path| path.is_dir());
@@ -380,8 +383,16 @@ fn go(context: &Context, holdings: &[Holding], doomed: &[Doomed]) -> Result<()> 
     Ok(())
 }
 
-/// Keeps what variants take of the disk within config/variants.toml, and says what went for it.
-pub(crate) fn bound(context: &Context) -> Result<()> {
+/// Keeps what variants take of the disk within config/variants.toml, and says what went for it. Behind the answer, which it is no
+/// part of: what goes wrong here is said, and makes nothing else fail.
+pub(crate) fn bound(context: &Context) {
+    if let Err(error) = kept_within_bounds(context) {
+        progress::note(&format!("what variants take of the disk could not be bounded: {error:#}"));
+    }
+}
+
+fn kept_within_bounds(context: &Context) -> Result<()> {
+    disk::sweep(context)?;
     let limits = Limits::read(context)?;
     let holdings = disk::holdings(context)?;
     let rule = Rule { unused: Duration::MAX, states: vec![], only: None, most_bytes: limits.most_mib << 20 };

@@ -1,6 +1,6 @@
 //! The third step: the comparison, by the code of `compare`, with a confirmation from fresh blocks.
 
-use super::steps::{self, Inputs, Kept, Step};
+use super::steps::{self, Kept, Step};
 use crate::calibrate::store;
 use crate::cmd::compare::{self, Args};
 use crate::cmd::measuring::Measuring;
@@ -9,7 +9,7 @@ use crate::records::RunFolder;
 use crate::report::{self, table::Style};
 use crate::setup::{self, Verb};
 use crate::side::Side;
-use crate::{build, exp::sides::Sides, files, host, progress, worker};
+use crate::{exp::sides::Sides, files, progress};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile;
 use model::compare::CompareRecord;
@@ -65,22 +65,17 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
         no_confirm: quick,
         measuring: Measuring::with_seed(seed, instructions),
     };
-    let step = Step::new(
-        context,
-        "compare",
-        Inputs::from([
-            ("baseline", sides.baseline.id.clone()),
-            ("candidate", sides.candidate.id.clone()),
-            ("workloads", args.workloads.join("\n")),
-            ("budget", format!("{:.3} s", args.budget.as_secs_f64())),
-            ("quick", quick.to_string()),
-            ("instructions", instructions.to_string()),
-            ("seed", seed.to_string()),
-            ("harness", worker::harness_sha256(context)?),
-            ("host", host::fingerprint().id),
-            ("compiler", build::compiler_version(&build::compiler())?),
-        ]),
-    );
+    let mut inputs = steps::surroundings(context)?;
+    inputs.extend([
+        ("baseline", sides.baseline.id.clone()),
+        ("candidate", sides.candidate.id.clone()),
+        ("workloads", args.workloads.join("\n")),
+        ("budget", format!("{:.3} s", args.budget.as_secs_f64())),
+        ("quick", quick.to_string()),
+        ("instructions", instructions.to_string()),
+        ("seed", seed.to_string()),
+    ]);
+    let step = Step::new(context, "compare", inputs);
     if let Some(kept) = step.result() {
         let record = step.read(&kept, RECORD)?;
         return Ok((step, kept, record));
@@ -88,7 +83,7 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     let side = |variant: &model::variant::Variant| Side { variant: variant.clone(), profile: Profile::default() };
     let both = [side(&sides.baseline), side(&sides.candidate)];
     let calibrations = store::load(context)?;
-    let folder = || RunFolder::create(step.folder(), "compare");
+    let folder = || RunFolder::create(step.begin()?, "compare");
     let (record, folder, stopped) = compare::compared(context, &args, &both, &thresholds, &calibrations, &[], folder)?;
     if let Some(error) = stopped {
         // What was measured until now stays beside; the same seeds are drawn again.
@@ -113,7 +108,7 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
         steps::compress(journal, &other.join(&name))?;
         kept.insert(name.clone(), other.join(&name));
     }
-    let kept = step.keep(&kept)?;
+    let kept = step.keep(&kept, true)?;
     Ok((step, kept, record))
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Records {
     pub(crate) profile: Option<ProfileEvidence>,
     pub(crate) compare: Option<CompareRecord>,
     pub(crate) explained: Vec<Explained>,
+    /// Why the host ended a step, if it did.
+    pub(crate) ended: Option<String>,
 }
 
 impl Records {
@@ -52,6 +54,7 @@ impl Records {
             profile,
             compare: compare.transpose()?,
             explained: experiment.explained.clone(),
+            ended: None,
         })
     }
 
@@ -65,7 +68,7 @@ impl Records {
         let evidence = Evidence {
             baseline: &baseline.id,
             candidate: &candidate.id,
-            infrastructure: None,
+            infrastructure: self.ended.as_deref(),
             gate: self.gate.as_ref(),
             compare: self.compare.as_ref(),
             profile: self.profile.as_ref(),

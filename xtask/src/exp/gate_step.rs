@@ -1,14 +1,14 @@
 //! The first step: the gate, by the code of `verify`.
 
-use super::steps::{Inputs, Kept, Step};
+use super::steps::{self, Kept, Step};
 use crate::cmd::verify::{self, Wanted};
 use crate::context::Context;
+use crate::files;
 use crate::gate::log_name;
 use crate::records::RunFolder;
 use crate::report::{self, table::Style};
 use crate::setup::{self, Verb};
 use crate::side::Side;
-use crate::{build, files, host, sandbox, worker};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile;
 use model::gate::{StageRecord, Tier, Verdict, VerifyRecord};
@@ -36,32 +36,28 @@ pub(crate) struct Gate<'a> {
     pub(crate) candidate: &'a Variant,
     pub(crate) test_patch: Option<&'a Path>,
     pub(crate) quick: bool,
+    /// Which try of whom: a gate may pass or fail by chance, and another attempt asks again.
+    pub(crate) attempt: &'a str,
 }
 
 /// Gates a candidate, or finds the result of an earlier gate with the same inputs.
 pub(crate) fn gate(context: &Context, gate: &Gate<'_>) -> Result<(Step, Kept, VerifyRecord)> {
-    let Gate { candidate, test_patch, quick } = *gate;
+    let Gate { candidate, test_patch, quick, attempt } = *gate;
     setup::ensure_all(&[Verb::Bench, Verb::Verify], false, context)?;
-    let cc = build::compiler();
     let tests = test_patch.map(files::sha256_file).transpose()?.unwrap_or_default();
-    let step = Step::new(
-        context,
-        "gate",
-        Inputs::from([
-            ("candidate", candidate.id.clone()),
-            ("tests", tests),
-            ("gate", if quick { format!("quick {QUICK:?}") } else { "full".to_owned() }),
-            ("harness", worker::harness_sha256(context)?),
-            ("host", host::fingerprint().id),
-            ("compiler", build::compiler_version(&cc)?),
-            ("sandbox", sandbox::described()),
-        ]),
-    );
+    let mut inputs = steps::surroundings(context)?;
+    inputs.extend([
+        ("candidate", candidate.id.clone()),
+        ("tests", tests),
+        ("gate", if quick { format!("quick {QUICK:?}") } else { "full".to_owned() }),
+        ("attempt", attempt.to_owned()),
+    ]);
+    let step = Step::new(context, "gate", inputs);
     if let Some(kept) = step.result() {
         let record = step.read(&kept, RECORD)?;
         return Ok((step, kept, record));
     }
-    let folder = RunFolder::create(step.folder(), "verify")?;
+    let folder = RunFolder::create(step.begin()?, "verify")?;
     let path = folder.path.clone();
     let part = BTreeMap::from([("epoll".to_owned(), QUICK.iter().map(|test| (*test).to_owned()).collect())]);
     let wanted = Wanted {
@@ -79,14 +75,21 @@ pub(crate) fn gate(context: &Context, gate: &Gate<'_>) -> Result<(Step, Kept, Ve
         // Nothing is said about the patch; the same command does it again.
         return Err(error);
     }
-    let logs = keep_logs(&record, &path)?;
+    let logs = keep_logs(context, &record, &path)?;
     let page = report::verify::full(&record, Style::Terminal, None);
     let mut kept = BTreeMap::from([(RECORD.to_owned(), path.join("record.json"))]);
     kept.insert("gate.txt".to_owned(), path.join("summary.txt"));
     kept.extend(logs);
     folder.finish(&record, &page, None)?;
-    let kept = step.keep(&kept)?;
+    let kept = step.keep(&kept, is_answer(&record.stages))?;
     Ok((step, kept, record))
+}
+
+/// Whether a record says something of the candidate: something failed, or everything ran that was to. What did not run for
+/// the host's sake may run next time.
+fn is_answer(stages: &[StageRecord]) -> bool {
+    let is_missing = |stage: &StageRecord| stage.verdict == Verdict::NotRun && !stage.excluded;
+    stages.iter().any(|stage| stage.verdict == Verdict::Fail) || !stages.iter().any(is_missing)
 }
 
 /// Stages that did not pass and were to.
@@ -95,7 +98,7 @@ pub(crate) fn failed(record: &VerifyRecord) -> Vec<&StageRecord> {
 }
 
 /// Logs of what failed, each cut to its end, in a folder beside the record.
-fn keep_logs(record: &VerifyRecord, run: &Path) -> Result<BTreeMap<String, PathBuf>> {
+fn keep_logs(context: &Context, record: &VerifyRecord, run: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut kept = BTreeMap::new();
     for stage in failed(record) {
         let names: Vec<String> = stage.failed.iter().map(|test| log_name(test)).collect();
@@ -108,12 +111,30 @@ fn keep_logs(record: &VerifyRecord, run: &Path) -> Result<BTreeMap<String, PathB
                 continue;
             }
             let content = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+            let content = without_places(context, &content);
             let to = run.join("failed").join(&below);
             files::write_atomic(&to, &content[content.len().saturating_sub(MOST_BYTES_OF_A_LOG)..])?;
             kept.insert(format!("{LOGS}/{below}"), to);
         }
     }
     Ok(kept)
+}
+
+/// A log as it may go into git: this machine's folders by what they are.
+pub(super) fn without_places(context: &Context, log: &[u8]) -> Vec<u8> {
+    // The work folder is often one of the workspace.
+    let folders = [(&context.work, "$WORK"), (&context.root, "$ROOT")];
+    folders.into_iter().fold(log.to_vec(), |text, (folder, name)| {
+        let folder = folder.as_os_str().as_encoded_bytes();
+        let (mut replaced, mut rest) = (Vec::with_capacity(text.len()), text.as_slice());
+        while let Some(at) = rest.windows(folder.len()).position(|window| window == folder) {
+            replaced.extend_from_slice(&rest[..at]);
+            replaced.extend_from_slice(name.as_bytes());
+            rest = &rest[at + folder.len()..];
+        }
+        replaced.extend_from_slice(rest);
+        replaced
+    })
 }
 
 fn logs_below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -129,4 +150,33 @@ fn logs_below(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_folder_of_this_machine_is_in_a_log_that_is_kept() {
+        let context = crate::exp::tests::context(Path::new("/home/somebody/checkout"));
+        let log = b"$ /home/somebody/checkout/work/gate/builds/a/test/regress /home/somebody/checkout/config\n\xffend";
+        let kept = without_places(&context, log);
+        assert_eq!(kept, b"$ $WORK/gate/builds/a/test/regress $ROOT/config\n\xffend");
+    }
+
+    #[test]
+    fn only_what_says_something_of_the_candidate_is_an_answer() {
+        let record = |stages: &[(Verdict, bool)]| {
+            let stage = |(verdict, excluded): &(Verdict, bool)| StageRecord {
+                verdict: *verdict,
+                excluded: *excluded,
+                ..StageRecord::plain("s")
+            };
+            stages.iter().map(stage).collect::<Vec<_>>()
+        };
+        let of = |stages: &[(Verdict, bool)]| is_answer(&record(stages));
+        assert!(of(&[(Verdict::Pass, false), (Verdict::NotRun, true)]), "left out by name");
+        assert!(!of(&[(Verdict::Pass, false), (Verdict::NotRun, false)]), "the host could not");
+        assert!(of(&[(Verdict::Fail, false), (Verdict::NotRun, false)]), "nothing is run behind a failure");
+    }
 }

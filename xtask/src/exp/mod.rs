@@ -11,7 +11,7 @@ mod profile_step;
 pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod sides;
-mod steps;
+pub(crate) mod steps;
 pub(crate) mod style;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -115,10 +115,18 @@ pub(crate) fn rebase(context: &Context, text: &str, patch: Option<&str>, tests: 
     Ok(experiment.id)
 }
 
-/// Takes an experiment up again: gate and measurements are due anew, with other seeds.
+/// Takes an experiment up again: gate and measurements are due anew, with other seeds. One that could not be run then is left as
+/// it is.
 pub(crate) fn reopen(context: &Context, id: &str, reason: &str) -> Result<()> {
     let mut book = ledger::write(context)?;
-    let has_patch = ledger::named(book.history(), id)?.attached.is_some();
+    let experiment = ledger::named(book.history(), id)?;
+    if let Some(why) = book.history().needs_rebase(experiment) {
+        return Err(stale(experiment, &why));
+    }
+    let has_patch = experiment.attached.is_some();
+    if has_patch {
+        sides::sides(context, book.history(), experiment)?;
+    }
     append(&mut book, id, Event::Reopened(Reopened { reason: reason.to_owned(), has_patch }))
 }
 
@@ -130,7 +138,8 @@ pub(crate) fn append(book: &mut Book, id: &str, event: Event) -> Result<()> {
 /// The error of an experiment whose tip is not today's.
 pub(crate) fn stale(experiment: &Experiment, why: &str) -> anyhow::Error {
     let message = format!("{}: {why}: `cargo xtask exp rebase {0}`, then `cargo xtask exp run {0}`", experiment.id);
-    failure(Exit::Failed, message)
+    // Nothing is said about the patch: 2 would be a reject.
+    failure(Exit::Usage, message)
 }
 
 fn refuse_if_decided(experiment: &Experiment) -> Result<()> {

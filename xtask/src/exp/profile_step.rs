@@ -2,14 +2,13 @@
 //! of a profiled run is in no verdict.
 
 use super::sides::Sides;
-use super::steps::{Inputs, Kept, Step};
+use super::steps::{self, Kept, Step};
 use crate::context::Context;
 use crate::profile::{self, Options};
 use crate::records::RunFolder;
 use crate::report::{self, table::Style};
 use crate::setup::{self, Verb};
 use crate::side::Side;
-use crate::{build, host, worker};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile as BuildProfile;
 use model::decision::ProfileEvidence;
@@ -35,30 +34,27 @@ pub(crate) fn profile(
     sides: &Sides,
     predictions: &[Prediction],
     workloads: &[String],
+    attempt: &str,
 ) -> Result<Profile> {
     setup::ensure(Verb::Bench, context)?;
     let Sides { baseline, candidate, .. } = sides;
     let thresholds = Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
     let globs: Vec<String> = thresholds.guarded.iter().chain(workloads).cloned().collect();
-    let step = Step::new(
-        context,
-        "profile",
-        Inputs::from([
-            ("baseline", baseline.id.clone()),
-            ("candidate", candidate.id.clone()),
-            ("workloads", globs.join("\n")),
-            ("harness", worker::harness_sha256(context)?),
-            ("host", host::fingerprint().id),
-            ("compiler", build::compiler_version(&build::compiler())?),
-        ]),
-    );
+    let mut inputs = steps::surroundings(context)?;
+    inputs.extend([
+        ("baseline", baseline.id.clone()),
+        ("candidate", candidate.id.clone()),
+        ("workloads", globs.join("\n")),
+        ("attempt", attempt.to_owned()),
+    ]);
+    let step = Step::new(context, "profile", inputs);
     let (kept, record) = match step.result() {
         Some(kept) => {
             let record: ProfileRecord = step.read(&kept, RECORD)?;
             (kept, record)
         }
         None => {
-            let folder = RunFolder::create(step.folder(), "profile")?;
+            let folder = RunFolder::create(step.begin()?, "profile")?;
             let path = folder.path.clone();
             let side =
                 |variant: &model::variant::Variant| Side { variant: variant.clone(), profile: BuildProfile::default() };
@@ -74,7 +70,7 @@ pub(crate) fn profile(
                 (RECORD.to_owned(), path.join("record.json")),
                 ("profile.txt".to_owned(), path.join("summary.txt")),
             ]);
-            (step.keep(&files)?, profiled.record)
+            (step.keep(&files, is_answer(&profiled.record))?, profiled.record)
         }
     };
     let seen = |workload: &&model::profile::WorkloadProfile| workload.error.is_none() && !workload.symbols.is_empty();
@@ -85,4 +81,10 @@ pub(crate) fn profile(
     }
     let evidence = predicted::evidence(&record, [&baseline.id, &candidate.id], predictions);
     Ok(Profile::Done(step, kept, evidence))
+}
+
+/// Whether every workload was seen that was to be: what was not may be next time.
+fn is_answer(record: &ProfileRecord) -> bool {
+    let is_seen = |workload: &model::profile::WorkloadProfile| workload.error.is_none() && !workload.symbols.is_empty();
+    !record.workloads.is_empty() && record.workloads.iter().all(is_seen)
 }

@@ -47,7 +47,10 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
     let number = experiment.reproduced.len() + 1;
     let folder = sides::folder(context, &experiment.id);
 
-    let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: options.quick };
+    // On the host of the attempt, too, nothing of it is taken for this.
+    let what = format!("reproduce {number} {}", host::fingerprint().id);
+    let attempt = format!("{} {} {what}", experiment.id, experiment.attempt);
+    let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: options.quick, attempt: &attempt };
     let (step, kept, gated) = gate_step::gate(context, &gate)?;
     let passed = gated.verdict == gate::Verdict::Pass;
     records.gate = Some(gated);
@@ -57,7 +60,7 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
         if options.quick {
             not_run.push("profile: not part of a quick look".to_owned());
         } else {
-            match profile_step::profile(context, &sides, &experiment.predictions, &options.workloads)? {
+            match profile_step::profile(context, &sides, &experiment.predictions, &options.workloads, &attempt)? {
                 Profile::NotRun(why) => not_run.push(format!("profile: {why}")),
                 Profile::Done(step, kept, evidence) => {
                     records.profile = Some(evidence);
@@ -66,7 +69,6 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
             }
         }
         interrupt::check()?;
-        let what = format!("reproduce {number} {}", host::fingerprint().id);
         let comparison = Comparison {
             sides: &sides,
             quick: options.quick,

@@ -8,7 +8,9 @@ use super::open::{append, stale};
 use super::profile_step::{self, Profile};
 use super::sides::{self, Sides};
 use crate::context::Context;
-use crate::exit::{Exit, failure};
+use crate::exit::{Exit, exit_of, failure};
+use crate::sandbox::Sandbox;
+use crate::setup::{self, Verb};
 use crate::{files, interrupt, ledger, progress};
 use anyhow::Result;
 use model::compare::CompareRecord;
@@ -18,6 +20,7 @@ use model::gate;
 use model::ledger::event::{ChangeRef, Decided, Event, Gated, Measured, Profiled};
 use model::ledger::history::Experiment;
 use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,28 +64,52 @@ pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Resul
     refuse_unready(context, &experiment)?;
     let (_, history) = ledger::read(context)?;
     let sides = sides::sides(context, &history, &experiment)?;
+    refuse_unable(context, &sides)?;
     let begun = begin(context, &experiment, given)?;
     let place = layout::Run::new(experiment.attempt, &begun.tag);
     let run = Run { context, id, sides: &sides, options: &begun.options, place: &place };
     let mut not_run = Vec::new();
-    if experiment.gated.is_none() {
-        run.gate()?;
-    }
-    interrupt::check()?;
-    let passed = |gated: &Gated| gated.verdict == gate::Verdict::Pass;
-    if current(context, id)?.gated.as_ref().is_some_and(passed) {
-        if experiment.profiled.is_none() {
-            not_run.extend(run.profile(&experiment)?);
-        }
-        interrupt::check()?;
-        if experiment.measured.is_none() {
-            run.compare(&experiment)?;
-        }
-    } else {
-        not_run.push("profile and comparison: the gate did not pass, and nothing is measured that did not".to_owned());
-    }
-    let decision = run.decide()?;
+    let ended = match run.steps(&experiment, &mut not_run) {
+        Ok(()) => None,
+        Err(error) => match error.downcast::<Ended>() {
+            Ok(Ended(why)) => {
+                progress::note(&format!("{id}: the host ended a step: {why}"));
+                Some(why)
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    let decision = run.decide(ended)?;
     Ok(Ran { decision, not_run })
+}
+
+/// Fails where a step could not even begin: that is no attempt yet.
+fn refuse_unable(context: &Context, sides: &Sides) -> Result<()> {
+    setup::ensure_all(&[Verb::Bench, Verb::Verify], false, context)?;
+    Sandbox::open()?.suffices(context, &sides.candidate)
+}
+
+/// Why the host, or a tool, ended a step that had begun: an answer of the attempt, and no reason to try again without one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Ended(String);
+
+/// The result of a step; what the host did to it becomes [`Ended`]. An interrupt, a full disk, on which the ledger is as well,
+/// and what somebody changed meanwhile are none of that: the same command goes on.
+fn of_host<T>(context: &Context, result: Result<T>) -> Result<T> {
+    let is_full = |error: &anyhow::Error| {
+        let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+        kinds
+            .into_iter()
+            .any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded))
+    };
+    result.map_err(|error| {
+        if exit_of(&error) != Exit::Infrastructure || interrupt::asked() || is_full(&error) {
+            return error;
+        }
+        let why = gate_step::without_places(context, format!("{error:#}").as_bytes());
+        anyhow::Error::new(Ended(String::from_utf8_lossy(&why).into_owned()))
+    })
 }
 
 /// An experiment as the ledger has it now.
@@ -165,6 +192,11 @@ pub(crate) fn seed(id: &str, attempt: u32, what: &str, candidate: &str) -> u64 {
     u64::from_str_radix(&digits[..16], 16).unwrap_or(0)
 }
 
+/// An attempt as inputs of its steps have it.
+fn attempt(id: &str, attempt: u32) -> String {
+    format!("{id} {attempt}")
+}
+
 struct Run<'a> {
     context: &'a Context,
     id: &'a str,
@@ -174,12 +206,35 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// What is left of the steps.
+    fn steps(&self, experiment: &Experiment, not_run: &mut Vec<String>) -> Result<()> {
+        if experiment.gated.is_none() {
+            self.gate()?;
+        }
+        interrupt::check()?;
+        let passed = |gated: &Gated| gated.verdict == gate::Verdict::Pass;
+        if !current(self.context, self.id)?.gated.as_ref().is_some_and(passed) {
+            let why = "profile and comparison: the gate did not pass, and nothing is measured that did not";
+            not_run.push(why.to_owned());
+            return Ok(());
+        }
+        if experiment.profiled.is_none() {
+            not_run.extend(self.profile(experiment)?);
+        }
+        interrupt::check()?;
+        if experiment.measured.is_none() {
+            self.compare(experiment)?;
+        }
+        Ok(())
+    }
+
     fn gate(&self) -> Result<()> {
         let Sides { candidate, test_patch, .. } = self.sides;
         progress::note(&format!("{}: gate of variant {}", self.id, candidate.id));
-        let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: self.options.quick };
-        let (step, kept, record) = gate_step::gate(self.context, &gate)?;
         let experiment = current(self.context, self.id)?;
+        let attempt = attempt(self.id, experiment.attempt);
+        let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: self.options.quick, attempt: &attempt };
+        let (step, kept, record) = of_host(self.context, gate_step::gate(self.context, &gate))?;
         let folder = sides::folder(self.context, self.id);
         let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
         let mut book = ledger::write(self.context)?;
@@ -201,14 +256,16 @@ impl Run<'_> {
             return Ok(Some("profile: not part of a quick look".to_owned()));
         }
         progress::note(&format!("{}: profile", self.id));
-        let (step, kept, evidence) =
-            match profile_step::profile(self.context, self.sides, &experiment.predictions, &self.options.workloads)? {
-                Profile::NotRun(why) => {
-                    progress::note(&format!("{}: the profile was not run: {why}", self.id));
-                    return Ok(Some(format!("profile: {why}")));
-                }
-                Profile::Done(step, kept, evidence) => (step, kept, evidence),
-            };
+        let attempt = attempt(self.id, experiment.attempt);
+        let (predictions, workloads) = (&experiment.predictions, &self.options.workloads);
+        let profiled = profile_step::profile(self.context, self.sides, predictions, workloads, &attempt);
+        let (step, kept, evidence) = match of_host(self.context, profiled)? {
+            Profile::NotRun(why) => {
+                progress::note(&format!("{}: the profile was not run: {why}", self.id));
+                return Ok(Some(format!("profile: {why}")));
+            }
+            Profile::Done(step, kept, evidence) => (step, kept, evidence),
+        };
         let folder = sides::folder(self.context, self.id);
         let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
         let mut book = ledger::write(self.context)?;
@@ -229,7 +286,7 @@ impl Run<'_> {
             budget: Duration::from_secs_f64(self.options.budget_s),
             seed: seed(self.id, experiment.attempt, "compare", &candidate.id),
         };
-        let (step, kept, record) = compare_step::compare(self.context, &comparison)?;
+        let (step, kept, record) = of_host(self.context, compare_step::compare(self.context, &comparison))?;
         let folder = sides::folder(self.context, self.id);
         let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
         let mut book = ledger::write(self.context)?;
@@ -244,9 +301,9 @@ impl Run<'_> {
     }
 
     /// Decides on what there is, and says so in the ledger where it was not said already.
-    fn decide(&self) -> Result<Decision> {
+    fn decide(&self, ended: Option<String>) -> Result<Decision> {
         let experiment = current(self.context, self.id)?;
-        let records = Records::of(self.context, &experiment)?;
+        let records = Records { ended, ..Records::of(self.context, &experiment)? };
         let outcome = records.decide(&self.sides.baseline, &self.sides.candidate, &Rules::read(self.context)?);
         let decision = evidence::decision(&outcome).clone();
         if experiment.decision.as_ref() != Some(&decision) {
@@ -272,4 +329,31 @@ fn tests_changed(record: &gate::VerifyRecord) -> Vec<String> {
     let Some(patch) = &record.test_patch else { return vec![] };
     let changed = patch.changes.iter().map(|(file, functions)| format!("{file}: {}", functions.join(", ")));
     changed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_the_host_does_to_a_step_is_an_answer_and_what_the_same_command_mends_is_none() {
+        let context = crate::exp::tests::context(Path::new("/home/somebody/checkout"));
+        let of = |error: anyhow::Error| of_host(&context, Err::<(), _>(error)).unwrap_err();
+        let io = |number| anyhow::Error::new(io::Error::from_raw_os_error(number));
+        let broken = of(io(libc::EIO).context("cannot write /home/somebody/checkout/work/steps/x"));
+        let Ended(why) = broken.downcast::<Ended>().expect("a broken disk");
+        assert!(why.starts_with("cannot write $WORK/steps/x: "), "{why}");
+        assert!(
+            !of(io(libc::ENOSPC).context("cannot write x")).is::<Ended>(),
+            "with space again, the same command goes on"
+        );
+        assert!(!of(io(libc::EFBIG)).is::<Ended>());
+        for exit in [Exit::Interrupted, Exit::Failed, Exit::Tampering, Exit::Usage] {
+            let error = of(failure(exit, "x"));
+            assert!(!error.is::<Ended>());
+            assert_eq!(exit_of(&error), exit);
+        }
+        assert!(of(failure(Exit::Infrastructure, "a tool")).is::<Ended>());
+    }
 }

@@ -3,7 +3,8 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, failure};
-use crate::{files, progress};
+use crate::gate::models;
+use crate::{build, files, host, progress, sandbox, worker};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,8 +44,15 @@ impl Step {
     }
 
     /// Where it works: every try makes a folder of its own in here.
+    #[cfg(test)]
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The same, from when a try begins: what is in it says what it is of, however the try ends.
+    pub(crate) fn begin(&self) -> Result<&Path> {
+        files::write_atomic(&self.folder.join(INPUTS), &serde_json::to_vec_pretty(&self.inputs)?)?;
+        Ok(&self.folder)
     }
 
     /// The result, if there is one whose files are what they were.
@@ -60,8 +68,9 @@ impl Step {
         None
     }
 
-    /// Keeps a result; `files` are paths by their names in the experiment.
-    pub(crate) fn keep(&self, files: &BTreeMap<String, PathBuf>) -> Result<Kept> {
+    /// Keeps a result; `files` are paths by their names in the experiment. One that is no answer, because something did not
+    /// run, is told and published all the same, but the next run does the step again.
+    pub(crate) fn keep(&self, files: &BTreeMap<String, PathBuf>, is_answer: bool) -> Result<Kept> {
         let inputs = self.inputs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let mut kept = Kept { inputs, ..Kept::default() };
         for (name, path) in files {
@@ -71,7 +80,9 @@ impl Step {
             file.sync_all().with_context(|| format!("cannot write {}", path.display()))?;
             kept.files.insert(name.clone(), (below, files::sha256_file(path)?));
         }
-        files::write_atomic(&self.folder.join(RESULT), &serde_json::to_vec_pretty(&kept)?)?;
+        if is_answer {
+            files::write_atomic(&self.folder.join(RESULT), &serde_json::to_vec_pretty(&kept)?)?;
+        }
         Ok(kept)
     }
 
@@ -110,6 +121,25 @@ impl Step {
     }
 }
 
+/// Everything by which a step's result may differ besides its variants, its options and the attempt: the harness, the worker,
+/// the model tests, the host and its sandbox, the tools, and whether libevent is built with OpenSSL.
+pub(crate) fn surroundings(context: &Context) -> Result<Inputs> {
+    let cc = build::compiler();
+    let tls = if build::has_openssl(&cc) { "on" } else { "off" };
+    Ok(Inputs::from([
+        ("harness", worker::harness_sha256(context)?),
+        ("worker", worker::ingredients(context, &[])?),
+        ("model-tests", worker::hash_of(context, models::INGREDIENTS, &[])?),
+        ("host", host::fingerprint().id),
+        ("compiler", build::compiler_version(&cc)?),
+        ("rustc", worker::rustc_version(context)?),
+        ("sandbox", sandbox::described()),
+        ("tls", tls.to_owned()),
+    ]))
+}
+
+/// File of a step that says what it depends on.
+pub(crate) const INPUTS: &str = "inputs.json";
 /// File of a step that says what came of it.
 const RESULT: &str = "result.json";
 
@@ -166,12 +196,41 @@ mod tests {
         assert!(one.result().is_none());
         let file = one.folder().join("try/record.json");
         files::write_atomic(&file, b"{\"a\":1}").unwrap();
-        one.keep(&BTreeMap::from([("compare.json".to_owned(), file.clone())])).unwrap();
+        let files = BTreeMap::from([("compare.json".to_owned(), file.clone())]);
+        let told = one.keep(&files, false).unwrap();
+        assert_eq!(one.read::<serde_json::Value>(&told, "compare.json").unwrap()["a"], 1, "it can be published");
+        assert!(one.result().is_none(), "what is no answer is no result");
+        one.keep(&files, true).unwrap();
         let kept = step(&context, "1").result().expect("the same inputs");
         assert_eq!(one.read::<serde_json::Value>(&kept, "compare.json").unwrap()["a"], 1);
         assert!(step(&context, "2").result().is_none(), "another seed is another step");
         std::fs::write(&file, b"{\"a\":2}").unwrap();
         assert!(one.result().is_none(), "an edited file is no result");
+    }
+
+    #[test]
+    fn whatever_makes_other_programs_makes_other_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let context = context(folder.path());
+        let sources = ["bench-harness", "config", "libevent-sys", "model", "model-tests", "xtask"];
+        sources.iter().for_each(|name| files::copy_tree(&root.join(name), &folder.path().join(name)).unwrap());
+        for name in ["Cargo.lock", "Cargo.toml"] {
+            std::fs::copy(root.join(name), folder.path().join(name)).unwrap();
+        }
+        let mut before = surroundings(&context).unwrap();
+        assert_eq!(surroundings(&context).unwrap(), before);
+        for file in
+            ["bench-harness/src/worker.rs", "libevent-sys/src/lib.rs", "model-tests/src/lib.rs", "xtask/src/main.rs"]
+        {
+            let path = folder.path().join(file);
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+            std::fs::write(&path, text + "// changed\n").unwrap();
+            let after = surroundings(&context).unwrap();
+            assert_ne!(after, before, "{file}");
+            before = after;
+        }
+        assert!(["on", "off"].contains(&before["tls"].as_str()));
     }
 
     #[test]

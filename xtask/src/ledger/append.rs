@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 /// What a line is appended to; a trait so that tests can let each step fail, or end the process there.
 pub(super) trait Sink {
@@ -15,6 +16,11 @@ pub(super) trait Sink {
 
 impl Sink for File {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = crate::failpoint::write(Path::new("ledger.jsonl")) {
+            // As a disk does it that is full in the middle of a line.
+            (&*self).write_all(&bytes[..bytes.len() / 2])?;
+            return Err(error);
+        }
         (&*self).write_all(bytes)
     }
 

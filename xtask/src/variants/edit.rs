@@ -33,15 +33,30 @@ pub(crate) fn begin(context: &Context, name: &str, variant: &Variant) -> Result<
         return Err(failure(Exit::Usage, message));
     }
     let parent = folder(context, name);
+    // As in `variant::checkout`: what is beside this mark is nobody's work.
+    let unfinished = unfinished(context, name);
     std::fs::create_dir_all(&parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    files::write_atomic(&unfinished, b"")?;
     Store::open(&context.work)?.add_worktree(&worktree, &variant.commit)?;
+    std::fs::remove_file(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
     Ok(worktree)
+}
+
+/// There while a worktree for editing is made.
+fn unfinished(context: &Context, name: &str) -> PathBuf {
+    folder(context, name).join("src.unfinished")
+}
+
+/// Removes a worktree for editing whose making was ended.
+pub(crate) fn clear_unfinished(context: &Context, name: &str) -> Result<()> {
+    if unfinished(context, name).exists() { super::disk::gone(&folder(context, name)) } else { Ok(()) }
 }
 
 /// Whether there are edits that were not saved.
 pub(crate) fn is_unsaved(context: &Context, named: &Named) -> Result<bool> {
     let worktree = worktree(context, &named.name);
-    Ok(worktree.is_dir() && Store::open(&context.work)?.import(&worktree)? != named.variant.tree)
+    let is_work = worktree.is_dir() && !unfinished(context, &named.name).exists();
+    Ok(is_work && Store::open(&context.work)?.import(&worktree)? != named.variant.tree)
 }
 
 /// Turns the edits of a name into its patch, by the rules for patches, and the name into that patch's variant. What is
@@ -49,7 +64,8 @@ pub(crate) fn is_unsaved(context: &Context, named: &Named) -> Result<bool> {
 pub(crate) fn save(context: &Context, named: &Named) -> Result<Named> {
     let name = &named.name;
     let worktree = worktree(context, name);
-    let Some(base) = named.edits_on.as_ref().filter(|_| worktree.is_dir()) else {
+    let Some(base) = named.edits_on.as_ref().filter(|_| worktree.is_dir() && !unfinished(context, name).exists())
+    else {
         let message = format!(
             "variant {name} has no worktree for editing; make one with `cargo xtask variant new NAME --from {name} --edit`"
         );

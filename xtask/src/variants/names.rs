@@ -88,14 +88,14 @@ pub(crate) fn find(context: &Context, name: &str) -> Result<Option<Named>> {
 /// The same, where there has to be one.
 pub(crate) fn get(context: &Context, name: &str) -> Result<Named> {
     find(context, name)?.ok_or_else(|| {
-        let known = all(context).map(|all| all.into_iter().map(|named| named.name).collect::<Vec<_>>());
+        let known = all(context).map(|all| all.into_iter().flatten().map(|named| named.name).collect::<Vec<_>>());
         let known = known.ok().filter(|names| !names.is_empty()).map_or("none".to_owned(), |names| names.join(", "));
         failure(Exit::Usage, format!("no variant is called `{name}` in this work folder; names are: {known}"))
     })
 }
 
-/// Every name, in alphabetical order.
-pub(crate) fn all(context: &Context) -> Result<Vec<Named>> {
+/// Every name, in alphabetical order; of one that is damaged, what is wrong with it.
+pub(crate) fn all(context: &Context) -> Result<Vec<Result<Named>>> {
     let folder = folder(context);
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
@@ -105,7 +105,7 @@ pub(crate) fn all(context: &Context) -> Result<Vec<Named>> {
     let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> = files.filter_map(|file| Some(file.strip_suffix(".json")?.to_owned())).collect();
     names.sort();
-    names.iter().filter_map(|name| find(context, name).transpose()).collect()
+    Ok(names.iter().filter_map(|name| find(context, name).transpose()).collect())
 }
 
 /// Writes down what a name stands for.

@@ -118,6 +118,20 @@ impl Lab {
         })
     }
 
+    /// Fails if there is a worktree that nothing leads to, or a scratch folder of a run that has ended.
+    fn assert_no_folder_is_orphaned(&self) {
+        let work = &self.world.work;
+        let below = |name: &str| fs::read_dir(work.join(name)).into_iter().flatten().flatten().map(|entry| entry.path());
+        for edit in below("edits") {
+            let name = edit.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(work.join(format!("names/{name}.json")).is_file(), "nothing leads to {}", edit.display());
+        }
+        for variant in below("variants") {
+            assert!(variant.join("variant.json").is_file(), "nothing says what {} is", variant.display());
+        }
+        assert_eq!(below("scratch").collect::<Vec<_>>(), Vec::<PathBuf>::new(), "of runs that have ended");
+    }
+
     /// Fails if anything is left that belongs to a run which has ended.
     pub(crate) fn assert_nothing_is_left(&self) {
         self.world.assert_no_worker_is_left();
@@ -125,6 +139,7 @@ impl Lab {
         let aside: Vec<PathBuf> =
             aside.map(|entry| entry.path()).filter(|path| !path.to_string_lossy().contains("ledger-line-")).collect();
         assert_eq!(aside, Vec::<PathBuf>::new(), "a worktree was taken for somebody's work");
+        self.assert_no_folder_is_orphaned();
         for variant in fs::read_dir(self.world.work.join("variants")).unwrap().flatten() {
             let names = fs::read_dir(variant.path()).unwrap().flatten().map(|entry| entry.file_name());
             for name in names {

@@ -20,6 +20,7 @@ fn prepared() -> World {
 }
 
 #[test]
+#[ignore = "builds two variants and times one; part of the soak"]
 fn a_name_stands_for_a_patch_wherever_code_does() {
     let world = prepared();
     let desk = Desk::new(&world);
@@ -115,6 +116,41 @@ fn edits_become_a_patch_by_the_rules_for_patches() {
     fs::write(&bench, text).unwrap();
     variant(&world, &["prune", id, "--forget"]).expect_code(0);
     assert!(!worktree.exists());
+}
+
+#[test]
+fn a_shell_leaves_no_process_behind_and_has_no_terminal() {
+    let world = prepared();
+    // One in the shell's group, and one that has left it.
+    let script = "sleep 86399 & setsid sleep 86398 & sleep 0.5; cut -d' ' -f7 /proc/$$/stat";
+    let shown = variant(&world, &["shell", "pristine", "--", "sh", "-c", script]).expect_code(0).stdout;
+    assert_eq!(shown.trim(), "0", "no controlling terminal");
+    let left = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|of| fs::read(of.path().join("cmdline")).ok());
+        lines
+            .map(|line| String::from_utf8_lossy(&line).into_owned())
+            .filter(|line| line.contains("8639"))
+            .collect::<Vec<_>>()
+    };
+    assert!(crate::support::eventually(|| left().is_empty()), "{:?}", left());
+}
+
+#[test]
+fn names_of_edits_that_were_begun_and_ended_are_no_work() {
+    let world = prepared();
+    variant(&world, &["new", "draft", "--edit"]).expect_code(0);
+    // As a kill in the middle of making the worktree leaves it.
+    fs::write(world.work.join("edits/draft/src.unfinished"), "").unwrap();
+    fs::remove_file(world.work.join("edits/draft/src/buffer.c")).unwrap();
+    variant(&world, &["save", "draft"]).expect_refusal(1, &["has no worktree for editing"]);
+    variant(&world, &["new", "draft", "--edit"]).expect_refusal(1, &["--replace"]);
+    variant(&world, &["new", "draft", "--edit", "--replace"]).expect_code(0);
+    assert!(world.work.join("edits/draft/src/buffer.c").exists());
+    // A damaged name hides nothing but itself.
+    fs::write(world.work.join("names/other.json"), "{").unwrap();
+    let listed = variant(&world, &["list", "--json"]).expect_code(0).expect_said(&["other.json"]).document();
+    assert!(listed["variants"].as_array().unwrap().iter().any(|of| of["names"][0] == "draft"), "{listed}");
 }
 
 #[test]

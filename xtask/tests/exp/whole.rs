@@ -74,13 +74,18 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     let count = |kind: &str| lab.kinds(&id).iter().filter(|k| *k == kind).count();
     assert_eq!((count("accepted"), before), (0, lab.entries().len()));
 
-    // Another attempt: the gate's inputs are the same, so its result is; the comparison draws anew.
+    // Another attempt: it is gated again and comes to the same; the comparison draws anew.
     let first = lab.inputs(&id);
     lab.exp(&["resume", &id, "--reason", "a test", "--quick"]).expect_code(3);
     let second = lab.inputs(&id);
     assert_eq!(first["gate"], second["gate"]);
     assert_ne!(first["compare"][2], second["compare"][2], "seeds of another attempt");
     assert_eq!(count("gated"), 2);
+    let gates = || {
+        let steps = fs::read_dir(lab.world.work.join("steps")).unwrap().flatten();
+        steps.filter(|step| step.file_name().to_string_lossy().starts_with("gate-")).count()
+    };
+    assert_eq!(gates(), 2, "a gate that passed or failed by chance is not taken for another attempt's");
 
     let mail = lab.world.folder.path().join("mail");
     let export = ["export", &id, "--out", mail.to_str().unwrap(), "--author", "A B <a@b.c>"];
@@ -97,6 +102,7 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     let again = lab.exp(&["reproduce", &id]).expect_code(0).document();
     assert_eq!((&again["holds"], &again["here"]["verdict"]), (&true.into(), &"inconclusive".into()));
     assert_eq!(lab.kinds(&id).last().unwrap(), "reproduced");
+    assert_eq!(gates(), 3, "the same again is not what there was");
 
     let rejected = lab.exp(&["reject", &id, "--reason", "it does nothing", "--non-starter"]).expect_code(0).document();
     assert_eq!(rejected["state"], "rejected");
@@ -109,6 +115,7 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
 }
 
 #[test]
+#[ignore = "three exports; part of the soak"]
 fn the_style_script_sees_the_patched_files() {
     use std::os::unix::fs::PermissionsExt as _;
     let lab = Lab::new();
