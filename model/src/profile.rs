@@ -3,6 +3,7 @@
 //! their name says `traced`.
 
 pub mod calls;
+mod caveats;
 mod config;
 pub mod epoll;
 mod figures;
@@ -12,7 +13,9 @@ mod shift;
 pub mod stacks;
 pub mod strace;
 pub mod tracepoints;
+pub mod waiting;
 
+pub use caveats::caveats;
 pub use config::{Config, ConfigError};
 pub use figures::figures;
 pub use shift::{Kind, Moved, Outcome, Prediction, PredictionResult, Shift, Size, shift};
@@ -27,6 +30,7 @@ use off_cpu::WaitKind;
 use serde::{Deserialize, Serialize};
 use stacks::SymbolShare;
 use std::collections::BTreeMap;
+use waiting::StackTime;
 
 /// Schema of this version.
 pub const PROFILE_SCHEMA: &str = "profile/1";
@@ -213,6 +217,21 @@ pub struct OffCpu {
     pub voluntary_switches_per_event: Option<f64>,
     /// Context switches of an event against it.
     pub involuntary_switches_per_event: Option<f64>,
+    /// Why shares are null that its source could have given; null if none is.
+    #[serde(default)]
+    pub unknown: Option<String>,
+    /// The largest stacks of all threads; empty where the scheduler only gave sums.
+    #[serde(default)]
+    pub stacks: Vec<StackTime>,
+    /// Waits of the first thread whose stack does not say whether they belong to the work, of an event: in no share.
+    #[serde(default)]
+    pub unplaced_waits_per_event: Option<f64>,
+    /// Bursts whose records all came over: what figures are of.
+    #[serde(default)]
+    pub bursts: u64,
+    /// Bursts that were left out with their time, since the kernel lost some of their records.
+    #[serde(default)]
+    pub bursts_lost: u64,
 }
 
 /// Phase 4, beside the calls themselves.

@@ -113,7 +113,8 @@ pub struct Collector {
 #[derive(Debug, Default)]
 struct OfName {
     count: u64,
-    took_ns: Vec<u64>,
+    /// Number of calls by the time that they took: no more memory for more calls.
+    took_ns: BTreeMap<u64, u64>,
     errors: BTreeMap<i64, u64>,
     bytes: BTreeMap<u64, u64>,
     succeeded: u64,
@@ -131,7 +132,8 @@ struct OfWaits {
 
 impl Collector {
     /// Adds one stream, in the order of time. Calls between an odd and the next even mark count; those outside are followed
-    /// for what they change. A stream that ends inside of a batch was cut short: the batch counts nothing.
+    /// for what they change. A stream that ends inside of a batch was cut short: the batch counts nothing. It goes on where the
+    /// one before ended, unless that was [forgotten](Collector::forget).
     ///
     /// # Errors
     /// The number of marks is odd.
@@ -149,6 +151,11 @@ impl Collector {
         }
         self.marks += marks;
         Ok(())
+    }
+
+    /// The next stream does not go on where the last one ended: it is another process's, or something was lost in between.
+    pub fn forget(&mut self) {
+        self.epoll.forget();
     }
 
     /// Batches in all streams.
@@ -181,21 +188,25 @@ impl Collector {
         }
         let of_name = self.names.entry(call.name.clone()).or_default();
         of_name.count += 1;
-        of_name.took_ns.push(call.took_ns);
+        *of_name.took_ns.entry(call.took_ns).or_default() += 1;
         match u64::try_from(call.result) {
             Err(_) => *of_name.errors.entry(-call.result).or_default() += 1,
             Ok(bytes) => {
                 of_name.succeeded += 1;
                 *of_name.bytes.entry(bytes).or_default() += 1;
-                if let (Some(Argument::Bytes), Some(asked)) = (argument(&call.name), call.args[2]) {
-                    of_name.asked_bytes += asked;
-                    of_name.moved_of_asked += bytes;
+                // Arguments are what the workload says: any number.
+                match (argument(&call.name), call.args[2]) {
+                    (Some(Argument::Bytes), Some(asked)) => {
+                        of_name.asked_bytes = of_name.asked_bytes.saturating_add(asked);
+                        of_name.moved_of_asked = of_name.moved_of_asked.saturating_add(bytes);
+                    }
+                    (Some(Argument::Buffers), Some(buffers)) => {
+                        of_name.buffers.0 = of_name.buffers.0.saturating_add(buffers);
+                        of_name.buffers.1 += 1;
+                    }
+                    _ => {}
                 }
             }
-        }
-        if let (Some(Argument::Buffers), Some(buffers)) = (argument(&call.name), call.args[2]) {
-            of_name.buffers.0 += buffers;
-            of_name.buffers.1 += 1;
         }
     }
 
@@ -206,9 +217,9 @@ impl Collector {
         let mut by_name: Vec<SyscallProfile> = self
             .names
             .into_iter()
-            .map(|(name, mut of)| SyscallProfile {
+            .map(|(name, of)| SyscallProfile {
                 per_event: per_event(of.count),
-                traced_ns_median: if timed { median(&mut of.took_ns) } else { None },
+                traced_ns_median: if timed { median(&of.took_ns) } else { None },
                 cpu_ns_per_call: None,
                 cpu_share_of_calls: None,
                 errors_per_event: of
@@ -295,14 +306,17 @@ fn waits(of: &OfWaits, events: u64) -> Option<Waits> {
     })
 }
 
-fn median(values: &mut [u64]) -> Option<f64> {
-    values.sort_unstable();
-    let middle = values.len() / 2;
-    match values {
-        [] => None,
-        values if values.len() % 2 == 1 => Some(values[middle] as f64),
-        values => Some((values[middle - 1] as f64 + values[middle] as f64) / 2.0),
-    }
+/// Of values by how often each was there.
+fn median(counts: &BTreeMap<u64, u64>) -> Option<f64> {
+    let all: u64 = counts.values().sum();
+    let at = |place: u64| {
+        let mut before = 0;
+        counts.iter().find_map(|(value, count)| {
+            before += count;
+            (place < before).then_some(*value as f64)
+        })
+    };
+    Some((at(all.checked_sub(1)? / 2)? + at(all / 2)?) / 2.0)
 }
 
 #[cfg(test)]
@@ -360,7 +374,11 @@ mod tests {
         let readv = of("readv");
         assert_eq!(readv.errors_per_event, BTreeMap::from([("E11".to_owned(), 1.0)]));
         let transfers = readv.transfers.as_ref().unwrap();
-        assert_eq!((transfers.bytes_mean, transfers.buffers_mean), (Some(4096.0), Some(3.0)));
+        assert_eq!(
+            (transfers.bytes_mean, transfers.buffers_mean),
+            (Some(4096.0), Some(2.0)),
+            "of calls that were done"
+        );
         assert_eq!(of("sendto").transfers.as_ref().unwrap().filled_share, Some(0.5));
         assert_eq!(of("epoll_ctl").transfers, None);
         let waits = calls.waits.unwrap();
@@ -369,6 +387,47 @@ mod tests {
         assert!((waits.nonblocking_share.unwrap() - 1.0 / 3.0).abs() < 1e-9);
         let epoll = calls.epoll_ctl.unwrap();
         assert_eq!(epoll.redundant_share, Some(1.0), "what was set before the batch is set again");
+    }
+
+    #[test]
+    fn what_the_workload_says_of_its_buffers_does_not_overflow() {
+        let mut forged = stream();
+        forged.insert(3, call("readv", &[7, 0, u64::MAX], -14));
+        forged.insert(4, call("readv", &[7, 0, u64::MAX], 1));
+        forged.insert(5, call("readv", &[7, 0, u64::MAX], 1));
+        forged.insert(6, call("recvfrom", &[7, 0, u64::MAX], 1));
+        forged.insert(7, call("recvfrom", &[7, 0, u64::MAX], 1));
+        let calls = finished(&[forged], 1);
+        let of = |name: &str| calls.by_name.iter().find(|call| call.name == name).unwrap().transfers.clone().unwrap();
+        assert!(of("readv").buffers_mean.unwrap() > 1e18 && of("recvfrom").filled_share.unwrap() < 1e-9);
+    }
+
+    #[test]
+    fn sets_of_another_process_are_not_those_of_the_one_before() {
+        let adds = |forgotten: bool| {
+            let mut collector = Collector::default();
+            let outside = [call("epoll_ctl", &[3, 1, 7], 0), call("epoll_wait", &[3, 0, 32, 0], 1)];
+            collector.add(&outside).unwrap();
+            if forgotten {
+                collector.forget();
+            }
+            let inside =
+                [Traced::Mark, call("epoll_ctl", &[3, 1, 7], 0), call("epoll_wait", &[3, 0, 32, 0], 1), Traced::Mark];
+            collector.add(&inside).unwrap();
+            collector.finish(1, true, |error| error.to_string()).epoll_ctl.unwrap().redundant_share
+        };
+        assert_eq!((adds(false), adds(true)), (Some(1.0), Some(0.0)));
+    }
+
+    #[test]
+    fn medians_of_counts_are_those_of_the_values() {
+        let of = |values: &[u64]| {
+            let mut counts = BTreeMap::new();
+            values.iter().for_each(|value| *counts.entry(*value).or_default() += 1);
+            median(&counts)
+        };
+        assert_eq!((of(&[]), of(&[5]), of(&[9, 1, 1])), (None, Some(5.0), Some(1.0)));
+        assert_eq!((of(&[4, 1, 2, 9]), of(&[2, 2, 8, 8])), (Some(3.0), Some(5.0)));
     }
 
     #[test]

@@ -110,6 +110,11 @@ impl Follower {
         }
     }
 
+    /// What was followed until here does not go on: another process, or changes that were not seen. What was counted stays.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+    }
+
     /// A descriptor is closed: the kernel takes it out of its sets, and a set that it is ends. What was changed before is
     /// judged as if a wait had seen it: nobody could know of the close.
     pub fn close(&mut self, descriptor: u64) {

@@ -13,13 +13,24 @@ pub enum Event {
         runnable: bool,
         /// Where it was, the outermost function first; empty if that is not known.
         stack: Vec<Frame>,
-        /// It was at the work that is profiled.
-        in_scope: bool,
+        /// What it was at.
+        scope: Scope,
     },
     /// Another thread, or an interrupt, made it runnable.
     Wake,
     /// It came onto a CPU.
     In,
+}
+
+/// What a thread was at when it left the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The work that is profiled.
+    Work,
+    /// Something beside it.
+    Beside,
+    /// Its stack does not say.
+    Unknown,
 }
 
 /// An event of one thread.
@@ -44,9 +55,19 @@ pub struct Wait {
     pub blocked_ns: u64,
     /// Could have gone on and waited for a CPU. Null if it was blocked and nobody saw what woke it: then it is in `blocked_ns`.
     pub runnable_ns: Option<u64>,
+    /// It belongs to the work. Otherwise its stack does not say whether it does.
+    pub placed: bool,
 }
 
-/// Waits in scope that have begun and ended. Events may come in any order; a wait whose end was not seen counts nothing.
+impl Wait {
+    /// All of it.
+    pub fn all_ns(&self) -> u64 {
+        self.blocked_ns.saturating_add(self.runnable_ns.unwrap_or(0))
+    }
+}
+
+/// Waits that have begun and ended, without those beside the work. Events may come in any order; a wait whose end was not seen
+/// counts nothing, so that events of one time without a pause are handed in at once: nobody saw what happened in between.
 pub fn waits(events: &[Sched]) -> Vec<Wait> {
     let mut sorted: Vec<&Sched> = events.iter().collect();
     sorted.sort_by_key(|event| event.at_ns);
@@ -55,16 +76,18 @@ pub fn waits(events: &[Sched]) -> Vec<Wait> {
         since_ns: u64,
         runnable: bool,
         stack: &'a [Frame],
+        placed: bool,
         woken_ns: Option<u64>,
     }
     let mut open: BTreeMap<i32, Open<'_>> = BTreeMap::new();
     let mut waits = Vec::new();
     for Sched { at_ns, thread, event } in sorted {
         match event {
-            Event::Out { runnable, stack, in_scope } => {
+            Event::Out { runnable, stack, scope } => {
                 open.remove(thread);
-                if *in_scope {
-                    open.insert(*thread, Open { since_ns: *at_ns, runnable: *runnable, stack, woken_ns: None });
+                if *scope != Scope::Beside {
+                    let (since_ns, placed) = (*at_ns, *scope == Scope::Work);
+                    open.insert(*thread, Open { since_ns, runnable: *runnable, stack, placed, woken_ns: None });
                 }
             }
             Event::Wake => {
@@ -81,7 +104,8 @@ pub fn waits(events: &[Sched]) -> Vec<Wait> {
                     (false, Some(woken)) => (woken - wait.since_ns, Some(at_ns - woken)),
                     (false, None) => (all, None),
                 };
-                waits.push(Wait { thread: *thread, stack: wait.stack.to_vec(), blocked_ns, runnable_ns });
+                let (stack, placed) = (wait.stack.to_vec(), wait.placed);
+                waits.push(Wait { thread: *thread, stack, blocked_ns, runnable_ns, placed });
             }
         }
     }
@@ -101,44 +125,77 @@ pub struct WaitKind {
     pub runnable_ns_per_event: Option<f64>,
 }
 
-/// Waits by the system call in which they began, the longest first.
-pub fn by_syscall(waits: &[Wait], events: u64) -> Vec<WaitKind> {
-    let mut kinds: BTreeMap<Option<String>, (u64, u64, Option<u64>)> = BTreeMap::new();
-    for wait in waits {
-        let kind = kinds.entry(syscall_of(&wait.stack)).or_insert((0, 0, Some(0)));
-        kind.0 += 1;
-        kind.1 += wait.blocked_ns;
-        kind.2 = kind.2.zip(wait.runnable_ns).map(|(sum, more)| sum + more);
-    }
-    let per_event = |sum: u64| sum as f64 / events.max(1) as f64;
-    let mut kinds: Vec<WaitKind> = kinds
-        .into_iter()
-        .map(|(syscall, (count, blocked, runnable))| WaitKind {
-            syscall,
-            waits_per_event: per_event(count),
-            blocked_ns_per_event: per_event(blocked),
-            runnable_ns_per_event: runnable.map(per_event),
-        })
-        .collect();
-    let all = |kind: &WaitKind| kind.blocked_ns_per_event + kind.runnable_ns_per_event.unwrap_or(0.0);
-    kinds.sort_by(|one, other| all(other).total_cmp(&all(one)));
-    kinds
+/// Waits by the system call in which they began, added up.
+#[derive(Clone, Debug, Default)]
+pub struct Kinds(BTreeMap<Option<String>, Kind>);
+
+#[derive(Clone, Debug, Default)]
+struct Kind {
+    count: u64,
+    blocked_ns: u64,
+    /// Where it was seen.
+    runnable_ns: u64,
+    /// Waits of which it was not.
+    unseen: u64,
 }
 
-/// Waits by stack, weighted by nanoseconds; what was a wait for the CPU is marked by an innermost frame.
-pub fn stacks(waits: &[Wait]) -> Stacks {
-    let mut stacks = Stacks::default();
-    for wait in waits {
-        if wait.blocked_ns > 0 {
-            stacks.add(&wait.stack, wait.blocked_ns);
-        }
-        if let Some(runnable_ns) = wait.runnable_ns.filter(|ns| *ns > 0) {
-            let mut stack = wait.stack.clone();
-            stack.push(Frame::new("[waiting for a CPU]", Origin::Kernel));
-            stacks.add(&stack, runnable_ns);
-        }
+impl Kinds {
+    /// Adds a wait.
+    pub fn add(&mut self, wait: &Wait) {
+        let kind = self.0.entry(syscall_of(&wait.stack)).or_default();
+        kind.count += 1;
+        kind.blocked_ns = kind.blocked_ns.saturating_add(wait.blocked_ns);
+        kind.runnable_ns = kind.runnable_ns.saturating_add(wait.runnable_ns.unwrap_or(0));
+        kind.unseen += u64::from(wait.runnable_ns.is_none());
     }
-    stacks
+
+    /// Time blocked in any wait, or in calls of these names.
+    pub fn blocked_ns(&self, names: Option<&[&str]>) -> u64 {
+        let of = |call: &Option<String>| {
+            names.is_none_or(|names| call.as_ref().is_some_and(|call| names.contains(&call.as_str())))
+        };
+        self.0.iter().filter(|(call, _)| of(call)).map(|(_, kind)| kind.blocked_ns).sum()
+    }
+
+    /// Time waiting for a CPU, where it was seen.
+    pub fn runnable_ns(&self) -> u64 {
+        self.0.values().map(|kind| kind.runnable_ns).sum()
+    }
+
+    /// Of every wait it was seen what ended it.
+    pub fn ends_seen(&self) -> bool {
+        self.0.values().all(|kind| kind.unseen == 0)
+    }
+
+    /// Of one event, the longest first.
+    pub fn of_an_event(&self, events: u64) -> Vec<WaitKind> {
+        let per_event = |sum: u64| sum as f64 / events.max(1) as f64;
+        let kind = |(syscall, kind): (&Option<String>, &Kind)| WaitKind {
+            syscall: syscall.clone(),
+            waits_per_event: per_event(kind.count),
+            blocked_ns_per_event: per_event(kind.blocked_ns),
+            runnable_ns_per_event: (kind.unseen == 0).then(|| per_event(kind.runnable_ns)),
+        };
+        let mut kinds: Vec<WaitKind> = self.0.iter().map(kind).collect();
+        let all = |kind: &WaitKind| kind.blocked_ns_per_event + kind.runnable_ns_per_event.unwrap_or(0.0);
+        kinds.sort_by(|one, other| all(other).total_cmp(&all(one)));
+        kinds
+    }
+}
+
+/// The innermost frame of a wait for the CPU.
+pub const FOR_A_CPU: &str = "[waiting for a CPU]";
+
+/// Adds a wait by its stack, weighted by nanoseconds; what was a wait for the CPU is marked by an innermost frame.
+pub fn add_stack(stacks: &mut Stacks, wait: &Wait) {
+    if wait.blocked_ns > 0 {
+        stacks.add(&wait.stack, wait.blocked_ns);
+    }
+    if let Some(runnable_ns) = wait.runnable_ns.filter(|ns| *ns > 0) {
+        let mut stack = wait.stack.clone();
+        stack.push(Frame::new(FOR_A_CPU, Origin::Kernel));
+        stacks.add(&stack, runnable_ns);
+    }
 }
 
 /// The system call that a stack is in: by the kernel's function for it; where that is not on the stack, since it ends with a
@@ -199,7 +256,8 @@ mod tests {
             Frame::new("epoll_wait", Origin::Library),
             Frame::new(call, Origin::Kernel),
         ];
-        Event::Out { runnable, stack, in_scope }
+        let scope = if in_scope { Scope::Work } else { Scope::Beside };
+        Event::Out { runnable, stack, scope }
     }
 
     #[test]
@@ -225,14 +283,32 @@ mod tests {
             let waits = waits(events);
             let figures: Vec<_> = waits.iter().map(|wait| (wait.thread, wait.blocked_ns, wait.runnable_ns)).collect();
             assert_eq!(figures, [(2, 50, None), (1, 300, Some(100)), (1, 0, Some(300))]);
-            let kinds = by_syscall(&waits, 10);
+            let mut sums = Kinds::default();
+            waits.iter().for_each(|wait| sums.add(wait));
+            let kinds = sums.of_an_event(10);
             assert_eq!(kinds[0].syscall.as_deref(), Some("epoll_wait"));
             assert!((kinds[0].blocked_ns_per_event - 30.0).abs() < 1e-9);
             assert_eq!(kinds[1].syscall, None);
             assert_eq!((kinds[2].syscall.as_deref(), kinds[2].runnable_ns_per_event), (Some("futex"), None));
-            let folded = stacks(&waits).folded();
+            let mut stacks = Stacks::default();
+            waits.iter().for_each(|wait| add_stack(&mut stacks, wait));
+            let folded = stacks.folded();
             assert!(folded.contains("__x64_sys_epoll_wait_[k];[waiting for a CPU]_[k] 100\n"), "{folded}");
         }
+    }
+
+    #[test]
+    fn what_a_pause_lies_in_is_no_wait() {
+        let before = [at(100, 2, out(false, "__x64_sys_futex", true))];
+        let behind = [at(900_000, 2, Event::Wake), at(900_100, 2, Event::In)];
+        assert!(waits(&before).is_empty() && waits(&behind).is_empty(), "handed in apart, since nobody looked between");
+    }
+
+    #[test]
+    fn a_wait_whose_stack_does_not_say_what_it_is_of_is_not_forgotten() {
+        let unknown = Event::Out { runnable: false, stack: vec![], scope: Scope::Unknown };
+        let waits = waits(&[at(100, 1, unknown), at(400, 1, Event::In)]);
+        assert_eq!((waits.len(), waits[0].placed, waits[0].all_ns()), (1, false, 300));
     }
 
     #[test]

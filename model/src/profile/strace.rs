@@ -33,6 +33,7 @@ const ERRORS: &[(&str, i64)] = &[
 /// left out. Lines that are no calls are skipped.
 pub fn calls(log: &str) -> Vec<Traced> {
     let mut ours: BTreeSet<i32> = BTreeSet::new();
+    let mut first = None;
     let mut unfinished: BTreeMap<i32, String> = BTreeMap::new();
     let mut calls = Vec::new();
     for line in log.lines() {
@@ -41,6 +42,7 @@ pub fn calls(log: &str) -> Vec<Traced> {
         let Some(rest) = words.next().map(str::trim_start) else { continue };
         if ours.is_empty() {
             ours.insert(thread);
+            first = Some(thread);
         }
         if !ours.contains(&thread) {
             continue;
@@ -61,7 +63,9 @@ pub fn calls(log: &str) -> Vec<Traced> {
         if makes_thread && call.result > 0 {
             ours.extend(i32::try_from(call.result));
         }
-        calls.push(if call.name == MARK { Traced::Mark } else { Traced::Call(call) });
+        // The number is that of its own namespace: which one, the trace does not say.
+        let is_mark = call.name == MARK && call.args[1] == Some(0) && Some(thread) == first && call.result == 0;
+        calls.push(if is_mark { Traced::Mark } else { Traced::Call(call) });
     }
     calls
 }
@@ -195,6 +199,18 @@ mod tests {
         let epoll = found.epoll_ctl.unwrap();
         assert_eq!((epoll.redundant_share, epoll.by_operation.get("mod")), (Some(0.0), Some(&1.0)));
         assert!((found.waits.unwrap().empty_share - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn signals_of_the_workload_are_no_marks() {
+        let with = |line: &str| LOG.replace("10 1700000000.400070", &format!("{line}\n10 1700000000.400070"));
+        for line in
+            ["12 1700000000.400065 kill(10, 0) = 0 <0.000005>", "10 1700000000.400065 kill(10, SIGUSR1) = 0 <0.000005>"]
+        {
+            let mut collector = Collector::default();
+            collector.add(&calls(&with(line))).unwrap();
+            assert_eq!(collector.batches(), 1, "{line}");
+        }
     }
 
     #[test]

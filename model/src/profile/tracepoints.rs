@@ -75,16 +75,38 @@ pub struct Seen {
     pub edge: Edge,
 }
 
+/// The call that the worker marks the ends of a batch with: `kill(itself, 0)`. Others of the same number are the workload's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkCall {
+    /// Number in the kernel's table.
+    pub number: u64,
+    /// The worker's first thread, as the tracer knows it.
+    pub thread: i32,
+    /// The worker, as it knows itself: in its namespace.
+    pub process: u64,
+}
+
+impl MarkCall {
+    fn is(&self, thread: i32, number: u64, args: [u64; 6]) -> bool {
+        // Both are of the C type int.
+        let int = |arg: u64| arg & 0xffff_ffff;
+        number == self.number && thread == self.thread && int(args[0]) == self.process && int(args[1]) == 0
+    }
+}
+
 /// Joins beginnings and ends to calls, in the order in which they ended. A mark stands where its call began. Calls whose beginning or
 /// end was not seen are left out.
-pub fn join(edges: &[Seen], mark: u64, name: impl Fn(u64) -> String) -> Vec<Traced> {
+pub fn join(edges: &[Seen], mark: &MarkCall, name: impl Fn(u64) -> String) -> Vec<Traced> {
     let mut sorted: Vec<&Seen> = edges.iter().collect();
     sorted.sort_by_key(|seen| seen.at_ns);
     let mut open: BTreeMap<i32, (u64, u64, [u64; 6], Option<u32>)> = BTreeMap::new();
     let mut joined = Vec::new();
     for Seen { at_ns, thread, edge } in sorted {
         match edge {
-            Edge::Enter { number, .. } if *number == mark => joined.push(Traced::Mark),
+            Edge::Enter { number, args, .. } if mark.is(*thread, *number, *args) => {
+                open.remove(thread);
+                joined.push(Traced::Mark);
+            }
             Edge::Enter { number, args, epoll_events } => {
                 open.insert(*thread, (*at_ns, *number, *args, *epoll_events));
             }
@@ -152,7 +174,7 @@ print fmt: \"NR %ld\", REC->id
         let enter = |at_ns, thread, number| Seen {
             at_ns,
             thread,
-            edge: Edge::Enter { number, args: [9; 6], epoll_events: None },
+            edge: Edge::Enter { number, args: [9, 0, 9, 9, 9, 9], epoll_events: None },
         };
         let exit = |at_ns, thread, number, result| Seen { at_ns, thread, edge: Edge::Exit { number, result } };
         let edges = [
@@ -169,7 +191,7 @@ print fmt: \"NR %ld\", REC->id
             exit(71, 1, 62, 0),
             exit(80, 1, 4, 0),
         ];
-        let joined = join(&edges, 62, |number| number.to_string());
+        let joined = join(&edges, &MarkCall { number: 62, thread: 1, process: 9 }, |number| number.to_string());
         let shown: Vec<String> = joined
             .iter()
             .map(|traced| match traced {
@@ -178,5 +200,22 @@ print fmt: \"NR %ld\", REC->id
             })
             .collect();
         assert_eq!(shown, ["mark", "202 of 2: -11 in 5", "232 of 1: 1 in 30", "mark"]);
+    }
+
+    #[test]
+    fn signals_of_the_workload_are_no_marks() {
+        let mark = MarkCall { number: 62, thread: 1, process: 9 };
+        let marks = |thread, args: [u64; 6]| {
+            let seen = |at_ns, edge| Seen { at_ns, thread, edge };
+            let edges = [
+                seen(1, Edge::Enter { number: 62, args, epoll_events: None }),
+                seen(2, Edge::Exit { number: 62, result: 0 }),
+            ];
+            join(&edges, &mark, |number| number.to_string()).contains(&Traced::Mark)
+        };
+        // What lies above an int is left over from anything.
+        assert!(marks(1, [9, 0, 5, 5, 5, 5]) && marks(1, [9 | (1 << 40), 0, 0, 0, 0, 0]));
+        assert!(!marks(2, [9, 0, 0, 0, 0, 0]), "another thread");
+        assert!(!marks(1, [9, 10, 0, 0, 0, 0]) && !marks(1, [8, 0, 0, 0, 0, 0]), "another signal, another process");
     }
 }

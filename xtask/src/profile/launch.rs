@@ -12,7 +12,7 @@ use model::workload::WorkloadSpec;
 use std::time::{Duration, Instant};
 
 /// Time between two looks into the rings: short enough that they do not run over.
-const BURST: Duration = Duration::from_millis(60);
+pub(super) const BURST: Duration = Duration::from_millis(60);
 /// Most batches that are asked for at once.
 const MOST_BATCHES: u64 = 5000;
 
@@ -146,6 +146,45 @@ fn profile(
     }
 }
 
+/// How many batches of a burst rings have held. What is seen of a burst that they did not hold is thrown away, and the next ones
+/// are half as long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    most: u64,
+}
+
+impl Held {
+    pub(super) fn new() -> Held {
+        Held { most: u64::MAX }
+    }
+
+    /// Batches of the next burst, if so many fit otherwise.
+    pub(super) fn batches(self, fit: u64) -> u64 {
+        fit.clamp(1, self.most)
+    }
+
+    /// They did not hold a burst of so many.
+    pub(super) fn lost(&mut self, batches: u64) {
+        self.most = (batches / 2).max(1);
+    }
+}
+
+/// Of the batches that fill a burst, those that last no longer than `longest`.
+pub(super) fn in_time(batches: u64, longest: Duration) -> u64 {
+    let share = (longest.as_secs_f64() / BURST.as_secs_f64()).min(1.0);
+    ((batches as f64 * share) as u64).max(1)
+}
+
+/// Number of a process in its own namespace: what getpid(2) says to it.
+pub(super) fn own_number(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    number_within(&status).unwrap_or(u64::from(pid))
+}
+
+fn number_within(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
 /// Threads of a process, the first one first.
 pub(super) fn threads(pid: u32) -> Result<Vec<i32>> {
     let folder = format!("/proc/{pid}/task");
@@ -163,6 +202,24 @@ mod tests {
 
     fn cost(batch_us: u64) -> Cost {
         Cost { batch: Duration::from_micros(batch_us), overhead: Duration::ZERO }
+    }
+
+    #[test]
+    fn bursts_that_are_not_held_are_halved_down_to_one_batch() {
+        let mut held = Held::new();
+        assert_eq!((held.batches(200), held.batches(0)), (200, 1));
+        held.lost(200);
+        assert_eq!((held.batches(200), held.batches(7)), (100, 7));
+        held.lost(1);
+        assert_eq!(held.batches(200), 1);
+        assert_eq!((in_time(200, BURST * 2), in_time(200, BURST / 4), in_time(2, BURST / 4)), (200, 50, 1));
+    }
+
+    #[test]
+    fn a_process_has_a_number_of_its_own_in_its_namespace() {
+        assert_eq!(number_within("Name:\tx\nNSpid:\t4711\t12\t2\n"), Some(2));
+        assert_eq!(number_within("Name:\tx\n"), None);
+        assert_eq!(own_number(std::process::id()), u64::from(std::process::id()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Phase 3: why the worker is off the CPU, by what the scheduler says.
 
-use super::launch::{Burst, Profiler, Times, Work, launch, threads};
+use super::launch::{Burst, Held, Profiler, Times, Work, launch, threads};
 use super::ring::{Content, Drained, Record, Ring};
 use super::sampling::{Place, place};
 use super::symbols::{Kernel, Symbolizer};
@@ -9,44 +9,28 @@ use super::unwind;
 use crate::host::Facts;
 use crate::session::Session;
 use anyhow::{Context as _, Result};
-use model::profile::off_cpu::{self, Event, Sched, Wait};
+use model::profile::off_cpu::{self, Event, Sched, Scope};
 use model::profile::stacks::Stacks;
 use model::profile::tracepoints::Format;
+use model::profile::waiting::{self, Over, Waiting};
 use model::profile::{OffCpu, Perturbation};
 use perf_event::Builder;
 use perf_event::events::Software;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Ring of one thread: a switch with its stack has some kilobytes.
+/// Ring of one thread: some thousand switches with their stacks.
 const RING_BYTES: usize = 8 << 20;
 /// Ring of one CPU for wake-ups, some hundred bytes each.
 const WAKE_RING_BYTES: usize = 1 << 20;
+/// Bytes of user stack that come with a switch. Most are in a call of the C library that libevent made: frame pointers go on
+/// from there, and a ring holds so many more switches.
+const STACK_BYTES: u32 = 2048;
 /// States in which a thread that leaves the CPU could go on: none of the bits of linux/sched.h that say what it waits for.
 const WAITING_STATES: u64 = 0xff;
-/// Calls in which a thread waits for events or for a peer.
-const EVENT_WAITS: &[&str] = &[
-    "epoll_wait",
-    "epoll_pwait",
-    "epoll_pwait2",
-    "poll",
-    "ppoll",
-    "select",
-    "pselect6",
-    "read",
-    "readv",
-    "recvfrom",
-    "recvmsg",
-    "accept",
-    "accept4",
-    "write",
-    "writev",
-    "sendto",
-    "sendmsg",
-    "nanosleep",
-    "clock_nanosleep",
-];
+/// So many single batches that no ring held are enough to give up.
+const MOST_HOPELESS: u32 = 20;
 
 /// How time off the CPU is found out.
 #[derive(Clone, Debug)]
@@ -109,6 +93,10 @@ pub(super) struct Found {
     pub(super) stacks: Stacks,
     pub(super) perturbation: Option<Perturbation>,
     pub(super) drained: Drained,
+    /// Why rings are smaller than they should be.
+    pub(super) shrunk: Option<String>,
+    /// What a reader must know.
+    pub(super) notes: Vec<String>,
 }
 
 /// Follows the workload for `time`, in launches of their own.
@@ -121,21 +109,24 @@ pub(super) fn follow(
 ) -> Result<Found> {
     let mut follower = Follower {
         source,
-        stack_bytes: work.config.stack_bytes,
+        stack_bytes: work.config.stack_bytes.min(STACK_BYTES),
         program: work.worker.program.clone(),
         libevent,
         kernel,
         attached: None,
-        waits: vec![],
-        main_waits: vec![],
-        run_delay_ns: 0,
+        waiting: Waiting::default(),
+        over: Over { delay: Some((0, 0)), ..Over::default() },
+        held: Held::new(),
+        hopeless: 0,
+        late_threads: false,
+        shrunk: None,
         drained: Drained::default(),
     };
     let mut times = Times::default();
     for _ in 0..work.config.launches {
         times.add(launch(work, time / work.config.launches, &mut follower)?);
     }
-    Ok(summary(&follower, &times))
+    Ok(summary(follower, &times))
 }
 
 struct Follower<'a> {
@@ -145,23 +136,26 @@ struct Follower<'a> {
     libevent: &'a BTreeMap<String, String>,
     kernel: &'a Kernel,
     attached: Option<Attached>,
-    waits: Vec<Wait>,
-    /// Those of the worker's first thread, which the wall clock is that of.
-    main_waits: Vec<Wait>,
-    run_delay_ns: u64,
+    waiting: Waiting,
+    /// What is known of the bursts that `waiting` is of. The rest of it is in their times.
+    over: Over,
+    held: Held,
+    /// Bursts of one batch that no ring held.
+    hopeless: u32,
+    /// Threads began while it was attached: nobody follows them.
+    late_threads: bool,
+    shrunk: Option<String>,
     drained: Drained,
 }
 
 struct Attached {
     pid: u32,
+    threads: Vec<i32>,
     switches: Vec<Ring>,
     records: Vec<Ring>,
     wakes: Vec<Ring>,
     /// Threads by the numbers that the kernel itself knows them by, which a container's are not.
     numbers: BTreeMap<u64, i32>,
-    events: Vec<Sched>,
-    /// Wake-ups by such a number: whose they are is known when the thread has switched once.
-    woken: Vec<(u64, u64)>,
     stacks: unwind::Stacks,
 }
 
@@ -174,19 +168,18 @@ impl Attached {
 impl Profiler for Follower<'_> {
     fn attach(&mut self, pid: u32) -> Result<()> {
         let symbols = Symbolizer::of(pid, &self.program, self.libevent, self.kernel)?;
+        let threads = threads(pid)?;
         let mut attached = Attached {
             pid,
+            threads: threads.clone(),
             switches: vec![],
             records: vec![],
             wakes: vec![],
             numbers: BTreeMap::new(),
-            events: vec![],
-            woken: vec![],
             stacks: unwind::Stacks::new(symbols),
         };
         let with_stack = Content { callchain: true, raw: false, stack_bytes: self.stack_bytes };
         let refused = |why: String| anyhow::anyhow!("the kernel refuses to follow the worker: {why}");
-        let threads = threads(pid)?;
         for thread in &threads {
             match self.source {
                 Source::Tracepoints { switch, .. } => {
@@ -215,38 +208,47 @@ impl Profiler for Follower<'_> {
                 attached.wakes.push(ring.map_err(refused)?);
             }
         }
+        self.shrunk = self.shrunk.take().or_else(|| attached.rings().find_map(|ring| ring.shrunk()));
         self.attached = Some(attached);
         Ok(())
     }
 
     fn burst(&mut self, session: &mut Session, work: &Work<'_>, batches: u64) -> Result<Burst> {
         let attached = self.attached.as_mut().context("the profiler is attached")?;
+        let batches = self.held.batches(batches);
+        let began = Instant::now();
         let delay_before = run_delay_ns(attached.pid);
         attached.rings().try_for_each(Ring::enable)?;
         let done = session.batches_of(work.spec, batches)?;
         attached.rings().try_for_each(Ring::disable)?;
-        if let (Some(before), Some(after)) = (delay_before, run_delay_ns(attached.pid)) {
-            self.run_delay_ns += after.saturating_sub(before);
+        let delay = delay_before.zip(run_delay_ns(attached.pid)).map(|(before, after)| after.saturating_sub(before));
+        let elapsed = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.late_threads |= threads(attached.pid)? != attached.threads;
+        let (events, drained) = take(attached, self.source);
+        self.drained += drained;
+        if drained.holes() > 0 {
+            // Waits are missing, and nobody knows how long they were: its time does not count either.
+            self.over.bursts_lost += 1;
+            self.hopeless += u32::from(batches == 1);
+            self.held.lost(batches);
+            return Ok(Burst { done: None, enough: self.hopeless >= MOST_HOPELESS });
         }
-        self.drained += take(attached, self.source);
+        self.over.bursts += 1;
+        self.over.delay = self.over.delay.zip(delay).map(|((sum, time), delay)| (sum + delay, time + elapsed));
+        self.over.switches += events.iter().filter(|event| matches!(event.event, Event::Out { .. })).count() as u64;
+        // At once: what lies between two bursts was not seen, and nothing is kept but sums.
+        self.waiting.add(&off_cpu::waits(&events), attached.pid.cast_signed());
         Ok(Burst { done: Some(done), enough: false })
     }
 
     fn detach(&mut self) {
-        let Some(mut attached) = self.attached.take() else { return };
-        for (at_ns, number) in std::mem::take(&mut attached.woken) {
-            let thread = attached.numbers.get(&number).copied();
-            attached.events.extend(thread.map(|thread| Sched { at_ns, thread, event: Event::Wake }));
-        }
-        let waits = off_cpu::waits(&attached.events);
-        self.main_waits.extend(waits.iter().filter(|wait| wait.thread.cast_unsigned() == attached.pid).cloned());
-        self.waits.extend(waits);
+        self.attached = None;
     }
 }
 
-/// Empties the rings.
-fn take(attached: &mut Attached, source: &Source) -> Drained {
-    let (mut records, mut drained) = (Vec::new(), Drained::default());
+/// Empties the rings: what happened in a burst.
+fn take(attached: &mut Attached, source: &Source) -> (Vec<Sched>, Drained) {
+    let (mut records, mut events, mut drained) = (Vec::new(), Vec::new(), Drained::default());
     for ring in &mut attached.switches {
         drained += ring.drain(|record| records.push(record));
     }
@@ -265,87 +267,86 @@ fn take(attached: &mut Attached, source: &Source) -> Drained {
             runnable = state & WAITING_STATES == 0;
         }
         let frames = attached.stacks.frames(&sample);
-        let (stack, in_scope) = match place(&frames, is_main) {
-            Place::Work(stack) => (stack, true),
-            Place::Outside | Place::Unknown => (vec![], false),
+        let (stack, scope) = match place(&frames, is_main) {
+            Place::Work(stack) => (stack, Scope::Work),
+            Place::Outside => (vec![], Scope::Beside),
+            Place::Unknown => (vec![], Scope::Unknown),
         };
-        let event = Event::Out { runnable, stack, in_scope };
-        attached.events.push(Sched { at_ns: sample.at_ns, thread: sample.thread, event });
+        let event = Event::Out { runnable, stack, scope };
+        events.push(Sched { at_ns: sample.at_ns, thread: sample.thread, event });
     }
-    let events = &mut attached.events;
+    let mut preempted = Vec::new();
     for ring in &mut attached.records {
         drained += ring.drain(|record| match record {
             Record::Switch { thread, at_ns, out: false, .. } => {
                 events.push(Sched { at_ns, thread, event: Event::In });
             }
-            Record::Switch { thread, at_ns, out: true, preempted: true } if matches!(source, Source::Switches) => {
-                // The sample of the same switch is older by some hundred ns, and does not say so itself.
-                preempt(events, thread, at_ns);
-            }
+            Record::Switch { thread, at_ns, out: true, preempted: true } => preempted.push((thread, at_ns)),
             _ => {}
         });
     }
+    if matches!(source, Source::Switches) {
+        preempt(&mut events, &preempted);
+    }
     if let Source::Tracepoints { waking, .. } = source {
-        let woken = &mut attached.woken;
         for ring in &mut attached.wakes {
             drained += ring.drain(|record| {
+                // Whose it is is known when the thread has switched once; before that it has nothing to be woken from.
                 if let Record::Sample(sample) = record
                     && let Some(number) = waking.value(&sample.raw, "pid")
+                    && let Some(thread) = attached.numbers.get(&number)
                 {
-                    woken.push((sample.at_ns, number));
+                    events.push(Sched { at_ns: sample.at_ns, thread: *thread, event: Event::Wake });
                 }
             });
         }
     }
-    drained
+    (events, drained)
 }
 
-/// The last time that a thread left the CPU before `at_ns` was against its will.
-fn preempt(events: &mut [Sched], thread: i32, at_ns: u64) {
-    let outs = events.iter_mut().filter(|event| event.thread == thread && event.at_ns <= at_ns);
-    let last = outs.filter(|event| matches!(event.event, Event::Out { .. })).max_by_key(|event| event.at_ns);
-    if let Some(Sched { event: Event::Out { runnable, .. }, .. }) = last {
-        *runnable = true;
+/// Of each thread and time at which the CPU was taken away, the last time before that the thread left the CPU was that one. The
+/// sample of the same switch is older by some hundred ns, and does not say so itself.
+fn preempt(events: &mut [Sched], preempted: &[(i32, u64)]) {
+    let outs: BTreeMap<(i32, u64), usize> = events
+        .iter()
+        .enumerate()
+        .filter(|(_, event)| matches!(event.event, Event::Out { .. }))
+        .map(|(place, event)| ((event.thread, event.at_ns), place))
+        .collect();
+    for (thread, at_ns) in preempted {
+        let last = outs.range((*thread, 0)..=(*thread, *at_ns)).next_back();
+        if let Some((_, place)) = last
+            && let Event::Out { runnable, .. } = &mut events[*place].event
+        {
+            *runnable = true;
+        }
     }
 }
 
-fn summary(follower: &Follower<'_>, times: &Times) -> Found {
-    let (events, wall_ns) = (times.events(), times.wall_ns() as f64);
-    let share = |ns: u64| (wall_ns > 0.0).then(|| ns as f64 / wall_ns);
-    let mut off_cpu = OffCpu {
-        voluntary_switches_per_event: (events > 0).then(|| times.voluntary_switches as f64 / events as f64),
-        involuntary_switches_per_event: (events > 0).then(|| times.involuntary_switches as f64 / events as f64),
-        ..OffCpu::default()
+fn summary(follower: Follower<'_>, times: &Times) -> Found {
+    let over = Over {
+        events: times.events(),
+        wall_ns: times.wall_ns(),
+        cpu_ns: times.with.iter().map(|sample| sample.cpu_time_ns).sum(),
+        voluntary: times.voluntary_switches,
+        involuntary: times.involuntary_switches,
+        ..follower.over
     };
-    let runnable_by_sum = share(follower.run_delay_ns).map(|share| share.min(1.0));
-    if matches!(follower.source, Source::Schedstat) {
-        let cpu_ns: u64 = times.with.iter().map(|sample| sample.cpu_time_ns).sum();
-        off_cpu.runnable_share = runnable_by_sum;
-        let idle = share(cpu_ns).map(|busy| (1.0 - busy).max(0.0));
-        off_cpu.blocked_share = idle.zip(runnable_by_sum).map(|(idle, runnable)| (idle - runnable).max(0.0));
-    } else {
-        let main = &follower.main_waits;
-        let blocked = |names: Option<&[&str]>| {
-            let of_names = main.iter().filter(|wait| match names {
-                Some(names) => off_cpu::syscall_of(&wait.stack).is_some_and(|call| names.contains(&call.as_str())),
-                None => true,
-            });
-            share(of_names.map(|wait| wait.blocked_ns).sum())
-        };
-        off_cpu.blocked_share = blocked(None);
-        off_cpu.event_wait_share = blocked(Some(EVENT_WAITS));
-        off_cpu.lock_wait_share = blocked(Some(&["futex"]));
-        let seen = main.iter().all(|wait| wait.runnable_ns.is_some());
-        let runnable = share(main.iter().filter_map(|wait| wait.runnable_ns).sum());
-        // Where nobody saw who woke a thread, the kernel's own sum says how long it waited for a CPU.
-        off_cpu.runnable_share = if seen { runnable } else { runnable_by_sum };
-        off_cpu.waits = off_cpu::by_syscall(&follower.waits, events);
+    let off_cpu = match follower.source {
+        Source::Schedstat => waiting::by_sums(&over),
+        Source::Tracepoints { .. } | Source::Switches => follower.waiting.off_cpu(&over),
+    };
+    let mut notes = Vec::new();
+    if follower.late_threads {
+        notes.push("waits of threads that began during the profile were not followed".to_owned());
     }
     Found {
         off_cpu,
-        stacks: off_cpu::stacks(&follower.waits),
+        stacks: follower.waiting.stacks().clone(),
         perturbation: times.perturbation(),
         drained: follower.drained,
+        shrunk: follower.shrunk,
+        notes,
     }
 }
 
@@ -377,17 +378,17 @@ mod tests {
         let out = |at_ns, thread| Sched {
             at_ns,
             thread,
-            event: Event::Out { runnable: false, stack: vec![], in_scope: true },
+            event: Event::Out { runnable: false, stack: vec![], scope: Scope::Work },
         };
         let mut events = [out(10, 1), out(50, 1), out(60, 2), out(90, 1)];
-        preempt(&mut events, 1, 55);
+        preempt(&mut events, &[(1, 55), (3, 70), (2, 59)]);
         let marked: Vec<u64> = events
             .iter()
             .filter(|event| matches!(event.event, Event::Out { runnable: true, .. }))
             .map(|event| event.at_ns)
             .collect();
         assert_eq!(marked, [50]);
-        preempt(&mut [], 1, 5);
+        preempt(&mut [], &[(1, 5)]);
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl OneSide<'_> {
         }
         found.symbols = sampled.stacks.shares();
         self.notes_of_samples(&sampled, found);
+        let fallback = also(fallback, sampled.shrunk.as_ref());
         let mut counters_fallback = None;
         if let Some(budget) = &mut found.budget {
             match counters::count(work, clock.kernel) {
@@ -134,7 +135,7 @@ impl OneSide<'_> {
             fallback,
             seconds,
             perturbation: sampled.times.perturbation(),
-            lost: sampled.drained.lost + sampled.drained.damaged,
+            lost: sampled.drained.missing(),
         };
         // What is said of cycles is not said twice.
         let of_clock = fallback.clone().filter(|_| counters_fallback.is_none());
@@ -210,13 +211,14 @@ impl OneSide<'_> {
             followed => followed?,
         };
         found.off_cpu = Some(followed.off_cpu);
+        found.notes.extend(followed.notes);
         found.phases.push(Phase {
             phase: "off-cpu".to_owned(),
             source: Some(source.name().to_owned()),
-            fallback: fallback.clone(),
+            fallback: also(fallback.clone(), followed.shrunk.as_ref()),
             seconds: began.elapsed().as_secs_f64(),
             perturbation: followed.perturbation,
-            lost: followed.drained.lost + followed.drained.damaged,
+            lost: followed.drained.missing(),
         });
         self.keep(found, "off-cpu", "time off the CPU", "ns", &followed.stacks)
     }
@@ -240,6 +242,7 @@ impl OneSide<'_> {
             }
             followed => followed?,
         };
+        found.notes.extend(followed.notes);
         let calls = followed.calls;
         found.io = Some(Io {
             syscalls_per_event: calls.by_name.iter().map(|call| call.per_event).sum(),
@@ -257,7 +260,7 @@ impl OneSide<'_> {
             fallback: fallback.clone(),
             seconds: began.elapsed().as_secs_f64(),
             perturbation: followed.perturbation,
-            lost: followed.drained.lost + followed.drained.damaged,
+            lost: followed.drained.missing(),
         });
         Ok(())
     }
@@ -318,7 +321,8 @@ impl OneSide<'_> {
         if found.phases.iter().all(|phase| phase.source.is_none()) {
             return;
         }
-        let classification = bottleneck::classify(&profile::figures(found, file), self.thresholds);
+        let mut classification = bottleneck::classify(&profile::figures(found, file), self.thresholds);
+        classification.caveats.extend(profile::caveats(found));
         found.bottleneck = Some(classification.class.name().to_owned());
         found.tier = classification.tiers.first().map(|tier| tier.name().to_owned());
         found.classification = Some(classification);
@@ -384,6 +388,12 @@ fn interrupted(error: &anyhow::Error) -> Result<()> {
     if exit_of(error) == Exit::Interrupted { Err(failure(Exit::Interrupted, "interrupted")) } else { Ok(()) }
 }
 
+/// One reason more why a source is not the best one.
+fn also(fallback: Option<String>, more: Option<&String>) -> Option<String> {
+    let reasons: Vec<String> = fallback.into_iter().chain(more.cloned()).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
 fn done(phase: &str, source: &str, began: Instant) -> Phase {
     Phase {
         phase: phase.to_owned(),
@@ -430,6 +440,13 @@ fn empty(spec: &WorkloadSpec, subject: &Subject) -> WorkloadProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_reason_for_a_fallback_is_named() {
+        let small = "rings of 32 KiB".to_owned();
+        assert_eq!(also(None, None), None);
+        assert_eq!(also(Some("no cycles".to_owned()), Some(&small)).unwrap(), "no cycles; rings of 32 KiB");
+    }
 
     #[test]
     fn the_time_of_a_call_is_its_share_of_the_cpu_time() {

@@ -89,7 +89,10 @@ pub(super) struct Sample {
 pub(super) struct Ring {
     sampler: Sampler,
     content: Content,
+    asked: usize,
     capacity: usize,
+    /// When it was last emptied it may have been full: the next record is the kernel's word on that.
+    was_full: bool,
 }
 
 /// What was read from rings besides records.
@@ -99,12 +102,27 @@ pub(super) struct Drained {
     pub(super) lost: u64,
     /// Records that ended too early.
     pub(super) damaged: u64,
+    /// Records that the kernel had no place for before the ring was last emptied, when that was noticed already.
+    pub(super) lost_before: u64,
+}
+
+impl Drained {
+    /// What is missing from the records that were just read.
+    pub(super) fn holes(self) -> u64 {
+        self.lost + self.damaged
+    }
+
+    /// All that is missing, of a whole phase.
+    pub(super) fn missing(self) -> u64 {
+        self.holes().max(self.damaged + self.lost_before)
+    }
 }
 
 impl std::ops::AddAssign for Drained {
     fn add_assign(&mut self, other: Drained) {
         self.lost += other.lost;
         self.damaged += other.damaged;
+        self.lost_before += other.lost_before;
     }
 }
 
@@ -113,6 +131,7 @@ impl Ring {
     /// refuses one of `bytes`: users who are not root may lock little memory.
     pub(super) fn open(builder: &mut Builder<'_>, content: Content, bytes: usize) -> io::Result<Ring> {
         content.ask(builder);
+        let asked = bytes.next_power_of_two();
         let mut bytes = bytes;
         loop {
             match builder.build()?.sampled(bytes) {
@@ -122,9 +141,22 @@ impl Ring {
                 {
                     bytes /= 2;
                 }
-                sampler => return Ok(Ring { sampler: sampler?, content, capacity: bytes.next_power_of_two() }),
+                sampler => {
+                    let capacity = bytes.next_power_of_two();
+                    return Ok(Ring { sampler: sampler?, content, asked, capacity, was_full: false });
+                }
             }
         }
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Why it is smaller than it should be, and the way to a larger one; nothing if it is not.
+    pub(super) fn shrunk(&self) -> Option<String> {
+        shrunk(self.asked, self.capacity)
     }
 
     /// The event's file descriptor.
@@ -144,16 +176,21 @@ impl Ring {
     /// Hands over what is in the ring.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) -> Drained {
         let (mut drained, mut bytes) = (Drained::default(), 0);
+        let mut late = std::mem::take(&mut self.was_full);
         while let Some(record) = self.sampler.next_record() {
             bytes += HEADER_BYTES + record.len();
             match decode(record.ty(), record.misc(), &record.to_contiguous(), self.content) {
                 Ok(Decoded::Record(record)) => each(record),
+                Ok(Decoded::Lost(count)) if late => drained.lost_before += count,
                 Ok(Decoded::Lost(count)) => drained.lost += count,
                 Ok(Decoded::Other) => {}
                 Err(TooShort) => drained.damaged += 1,
             }
+            // The kernel tells it before the first record that finds a place.
+            late = false;
         }
         if ran_over(bytes, self.capacity, self.content) {
+            self.was_full = true;
             drained.lost = drained.lost.max(1);
         }
         drained
@@ -164,6 +201,18 @@ impl Ring {
 /// place, which is after the ring was emptied.
 fn ran_over(bytes: usize, capacity: usize, content: Content) -> bool {
     bytes + OTHER_BYTES + content.stack_bytes as usize > capacity
+}
+
+/// Why a ring of `capacity` bytes is not one of `asked`.
+fn shrunk(asked: usize, capacity: usize) -> Option<String> {
+    (capacity < asked).then(|| {
+        format!(
+            "rings of {} KiB instead of {} KiB, since this user may lock no more memory (`ulimit -l`, \
+             kernel.perf_event_mlock_kb, or root): it is looked at in shorter bursts",
+            capacity >> 10,
+            asked >> 10
+        )
+    })
 }
 
 /// What bytes mean.
@@ -296,6 +345,20 @@ mod tests {
         let content = Content { stack_bytes: 512, ..Content::default() };
         assert!(ran_over(1 << 20, 1 << 20, content) && ran_over((1 << 20) - 2000, 1 << 20, content));
         assert!(!ran_over((1 << 20) - 4096, 1 << 20, content));
+    }
+
+    #[test]
+    fn a_ring_that_the_kernel_made_smaller_is_named_with_the_way_to_a_larger_one() {
+        assert_eq!(shrunk(8 << 20, 8 << 20), None);
+        let why = shrunk(8 << 20, 512 << 10).unwrap();
+        assert!(why.contains("512 KiB instead of 8192 KiB") && why.contains("ulimit -l"), "{why}");
+    }
+
+    #[test]
+    fn what_is_missing_is_counted_once() {
+        let mut all = Drained { lost: 1, ..Drained::default() };
+        all += Drained { lost_before: 900, damaged: 2, ..Drained::default() };
+        assert_eq!((all.holes(), all.missing()), (3, 902), "the first loss is one of those told later");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Phases 1 and 2: samples by the clock of the CPU, with stacks: what is in the kernel, what in user space, and in which function.
 
-use super::launch::{Burst, Profiler, Times, Work, launch, median_ns, threads};
+use super::launch::{Burst, Held, Profiler, Times, Work, in_time, launch, median_ns, threads};
 use super::ring::{Content, Drained, Record, Ring, Sample};
 use super::symbols::{Kernel, Symbolizer};
 use super::unwind::{self, WORK};
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Ring of one thread: some hundred samples of a burst, with their stacks, many times over.
 const RING_BYTES: usize = 8 << 20;
+/// About as much as a sample has besides a copy of the stack.
+const SAMPLE_BYTES: f64 = 512.0;
 /// Where the worker begins (bench-harness/src/worker.rs): below it and not below [`WORK`], something else than work is done.
 const MAIN: &str = "bench_worker_main";
 
@@ -103,6 +105,8 @@ pub(super) struct Sampled {
     pub(super) kernel: bool,
     /// Ticks of user and system time of the process, in bursts: coarse.
     pub(super) ticks: [u64; 2],
+    /// Why rings are smaller than they should be.
+    pub(super) shrunk: Option<String>,
 }
 
 /// Samples the workload for `time`, in launches of their own.
@@ -133,7 +137,9 @@ pub(super) fn sample(
             late_threads: false,
             kernel: clock.kernel,
             ticks: [0, 0],
+            shrunk: None,
         },
+        held: Held::new(),
     };
     for number in 0..2 * work.config.launches {
         if number >= work.config.launches && sampler.found.samples >= work.config.wanted_samples {
@@ -155,6 +161,13 @@ struct Sampler<'a> {
     rings: Vec<Ring>,
     attached: Option<Attached>,
     found: Sampled,
+    held: Held,
+}
+
+/// How long a ring holds the samples of a thread that is always on the CPU, with room to spare.
+fn holds(capacity: usize, hz: u64, content: Content) -> Duration {
+    let samples = capacity as f64 / (content.stack_bytes as f64 + SAMPLE_BYTES);
+    Duration::from_secs_f64(samples / hz.max(1) as f64 * 0.7)
 }
 
 struct Attached {
@@ -172,6 +185,7 @@ impl Profiler for Sampler<'_> {
             self.rings.push(ring.context("the kernel refuses to sample the worker")?);
         }
         let symbols = Symbolizer::of(pid, &self.program, self.libevent, self.kernel)?;
+        self.found.shrunk = self.found.shrunk.take().or_else(|| self.rings.iter().find_map(Ring::shrunk));
         self.found.stripped |= !symbols.worker_is_named();
         self.attached = Some(Attached { pid, threads, stacks: unwind::Stacks::new(symbols) });
         Ok(())
@@ -179,6 +193,9 @@ impl Profiler for Sampler<'_> {
 
     fn burst(&mut self, session: &mut Session, work: &Work<'_>, batches: u64) -> Result<Burst> {
         let attached = self.attached.as_mut().context("the profiler is attached")?;
+        let smallest = self.rings.iter().map(Ring::capacity).min().unwrap_or(RING_BYTES);
+        let batches = self.held.batches(in_time(batches, holds(smallest, self.hz, self.content)));
+        let mut missing = false;
         let before = ticks(attached.pid);
         self.rings.iter_mut().try_for_each(Ring::enable)?;
         let done = session.batches_of(work.spec, batches)?;
@@ -197,9 +214,13 @@ impl Profiler for Sampler<'_> {
                 }
             });
             self.found.drained += drained;
+            missing |= drained.holes() > 0;
             for sample in samples {
                 take(&mut self.found, attached, &sample);
             }
+        }
+        if missing {
+            self.held.lost(batches);
         }
         Ok(Burst { done: Some(done), enough: false })
     }
@@ -407,7 +428,17 @@ mod tests {
             late_threads: false,
             kernel,
             ticks: [150, 50],
+            shrunk: None,
         }
+    }
+
+    #[test]
+    fn bursts_are_as_long_as_rings_hold_them() {
+        let content = Content { callchain: true, raw: false, stack_bytes: 8192 };
+        assert!(holds(RING_BYTES, 4799, content) > super::super::launch::BURST, "as root");
+        let small = holds(512 << 10, 4799, content);
+        assert!((Duration::from_millis(7)..Duration::from_millis(10)).contains(&small), "{small:?}");
+        assert_eq!(in_time(200, small).min(40), in_time(200, small), "a fifth of a burst at most");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Phase 4: every system call of some batches, with arguments, results and times.
 
-use super::launch::{Burst, Profiler, Times, Work, launch, threads};
+use super::launch::{Burst, Held, Profiler, Times, Work, launch, own_number, threads};
 use super::ring::{Content, Drained, REGISTERS, Record, Ring, Sample};
 use super::tracefs::{self, On};
 use crate::context::Context;
@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use model::profile::Perturbation;
 use model::profile::calls::{Calls, Collector, Traced};
 use model::profile::strace;
-use model::profile::tracepoints::{Edge, Format, Seen, join};
+use model::profile::tracepoints::{Edge, Format, MarkCall, Seen, join};
+use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const MARK: u64 = libc::SYS_kill as u64;
 const EPOLL_CTL: u64 = libc::SYS_epoll_ctl as u64;
 /// Fewest and most batches under strace, which takes some hundred times as long.
 const STRACE_BATCHES: (u64, u64) = (2, 50);
+/// Longest text of strace that is read.
+const STRACE_BYTES: u64 = 256 << 20;
 
 /// How system calls are seen.
 #[derive(Clone, Debug)]
@@ -73,6 +76,8 @@ pub(super) struct Found {
     pub(super) batches_lost: u64,
     pub(super) perturbation: Option<Perturbation>,
     pub(super) drained: Drained,
+    /// What a reader must know.
+    pub(super) notes: Vec<String>,
 }
 
 /// Follows the workload for `time`.
@@ -98,11 +103,14 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         enter,
         exit,
         rings: vec![],
-        edges: vec![],
+        mark: MarkCall { number: MARK, thread: 0, process: 0 },
+        threads: vec![],
+        late_threads: false,
         collector: Collector::default(),
         batches: 1,
-        most_batches: u64::MAX,
+        held: Held::new(),
         batches_lost: 0,
+        batches_forged: 0,
         drained: Drained::default(),
     };
     let mut times = Times::default();
@@ -110,16 +118,38 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         times.add(launch(work, time / work.config.launches, &mut tracer)?);
     }
     let batches = tracer.collector.batches();
+    if batches == 0 && tracer.batches_forged > 0 {
+        bail!("the workload itself makes the calls that mark the ends of a batch: no batch could be told from another");
+    }
     if batches == 0 {
         bail!(
             "no batch could be traced whole: the kernel lost {} records; as root, more memory for events is there \
              (kernel.perf_event_mlock_kb)",
-            tracer.drained.lost
+            tracer.drained.missing()
         );
     }
     let calls = tracer.collector.finish(batches * work.spec.batch_events, true, error_name);
-    Ok(Found { calls, batches_lost: tracer.batches_lost, perturbation: times.perturbation(), drained: tracer.drained })
+    let mut notes = Vec::new();
+    if tracer.late_threads || calls.by_name.iter().any(|call| MAKE_THREADS.contains(&call.name.as_str())) {
+        notes.push("system calls of threads that began during the trace are not in its figures".to_owned());
+    }
+    if tracer.batches_forged > 0 {
+        notes.push(format!(
+            "{} batches of the trace were left out: the workload itself makes the calls that mark the ends of a batch",
+            tracer.batches_forged
+        ));
+    }
+    Ok(Found {
+        calls,
+        batches_lost: tracer.batches_lost + tracer.batches_forged,
+        perturbation: times.perturbation(),
+        drained: tracer.drained,
+        notes,
+    })
 }
+
+/// Calls that make a thread or a process.
+const MAKE_THREADS: &[&str] = &["clone", "clone3", "fork", "vfork"];
 
 /// A ring, and what is in it.
 struct Stream {
@@ -131,14 +161,17 @@ struct Tracer<'a> {
     enter: &'a Format,
     exit: &'a Format,
     rings: Vec<Stream>,
-    /// Of this launch so far, without what was cut short.
-    edges: Vec<Seen>,
+    mark: MarkCall,
+    threads: Vec<i32>,
+    /// Threads began while it was attached: nobody traces them.
+    late_threads: bool,
     collector: Collector,
     /// Batches at a time: grows while the rings hold them.
     batches: u64,
-    /// More than this they did not hold.
-    most_batches: u64,
+    held: Held,
     batches_lost: u64,
+    /// In bursts with more marks, or fewer, than batches were asked for.
+    batches_forged: u64,
     drained: Drained,
 }
 
@@ -148,7 +181,10 @@ impl Profiler for Tracer<'_> {
         let with_stack = Content { stack_bytes: EPOLL_STACK_BYTES, ..raw };
         let refused = |why: String| anyhow::anyhow!("the kernel refuses to trace the worker: {why}");
         let (others, changes) = (format!("id != {EPOLL_CTL}"), format!("id == {EPOLL_CTL}"));
-        for thread in threads(pid)? {
+        self.threads = threads(pid)?;
+        self.mark = MarkCall { number: MARK, thread: pid.cast_signed(), process: own_number(pid) };
+        self.collector.forget();
+        for thread in self.threads.clone() {
             for (format, filter, content, enters) in [
                 (self.enter, Some(others.as_str()), raw, true),
                 (self.enter, Some(changes.as_str()), with_stack, true),
@@ -162,7 +198,7 @@ impl Profiler for Tracer<'_> {
     }
 
     fn burst(&mut self, session: &mut Session, work: &Work<'_>, batches: u64) -> Result<Burst> {
-        let most = batches.min(self.batches);
+        let most = self.held.batches(batches.min(self.batches));
         self.rings.iter_mut().try_for_each(|stream| stream.ring.enable())?;
         session.marks(most)?;
         // Under the tracer as well, and timed. Without marks it is followed for what it changes, and not counted.
@@ -170,23 +206,30 @@ impl Profiler for Tracer<'_> {
         self.rings.iter_mut().try_for_each(|stream| stream.ring.disable())?;
         let mut edges = Vec::new();
         let drained = self.drain(&mut edges);
-        if drained.lost + drained.damaged > 0 {
+        self.drained += drained;
+        self.late_threads |= threads(session.pid())? != self.threads;
+        if drained.holes() > 0 {
             // A stream with holes says nothing about what is missing, and what was followed until here does not go on.
             self.batches_lost += most;
-            self.most_batches = (most / 2).max(1);
-            self.batches = self.most_batches;
-            self.finish_stream();
+            self.held.lost(most);
+            self.collector.forget();
         } else {
-            self.batches = (self.batches * 2).min(batches.max(1)).min(self.most_batches);
-            self.edges.append(&mut edges);
+            self.batches = most.saturating_mul(2);
+            let traced = join(&edges, &self.mark, call_name);
+            if marks(&traced) == 2 * most {
+                self.collector.add(&traced)?;
+            } else {
+                self.batches_forged += most;
+                self.collector.forget();
+            }
         }
-        self.drained += drained;
         Ok(Burst { done: Some(done), enough: false })
     }
 
     fn detach(&mut self) {
         self.rings.clear();
-        self.finish_stream();
+        self.threads.clear();
+        self.collector.forget();
     }
 }
 
@@ -209,15 +252,25 @@ impl Tracer<'_> {
         }
         drained
     }
+}
 
-    /// Adds what was seen since the beginning of the launch, or since the last hole.
-    fn finish_stream(&mut self) {
-        let traced: Vec<Traced> = join(&std::mem::take(&mut self.edges), MARK, call_name);
-        let whole = traced.iter().filter(|traced| **traced == Traced::Mark).count() as u64 / 2;
-        if self.collector.add(&traced).is_err() {
-            self.batches_lost += whole;
-        }
+fn marks(traced: &[Traced]) -> u64 {
+    traced.iter().filter(|traced| **traced == Traced::Mark).count() as u64
+}
+
+/// The text that strace left, if that can be held in memory.
+fn log_text(log: &Path) -> Result<String> {
+    let missing = || format!("strace left no {}", log.display());
+    let file = std::fs::File::open(log).with_context(missing)?;
+    let bytes = file.metadata().with_context(missing)?.len();
+    if bytes > STRACE_BYTES {
+        bail!(
+            "strace wrote {bytes} B, more than the {STRACE_BYTES} B that are read: a batch makes too many system calls"
+        );
     }
+    let mut text = Vec::new();
+    file.take(STRACE_BYTES).read_to_end(&mut text).with_context(missing)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// What a sample of a tracepoint says; nothing if it ends too early.
@@ -264,19 +317,31 @@ fn by_strace(work: &Work<'_>, time: Duration) -> Result<Found> {
     plain.batches_of(work.spec, 1)?;
     times.without = plain.batches_of(work.spec, super::launch::in_a_burst(work.cost))?.samples;
     plain.quit()?;
-    let text = std::fs::read(&log).with_context(|| format!("strace left no {}", log.display()))?;
     let mut collector = Collector::default();
-    collector.add(&strace::calls(&String::from_utf8_lossy(&text))).context("what strace has written")?;
+    collector.add(&strace::calls(&log_text(&log)?)).context("what strace has written")?;
     if collector.batches() != batches {
         bail!("strace shows {} of {batches} batches", collector.batches());
     }
     let calls = collector.finish(batches * work.spec.batch_events, true, error_name);
-    Ok(Found { calls, batches_lost: 0, perturbation: times.perturbation(), drained: Drained::default() })
+    let (perturbation, drained) = (times.perturbation(), Drained::default());
+    Ok(Found { calls, batches_lost: 0, perturbation, drained, notes: vec![] })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_no_memory_holds_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("strace");
+        assert!(log_text(&log).unwrap_err().to_string().contains("strace left no"));
+        std::fs::write(&log, "10 1700000000.1 kill(10, 0) = 0 <0.000005>\n").unwrap();
+        assert!(log_text(&log).unwrap().contains("kill(10"));
+        // It has holes and takes no place.
+        std::fs::File::options().write(true).open(&log).unwrap().set_len(STRACE_BYTES + 1).unwrap();
+        assert!(log_text(&log).unwrap_err().to_string().contains("too many system calls"));
+    }
 
     #[test]
     fn names_are_those_of_the_kernels_tables() {

@@ -11,6 +11,9 @@ use model::profile::stacks::{Origin, SymbolShare};
 const ROWS: usize = 12;
 /// Self share of a function that is worth a row.
 const SHOWN_SHARE: f64 = 0.0005;
+/// Stacks off the CPU, and functions of each, the innermost first.
+const OFF_CPU_STACKS: usize = 5;
+const CALLERS: usize = 6;
 /// Lines of annotated source.
 const SOURCE_LINES: usize = 40;
 
@@ -126,10 +129,27 @@ pub(super) fn off_cpu(side: &WorkloadProfile, style: Style) -> String {
         pct(off.runnable_share),
     );
     text.push_str(&format!(
-        "   switches/event: {} by its own will, {} against it\n\n",
+        "   switches/event: {} by its own will, {} against it\n",
         figure(off.voluntary_switches_per_event),
         figure(off.involuntary_switches_per_event)
     ));
+    if let Some(why) = &off.unknown {
+        text.push_str(&format!("   unknown, since {why}\n"));
+    }
+    if let Some(unplaced) = off.unplaced_waits_per_event.filter(|waits| *waits > 0.0) {
+        text.push_str(&format!(
+            "   waits/event whose stack does not say whether they belong to the work, in no share: {}\n",
+            figure(Some(unplaced))
+        ));
+    }
+    if off.bursts_lost > 0 {
+        text.push_str(&format!(
+            "   {} of {} bursts were left out with their time: the kernel lost some of their records\n",
+            off.bursts_lost,
+            off.bursts + off.bursts_lost
+        ));
+    }
+    text.push('\n');
     if !off.waits.is_empty() {
         let rows = off.waits.iter().take(ROWS).map(|wait| {
             vec![
@@ -140,6 +160,21 @@ pub(super) fn off_cpu(side: &WorkloadProfile, style: Style) -> String {
             ]
         });
         let header = ["waits in", "waits/event", "blocked ns/event", "for a CPU ns/event"];
+        text.push_str(&draw(&header, rows.collect(), style));
+        text.push('\n');
+    }
+    if !off.stacks.is_empty() {
+        let rows = off.stacks.iter().take(OFF_CPU_STACKS).map(|time| {
+            let chain: Vec<&str> = time.stack.iter().rev().take(CALLERS).map(String::as_str).collect();
+            vec![
+                chain.join(" < "),
+                time.syscall.clone().unwrap_or_else(|| "(no system call)".to_owned()),
+                if time.for_a_cpu { "a CPU" } else { "something" }.to_owned(),
+                figure(Some(time.ns_per_event)),
+                pct(Some(time.share)),
+            ]
+        });
+        let header = ["off the CPU at", "in", "waiting for", "ns/event", "of time off"];
         text.push_str(&draw(&header, rows.collect(), style));
         text.push('\n');
     }
