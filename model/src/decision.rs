@@ -14,6 +14,7 @@ mod gains;
 mod gating;
 mod guards;
 mod profile;
+mod provenance;
 mod rule;
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,12 @@ pub enum Topic {
     Suspicion,
     /// What the figures stand on.
     Calibration,
+    /// Lines of the patch that can make code look faster, or correct, than it is.
+    Screened,
+    /// Whether what measured is code that anybody can have.
+    Harness,
+    /// How often this patch was tried.
+    Attempt,
 }
 
 /// One sentence of a decision.
@@ -158,6 +165,7 @@ pub fn decide(evidence: &Evidence<'_>, thresholds: &Thresholds, rule: &DecisionR
     gains::judge(evidence, rule, &mut findings);
     guards::judge(evidence, thresholds, rule, &mut findings);
     profile::judge(evidence, rule, &mut findings);
+    provenance::judge(evidence, &mut findings);
     findings.settle(evidence)
 }
 

@@ -114,6 +114,8 @@ pub fn after(state: Option<State>, event: &Event) -> Result<Option<State>, Refus
         Event::Measured(_) => {
             return refused("gate it first; what was measured is measured again only when taken up again");
         }
+        // What nothing has decided on needs no explanation; which one it needs is the ledger's to check.
+        Event::Explained(_) if matches!(now, Open | Proposed) => return refused("run it first"),
         Event::Explained(_) => now,
         Event::Decided(decided) if now.is_under_way() => match decided.decision.verdict {
             Verdict::Inconclusive => Inconclusive,

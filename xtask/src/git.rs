@@ -275,9 +275,12 @@ pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
     KNOWN.get_or_init(|| described(folder)).clone()
 }
 
-/// The same for the harness alone: what it writes itself, experiments and README's generated blocks, is no change of it.
+/// The same for the harness alone: what it writes itself, experiments, exported mail and the generated blocks of README and
+/// playbook, is no change of it, nor is a patch that lies in the workspace to be attached.
 pub(crate) fn describe_harness(root: &Path) -> Option<(String, bool)> {
-    state(root, &["--", ".", ":(exclude)experiments", ":(exclude)README.md"])
+    let own = ["experiments", "README.md", "playbook/program.md"].map(|name| format!(":(exclude){name}"));
+    let of = ["--", ".", &own[0], &own[1], &own[2], ":(exclude,glob)*.patch", ":(exclude,glob)*.mail"];
+    state(root, &of)
 }
 
 /// Commits that HEAD comes from and that changed a file, newest first; `None` where there is no checkout with a commit.
@@ -400,19 +403,24 @@ mod tests {
             let mut command = Command::new("git");
             run(hermetic(&mut command).arg("-C").arg(root).args(args).envs(IDENTITY.iter().copied())).unwrap()
         };
-        std::fs::create_dir(root.join("experiments")).unwrap();
-        for name in ["README.md", "code", "experiments/series"] {
+        for name in ["experiments", "gate", "playbook"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        for name in ["README.md", "code", "experiments/series", "playbook/program.md"] {
             std::fs::write(root.join(name), name).unwrap();
         }
         git(&["init", "--quiet"]);
         git(&["add", "."]);
         git(&["commit", "--quiet", "-m", "x"]);
-        for name in ["README.md", "experiments/series", "experiments/new"] {
+        for name in ["README.md", "experiments/series", "experiments/new", "playbook/program.md", "x.patch", "x.mail"] {
             std::fs::write(root.join(name), "changed").unwrap();
         }
         let commit = git(&["rev-parse", "HEAD"]);
         assert_eq!(describe_harness(root), Some((commit.clone(), false)));
         assert_eq!(described(root), Some((commit.clone(), true)));
+        std::fs::write(root.join("gate/x.patch"), "a mutant").unwrap();
+        assert_eq!(describe_harness(root), Some((commit.clone(), true)), "patches of the harness itself");
+        std::fs::remove_file(root.join("gate/x.patch")).unwrap();
         std::fs::write(root.join("code"), "changed").unwrap();
         assert_eq!(describe_harness(root), Some((commit, true)));
     }

@@ -3,6 +3,7 @@
 use super::{Evidence, Findings, Topic, Verdict};
 use crate::compare::CompareRecord;
 use crate::thresholds::Thresholds;
+use serde_json::Value;
 
 pub(super) fn judge(evidence: &Evidence<'_>, thresholds: &Thresholds, findings: &mut Findings) {
     let Some(record) = evidence.compare else {
@@ -33,16 +34,47 @@ fn whole(record: &CompareRecord, evidence: &Evidence<'_>, thresholds: &Threshold
     if record.head.partial {
         missing(format!("the comparison was cut short (run {})", record.head.id));
     }
-    if record.settings.thresholds.alpha > thresholds.alpha {
+    // Margins of guards and when a disturbed block counts are in the record; looser ones would let off what today's do not.
+    let others = differing(&record.settings.thresholds, thresholds);
+    if !others.is_empty() {
         missing(format!(
-            "the comparison allowed an error of {}, and the thresholds allow {}",
-            record.settings.thresholds.alpha, thresholds.alpha
+            "the comparison was made by other thresholds than those of today, and has to be made anew: {}",
+            others.join("; ")
         ));
     }
     let compared = |name: &String| record.workloads.iter().any(|compared| compared.workload == *name);
     let absent: Vec<&str> = thresholds.guarded.iter().filter(|name| !compared(name)).map(String::as_str).collect();
     if !absent.is_empty() {
         missing(format!("guarded workloads were not compared: {}", absent.join(", ")));
+    }
+}
+
+/// Thresholds that are not the same, each with what it was and what it is; empty if all are.
+fn differing(then: &Thresholds, now: &Thresholds) -> Vec<String> {
+    let (then, now) = match (serde_json::to_value(then), serde_json::to_value(now)) {
+        (Ok(then), Ok(now)) if then == now => return vec![],
+        (Ok(then), Ok(now)) => (then, now),
+        // Never: they are tables of numbers and names. What cannot be compared is not the same.
+        _ => return vec!["they cannot be compared".to_owned()],
+    };
+    let mut found = Vec::new();
+    compare_values("", &then, &now, &mut found);
+    found
+}
+
+fn compare_values(name: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
+    match (then, now) {
+        (Value::Object(one), Value::Object(other)) => {
+            for key in one.keys().chain(other.keys().filter(|key| !one.contains_key(*key))) {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+                compare_values(&name, &of(one), &of(other), found);
+            }
+        }
+        _ if then == now => {}
+        // Lists of workloads are long.
+        (Value::Array(_), _) | (_, Value::Array(_)) => found.push(format!("{name} is another list")),
+        _ => found.push(format!("{name} was {then} and is {now}")),
     }
 }
 

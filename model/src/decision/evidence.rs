@@ -20,6 +20,12 @@ pub struct Evidence<'a> {
     pub compare: Option<&'a CompareRecord>,
     /// The profile of both.
     pub profile: Option<&'a ProfileEvidence>,
+    /// Lines of the patch that a reviewer should look at.
+    pub screened: &'a [String],
+    /// Steps whose entries were written by a harness with changes that no commit has.
+    pub unclean: &'a [String],
+    /// How often this patch was tried on this tip, this attempt included; `None` beside the ledger, where nothing counts.
+    pub attempt_of_patch: Option<u32>,
     /// What reviewers have explained, by entries of the ledger.
     pub explained: &'a [Explained],
 }

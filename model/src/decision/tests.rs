@@ -47,6 +47,9 @@ struct Case {
     gate: Option<VerifyRecord>,
     compare: Option<CompareRecord>,
     profile: Option<ProfileEvidence>,
+    screened: Vec<String>,
+    unclean: Vec<String>,
+    attempt_of_patch: Option<u32>,
     explained: Vec<Explained>,
 }
 
@@ -63,6 +66,9 @@ impl Case {
             gate: self.gate.as_ref(),
             compare: self.compare.as_ref(),
             profile: self.profile.as_ref(),
+            screened: &self.screened,
+            unclean: &self.unclean,
+            attempt_of_patch: self.attempt_of_patch,
             explained: &self.explained,
         }
     }
@@ -243,6 +249,9 @@ fn sound() -> Case {
         gate: Some(gate),
         compare: Some(comparison()),
         profile: Some(profile),
+        screened: vec![],
+        unclean: vec![],
+        attempt_of_patch: Some(1),
         explained: vec![],
     }
 }
@@ -269,7 +278,7 @@ fn what_is_missing_never_accepts() {
     sound().with(|case| case.gate = None).expect(Verdict::Inconclusive, "was not run");
     sound().with(|case| case.compare = None).expect(Verdict::Inconclusive, "not compared");
     sound().with(|case| case.profile = None).expect(Verdict::Park, "no profile");
-    let nothing = Case { infrastructure: None, gate: None, compare: None, profile: None, explained: vec![] };
+    let nothing = Case { infrastructure: None, gate: None, compare: None, profile: None, ..sound() };
     nothing.expect(Verdict::Inconclusive, "was not run");
     // What is left of a comparison without its guarded workloads.
     sound()
@@ -437,7 +446,51 @@ fn a_comparison_is_of_these_sides_and_whole() {
     record(&|r| r.candidate = "d".repeat(12)).expect(Verdict::Inconclusive, "the comparison is of");
     record(&|r| r.identical = true).expect(Verdict::Inconclusive, "the same code");
     record(&|r| r.head.partial = true).expect(Verdict::Inconclusive, "cut short");
-    record(&|r| r.settings.thresholds.alpha = 0.05).expect(Verdict::Inconclusive, "allowed an error of 0.05");
+    record(&|r| r.settings.thresholds.alpha = 0.05).expect(Verdict::Inconclusive, "alpha was 0.05 and is 0.01");
+}
+
+#[test]
+fn what_was_measured_under_other_thresholds_is_measured_anew() {
+    let under = |change: &dyn Fn(&mut Thresholds)| {
+        sound().with(|case| change(&mut case.compare.as_mut().unwrap().settings.thresholds))
+    };
+    // Margins that would let a loss through, and disturbances that would not be seen.
+    under(&|t| t.guards.peak_memory_pct = 50.0).expect(Verdict::Inconclusive, "guards.peak_memory_pct was 50.0 and is");
+    under(&|t| t.no_change_margin_pct = 9.0).expect(Verdict::Inconclusive, "no_change_margin_pct was 9.0");
+    under(&|t| t.external.steal_share = 0.9).expect(Verdict::Inconclusive, "external.steal_share was 0.9");
+    under(&|t| drop(t.calibrated.pop())).expect(Verdict::Inconclusive, "calibrated is another list");
+    // Stricter ones are others, too.
+    under(&|t| t.guards.peak_memory_pct = 0.1).expect(Verdict::Inconclusive, "made anew");
+    // A record that was written and read has the same.
+    let mut case = sound();
+    let text = serde_json::to_string(case.compare.as_ref().unwrap()).unwrap();
+    case.compare = Some(serde_json::from_str(&text).unwrap());
+    case.expect(Verdict::Accept, "faster");
+}
+
+#[test]
+fn lines_that_a_reviewer_has_to_look_at_accept_only_explained() {
+    let line = |number: u32| format!("buffer.c:{number} getenv: `getenv(\"X\")`");
+    let screened = |count| sound().with(|case| case.screened = (1..=count).map(line).collect());
+    screened(1).expect(Verdict::Park, "one line that a reviewer has to look at and explain: buffer.c:1 getenv");
+    screened(5).expect(Verdict::Park, "5 lines");
+    screened(5).expect(Verdict::Park, "and 2 more");
+    screened(1).explained(About::Profile).explained(About::Suspicion).expect(Verdict::Park, "has to look at");
+    screened(1).explained(About::Screened).expect(Verdict::Accept, "a reviewer explains: memmem");
+}
+
+#[test]
+fn what_nobody_can_measure_again_is_not_accepted_and_attempts_are_counted() {
+    sound()
+        .with(|case| case.unclean = vec!["measured".into()])
+        .expect(Verdict::Park, "measured by a harness with changes that no commit has");
+    sound().expect(Verdict::Accept, "attempt 1 of this patch on this tip");
+    sound().with(|case| case.attempt_of_patch = Some(3)).expect(
+        Verdict::Accept,
+        "attempt 3 of this patch on this tip; those before were taken up again, with a reason",
+    );
+    let beside = sound().with(|case| case.attempt_of_patch = None).decide();
+    assert!(beside.reasons.iter().all(|reason| reason.topic != Topic::Attempt), "beside the ledger nothing is counted");
 }
 
 #[test]
@@ -586,8 +639,8 @@ fn random_case(random: &mut SplitMix64) -> Case {
 fn worsened(case: &Case, random: &mut SplitMix64) -> Case {
     let mut worse = case.clone();
     let mut below = |end: u64| random.next_u64() % end;
-    let (kind, which, by) = (below(16), below(12) as usize, below(40) as f64 / 10.0);
-    let Case { gate, compare, profile, explained, infrastructure } = &mut worse;
+    let (kind, which, by) = (below(18), below(12) as usize, below(40) as f64 / 10.0);
+    let Case { gate, compare, profile, explained, infrastructure, screened, unclean, .. } = &mut worse;
     let (Some(record), Some(compared)) = (gate.as_mut(), compare.as_mut()) else { return worse };
     let count = compared.workloads.len();
     let workload = &mut compared.workloads[which % count];
@@ -630,6 +683,8 @@ fn worsened(case: &Case, random: &mut SplitMix64) -> Case {
         12 => drop(workload.counts.as_mut().and_then(|c| c.syscalls_per_event.as_mut()).map(|pair| pair[1] += by)),
         13 => workload.counts = None,
         14 => workload.gained = false,
+        15 => screened.push("buffer.c:1 getenv".into()),
+        16 => unclean.push("measured".into()),
         _ => workload.confirmation = workload.confirmation.filter(|report| report.answer == Answer::Slower),
     }
     worse

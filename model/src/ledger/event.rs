@@ -1,6 +1,6 @@
 //! What can happen, as the ledger writes it: one kind of event an entry.
 
-use crate::decision::{AcceptableDecision, Decision, Shift};
+use crate::decision::{AcceptableDecision, Decision, Shift, Topic};
 use crate::gate;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ pub enum Event {
     /// A technique that does not work, and why; of an experiment's technique or another.
     NonStarter(NonStarter),
     /// The tip that a merge of two branches' acceptances comes to.
-    TipDerived(TipRef),
+    TipDerived(TipDerived),
     /// Two branches became one; its parents are the heads of both.
     Merge,
 }
@@ -209,6 +209,28 @@ pub enum About {
     Profile,
     /// The gain is larger than one believes.
     Suspicion,
+    /// Lines of the patch that a reviewer should look at.
+    Screened,
+}
+
+impl About {
+    /// The reasons of a decision that it answers.
+    pub fn topic(self) -> Topic {
+        match self {
+            About::Profile => Topic::Profile,
+            About::Suspicion => Topic::Suspicion,
+            About::Screened => Topic::Screened,
+        }
+    }
+
+    /// As it is typed and written.
+    pub fn name(self) -> &'static str {
+        match self {
+            About::Profile => "profile",
+            About::Suspicion => "suspicion",
+            About::Screened => "screened",
+        }
+    }
 }
 
 /// A decision by rule.
@@ -326,6 +348,44 @@ pub struct NonStarter {
     pub reason: String,
 }
 
+/// The tip that a merge of two branches' acceptances comes to. Each patch passed a gate on the tip of its branch; both
+/// together passed this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TipDerived {
+    /// The tip.
+    #[serde(flatten)]
+    pub tip: TipRef,
+    /// Its gate.
+    pub gate: TipGate,
+}
+
+impl TipDerived {
+    /// Folder of the gate's record, relative to `experiments/`.
+    pub fn folder(tip: &TipRef) -> String {
+        format!("tips/{:.12}", tip.commit)
+    }
+
+    /// The record, relative to `experiments/`.
+    pub fn record(&self) -> String {
+        format!("{}/gate.json", Self::folder(&self.tip))
+    }
+}
+
+/// The gate of a tip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TipGate {
+    /// Variant that was gated: pristine with the tip's patches.
+    pub variant: String,
+    /// Which gate.
+    pub tier: gate::Tier,
+    /// What it said.
+    pub verdict: gate::Verdict,
+    /// Run id of the record.
+    pub run: String,
+    /// SHA-256 of the record, `verify/1`.
+    pub record_sha256: String,
+}
+
 impl Event {
     /// As the ledger names it.
     pub fn kind(&self) -> &'static str {
@@ -426,7 +486,9 @@ impl Event {
             Event::Rebased(rebased) => format!("on a tip of {} patches", rebased.base.patches.len()),
             Event::Reproduced(reproduced) => first(&reproduced.summary),
             Event::NonStarter(non_starter) => first(&non_starter.technique),
-            Event::TipDerived(tip) => format!("{:.12}, {} patches", tip.commit, tip.patches.len()),
+            Event::TipDerived(TipDerived { tip, gate }) => {
+                format!("{:.12}, {} patches, gated by {}", tip.commit, tip.patches.len(), gate.run)
+            }
             Event::Merge => "two branches".to_owned(),
         }
     }

@@ -2,10 +2,11 @@
 
 use super::chain;
 use super::event::{
-    Acceptance, Attached, Because, Decided, Event, FileRef, Forced, Gated, Measured, Opened, Rejected, TipRef,
+    About, Acceptance, Attached, Because, Decided, Event, Explained, FileRef, Forced, Gated, Measured, Opened,
+    Profiled, Rejected, Reopened, TipDerived, TipGate, TipRef,
 };
 use super::{Draft, Ledger, Origin, sha256};
-use crate::decision::{Decision, Verdict};
+use crate::decision::{Decision, Reason, Topic, Verdict};
 use crate::gate;
 use std::collections::BTreeMap;
 
@@ -107,6 +108,51 @@ pub(super) fn decision(verdict: Verdict) -> Decision {
         tests_changed: vec![],
         records: [None, None],
     }
+}
+
+/// A decision whose sentence about a topic allows no more than its verdict.
+pub(super) fn asking(verdict: Verdict, topic: Topic) -> Event {
+    let reason = Reason { topic, allows: verdict, text: "nobody has explained it".into() };
+    Event::Decided(Decided { decision: Decision { reasons: vec![reason], ..decision(verdict) } })
+}
+
+pub(super) fn profiled(run: &str) -> Event {
+    let record = file(&format!("{run}/profile.json"), run);
+    Event::Profiled(Profiled { sides: ["b".repeat(12), "c".repeat(12)], shifts: vec![], record })
+}
+
+pub(super) fn explained(about: About, by: &str) -> Event {
+    Event::Explained(Explained { about, text: "memmem".into(), by: by.into() })
+}
+
+pub(super) fn reopened() -> Event {
+    Event::Reopened(Reopened { reason: "the host is quiet now".into(), has_patch: true })
+}
+
+/// A tip that passed its gate.
+pub(super) fn derived(tip: TipRef) -> TipDerived {
+    let gate = TipGate {
+        variant: "d".repeat(12),
+        tier: gate::Tier::Full,
+        verdict: gate::Verdict::Pass,
+        run: "run".into(),
+        record_sha256: "e".repeat(64),
+    };
+    TipDerived { tip, gate }
+}
+
+/// The ledger with its newest entry written by a harness with changes that no commit has.
+pub(super) fn unclean(ledger: &Ledger) -> Ledger {
+    let mut again = Ledger::default();
+    let last = ledger.lines().len() - 1;
+    for (number, line) in ledger.lines().iter().enumerate() {
+        let mut entry = line.entry.clone();
+        if number == last {
+            entry.origin.as_mut().unwrap().harness_dirty = Some(true);
+        }
+        again.push(entry).unwrap();
+    }
+    again
 }
 
 /// An earned acceptance, as a ledger that was read has it.

@@ -7,12 +7,13 @@ mod join;
 #[cfg(test)]
 mod tests;
 
-pub use experiment::{Dispute, Experiment, Step};
+pub use experiment::{Dispute, Experiment, Step, Tried};
 pub use illegal::Illegal;
 
-use super::event::{Event, NonStarter, TipRef};
+use super::event::{Event, NonStarter, TipDerived, TipRef};
 use super::{Draft, Entry, GENESIS, Ledger, Line};
 use crate::experiment::{State, after, id};
+use crate::gate::{Tier, Verdict};
 use std::collections::{BTreeMap, HashMap};
 
 /// Everything that a ledger says.
@@ -141,6 +142,12 @@ impl History {
         })
     }
 
+    /// Patches are accepted, and nobody has gated what they come to together: two branches were merged that both had
+    /// accepted some. Nothing starts from such a tip.
+    pub fn is_unsettled(&self) -> bool {
+        self.tip.is_none() && !self.series.is_empty()
+    }
+
     /// How many experiments are in a state.
     pub fn count(&self, state: State) -> usize {
         self.experiments.values().filter(|experiment| experiment.state == state).count()
@@ -195,7 +202,8 @@ impl History {
                     });
                 }
                 self.series.retain(|accepted| accepted != id);
-                if let Some(tip) = &rejected.tip {
+                // What is left of a tip that nobody has gated is not gated either.
+                if let Some(tip) = rejected.tip.as_ref().filter(|tip| self.tip.is_some() || tip.patches.is_empty()) {
                     self.tip = Some(tip.clone());
                 }
             }
@@ -210,7 +218,11 @@ impl History {
                 let (what, experiment) = (what.clone(), entry.experiment.clone());
                 self.non_starters.push(KnownNonStarter { what, experiment, time: entry.time.clone() });
             }
-            Event::TipDerived(tip) => {
+            Event::TipDerived(TipDerived { tip, gate }) => {
+                if gate.tier != Tier::Full || gate.verdict != Verdict::Pass {
+                    let why = "it is recorded only after a full gate that it passed".to_owned();
+                    return Err(Illegal::Mismatch { experiment: "the tip".to_owned(), why });
+                }
                 let accepted: Vec<String> = self.accepted().into_iter().map(|patch| patch.sha256).collect();
                 self.check_tip("the tip", tip, &accepted)?;
                 self.tip = Some(tip.clone());

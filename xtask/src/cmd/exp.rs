@@ -190,8 +190,10 @@ impl How {
 enum AboutName {
     /// The profile does not show what was predicted
     Profile,
-    /// The gain is larger than one believes
+    /// The gain is larger than one believes; a person's word, asked for on a terminal
     Suspicion,
+    /// Lines of the patch that a reviewer should look at; a person's word, asked for on a terminal
+    Screened,
 }
 
 /// Runs the verb.
@@ -250,7 +252,11 @@ fn write(action: &Action, context: &Context) -> Result<Exit> {
         }
         Action::Explain { exp, about, text, by } => {
             said("the explanation", text)?;
-            let about = if *about == AboutName::Profile { About::Profile } else { About::Suspicion };
+            let about = match about {
+                AboutName::Profile => About::Profile,
+                AboutName::Suspicion => About::Suspicion,
+                AboutName::Screened => About::Screened,
+            };
             ("explain", decide::explain(context, exp, about, text, by.as_deref())?)
         }
         Action::Note { exp, text } => {

@@ -3,16 +3,22 @@
 use crate::build;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::exp::gate_step::{self, Gate};
+use crate::exp::sides;
 use crate::report;
 use crate::setup::{self, Verb};
 use crate::tip::{self, Derived};
-use crate::{host, interrupt, ledger, lock, source};
-use anyhow::Result;
+use crate::{files, host, interrupt, ledger, lock, source};
+use anyhow::{Context as _, Result};
+use model::experiment::layout;
+use model::gate::{Tier, Verdict, VerifyRecord};
 use model::host::HostFingerprint;
-use model::ledger::event::{Event, TipRef};
+use model::ledger::event::{Event, TipDerived, TipGate, TipRef};
 use model::ledger::history::{AcceptedPatch, History};
 use model::variant::{Build, Purpose};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Shows the tip: pristine plus the accepted patches in order, and its commit, the same on every machine.
 #[derive(clap::Args, Clone, Debug)]
@@ -20,16 +26,17 @@ use serde::Serialize;
   cargo xtask tip                       its patches and its commit, derived here and held against the ledger
   cargo xtask tip --without EXP-0003    what it would be without that patch, or why that cannot be
   cargo xtask tip build                 builds it as it is measured
-  cargo xtask tip --record              after a merge of two branches that both accepted patches: writes its commit down
+  cargo xtask tip --record              after a merge of two branches that both accepted patches: gates what they come to
+                                        together, in full, and writes its commit down; nothing starts from it before
 
-Exit code 2: a patch does not apply; 5: the commit derived here is not the recorded one, or a patch is not the accepted one.")]
+Exit code 2: a patch does not apply, or the gate failed; 5: the commit derived here is not the recorded one, or a patch is not the accepted one.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) action: Option<Action>,
     /// As it would be without this experiment's patch; nothing is changed
     #[arg(long, value_name = "EXP")]
     pub(crate) without: Option<String>,
-    /// Write the commit into the ledger, where a merge of two branches left none
+    /// Run the full gate, and write the commit into the ledger, where a merge of two branches left none
     #[arg(long, conflicts_with = "without")]
     pub(crate) record: bool,
 }
@@ -123,13 +130,78 @@ fn record(context: &Context, derived: &Derived, history: &History) -> Result<()>
         crate::progress::note("tip: the ledger has its commit already");
         return Ok(());
     }
+    crate::progress::note(
+        "tip: each patch passed the gate on its own branch's tip; the full gate of all of them together",
+    );
+    let tests = test_patches(context, history)?;
+    let candidate = &derived.variant;
+    let (step, kept, record) =
+        gate_step::gate(context, &Gate { candidate, test_patch: tests.as_deref(), quick: false })?;
+    passed(&record, &candidate.id)?;
+    let folder = TipDerived::folder(&derived.reference);
+    let experiments = context.root.join(layout::EXPERIMENTS);
+    step.publish(&kept, &experiments, &folder, &BTreeMap::new())?;
     let mut book = ledger::write(context)?;
     if book.history().series != history.series {
         return Err(failure(Exit::Locked, "another process changed the tip meanwhile; run the same command again"));
     }
-    book.append_at_large(Event::TipDerived(derived.reference.clone()))?;
+    let gate = TipGate {
+        variant: candidate.id.clone(),
+        tier: record.tier,
+        verdict: record.verdict,
+        run: record.head.id,
+        record_sha256: files::sha256_file(&experiments.join(&folder).join(gate_step::RECORD))?,
+    };
+    book.append_at_large(Event::TipDerived(TipDerived { tip: derived.reference.clone(), gate }))?;
     book.rebuild()?;
+    crate::progress::note(&format!("tip: commit {}, {}/{folder}", layout::LEDGER, layout::EXPERIMENTS));
     Ok(())
+}
+
+/// Fails unless a gate is a whole one of this variant, and passed.
+fn passed(record: &VerifyRecord, variant: &str) -> Result<()> {
+    let is_of_it = record.variant.as_deref() == Some(variant);
+    let is_whole = record.tier == Tier::Full && !record.head.partial && record.rerun_of.is_none();
+    let named = |wanted: Verdict| {
+        let stages = record.stages.iter().filter(|stage| stage.verdict == wanted);
+        stages.map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let (failed, not_run) = (named(Verdict::Fail), named(Verdict::NotRun));
+    let (exit, why) = match (failed.is_empty(), not_run.is_empty()) {
+        (false, _) => (Exit::Failed, format!("the gate failed ({failed})")),
+        (true, false) => (Exit::Infrastructure, format!("the gate could not run all of its stages ({not_run})")),
+        (true, true) if is_of_it && is_whole && record.verdict == Verdict::Pass => return Ok(()),
+        (true, true) => (Exit::Infrastructure, "it was no whole gate of the tip".to_owned()),
+    };
+    let message = format!(
+        "the tip is not recorded: {why}. What two branches have accepted does not go together as it is: reject one of the \
+         patches, and make it anew as an experiment on the tip that is left"
+    );
+    let message = if exit == Exit::Failed { message } else { format!("the tip is not recorded: {why}; try again") };
+    Err(failure(exit, message))
+}
+
+/// The test patches of the accepted experiments as one file; `None` if they have none.
+fn test_patches(context: &Context, history: &History) -> Result<Option<PathBuf>> {
+    let mut whole = Vec::new();
+    for id in &history.series {
+        let Some(attached) = history.experiments.get(id).and_then(|experiment| experiment.attached.as_ref()) else {
+            continue;
+        };
+        if let Some(tests) = &attached.test_patch {
+            let file = sides::checked(sides::folder(context, id).join(&tests.path), &tests.sha256)?;
+            whole.extend(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+            if !whole.ends_with(b"\n") {
+                whole.push(b'\n');
+            }
+        }
+    }
+    if whole.is_empty() {
+        return Ok(None);
+    }
+    let path = context.work.join("steps").join("tip.tests.patch");
+    files::write_atomic(&path, &whole)?;
+    Ok(Some(path))
 }
 
 fn deliver(
@@ -183,10 +255,45 @@ fn deliver(
         (Some(_), _) => "the ledger has the same commit\n",
         (None, true) => "no patch is accepted\n",
         (None, false) if without.is_some() => "nothing was changed\n",
-        (None, false) => "the ledger has no commit of this tip since two branches were merged; `cargo xtask tip --record` writes it down\n",
+        (None, false) => "the ledger has no commit of this tip since two branches were merged; `cargo xtask tip --record` gates it and writes it down\n",
     });
     if let Some(build) = build {
         text.push_str(&format!("build {} in {}\n", build.id, build.folder.display()));
     }
     report::print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::exit_of;
+    use model::gate::StageRecord;
+
+    fn record() -> VerifyRecord {
+        serde_json::from_value(serde_json::json!({
+            "schema": "verify/1", "host": HostFingerprint::default().sealed(), "partial": false, "id": "run",
+            "started_at": "", "finished_at": "", "command": [], "asked": "tip", "variant": "abc", "pristine": "p",
+            "tier": "full", "verdict": "pass", "rerun_of": null, "test_patch": null,
+            "stages": [StageRecord::plain("epoll")], "mutants": [], "seconds": 1.0, "pristine_seconds": 0.0,
+            "sandbox": "complete", "notes": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_a_whole_gate_of_the_tip_that_passed_records_it() {
+        passed(&record(), "abc").unwrap();
+        let of = |change: fn(&mut VerifyRecord)| {
+            let mut record = record();
+            change(&mut record);
+            exit_of(&passed(&record, "abc").unwrap_err())
+        };
+        assert_eq!(of(|r| r.variant = Some("other".into())), Exit::Infrastructure);
+        assert_eq!(of(|r| r.tier = Tier::Light), Exit::Infrastructure);
+        assert_eq!(of(|r| r.head.partial = true), Exit::Infrastructure);
+        assert_eq!(of(|r| r.rerun_of = Some("quick".into())), Exit::Infrastructure);
+        assert_eq!(of(|r| r.verdict = Verdict::Fail), Exit::Infrastructure, "without a stage that failed");
+        assert_eq!(of(|r| r.stages.push(StageRecord::not_run("thread", "no sanitizer"))), Exit::Infrastructure);
+        assert_eq!(of(|r| r.stages.push(StageRecord::failed("poll", "x"))), Exit::Failed);
+    }
 }

@@ -1,7 +1,7 @@
 //! What a person decides: accept, reject, park, explain. The program refuses an acceptance that the evidence does not bear.
 
 use super::evidence::{self, Records, Rules};
-use super::open::{append, stale};
+use super::open::{append, refuse_if_unsettled, stale};
 use super::sides;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -24,6 +24,7 @@ pub(crate) fn accept(context: &Context, text: &str, reason: &str, force: bool) -
     if !force && let Some(why) = history.needs_rebase(&experiment) {
         return Err(stale(&experiment, &why));
     }
+    refuse_if_unsettled(&history)?;
     if experiment.state == State::Accepted {
         return Err(failure(Exit::Usage, format!("{id} is part of the tip already")));
     }
@@ -90,30 +91,64 @@ fn against(decision: &Decision) -> Vec<String> {
 
 /// A person, on a terminal, by typing the experiment's name. There is no option that does it.
 fn persons_word(id: &str, decision: &Decision) -> Result<Forced> {
-    let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
-    if !stdin.is_terminal() || !stderr.is_terminal() {
-        let message = "--force is a person's word: it is asked for on a terminal, and this is none";
-        return Err(failure(Exit::Usage, message));
-    }
     let against = against(decision);
     let shown: String = against.iter().map(|text| format!("  {text}\n")).collect();
-    write!(
-        stderr,
+    let question = format!(
         "The evidence says {} about {id}:\n{shown}If you accept it all the same, the ledger and every report will say that you \
          did.\nType the experiment's whole name to accept it: ",
         decision.verdict.name()
-    )?;
+    );
+    ask_for_name(id, "--force", &question)?;
+    Ok(Forced { by: person(), against })
+}
+
+/// What takes a suspicion away is a person's word, as `--force` is; that a profile looks otherwise than predicted is a
+/// reviewer's sentence.
+fn is_a_persons(about: About) -> bool {
+    match about {
+        About::Suspicion | About::Screened => true,
+        About::Profile => false,
+    }
+}
+
+/// A person, on a terminal, stands behind an explanation.
+fn confirmed(id: &str, decision: Option<&Decision>, about: About) -> Result<()> {
+    let reasons = decision.iter().flat_map(|decision| &decision.reasons).filter(|reason| reason.topic == about.topic());
+    let shown: String = reasons.map(|reason| format!("  {}\n", reason.text)).collect();
+    let question = format!(
+        "Of {id}:\n{shown}With your explanation, this stands against the patch no more, and every report will name you.\nType \
+         the experiment's whole name to give it: "
+    );
+    ask_for_name(id, &format!("--about {}", about.name()), &question)
+}
+
+/// Who explains: a name that is given is not proof of one, so the user is named, too.
+fn signed(by: Option<&str>, user: &str) -> String {
+    match by.map(str::trim) {
+        Some(by) if by != user => format!("{by} (user {user})"),
+        _ => user.to_owned(),
+    }
+}
+
+/// Goes on only if somebody at a terminal types the experiment's whole name.
+fn ask_for_name(id: &str, option: &str, question: &str) -> Result<()> {
+    let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
+    if !stdin.is_terminal() || !stderr.is_terminal() {
+        let message = format!("{option} is a person's word: it is asked for on a terminal, and this is none");
+        return Err(failure(Exit::Usage, message));
+    }
+    write!(stderr, "{question}")?;
     stderr.flush()?;
     let mut line = String::new();
     stdin.lock().read_line(&mut line).context("cannot read the answer")?;
     if line.trim() != id {
         return Err(failure(Exit::Usage, "that is not its name; nothing was changed"));
     }
-    Ok(Forced { by: person(), against })
+    Ok(())
 }
 
 /// Who is at the terminal, as the system names them.
-fn person() -> String {
+pub(super) fn person() -> String {
     let named =
         ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
     // SAFETY: getuid cannot fail and has no preconditions.
@@ -159,10 +194,20 @@ pub(crate) fn explain(
     explanation: &str,
     by: Option<&str>,
 ) -> Result<String> {
+    let (_, history) = ledger::read(context)?;
+    let experiment = ledger::named(&history, text)?;
+    let explained = Explained { about, text: explanation.to_owned(), by: signed(by, &person()) };
+    history.explainable(experiment, &explained).map_err(|illegal| failure(Exit::Usage, illegal.to_string()))?;
+    if by.is_some_and(|by| experiment.author.as_deref().is_some_and(|author| author.trim() == by.trim())) {
+        let message = format!("{} was proposed by that name; somebody else has to explain it", experiment.id);
+        return Err(failure(Exit::Usage, message));
+    }
+    let id = experiment.id.clone();
+    if is_a_persons(about) {
+        confirmed(&id, experiment.decision.as_ref(), about)?;
+    }
     let mut book: Book = ledger::write(context)?;
-    let id = ledger::named(book.history(), text)?.id.clone();
-    let by = by.map_or_else(person, str::to_owned);
-    append(&mut book, &id, Event::Explained(Explained { about, text: explanation.to_owned(), by }))?;
+    append(&mut book, &id, Event::Explained(explained))?;
     let experiment = ledger::named(book.history(), &id)?.clone();
     if experiment.measured.is_none() || experiment.state != State::Measured {
         return Ok(id);
@@ -174,4 +219,46 @@ pub(crate) fn explain(
         append(&mut book, &id, Event::Decided(Decided { decision }))?;
     }
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::exit_of;
+    use crate::exp::tests::context;
+    use crate::ledger::fixtures::Workspace;
+    use model::ledger::event::TipRef;
+
+    #[test]
+    fn nothing_is_explained_in_advance() {
+        let workspace = Workspace::new();
+        let context = context(&workspace.place.root);
+        let id = workspace.proposed("Larger reads", "patch one\n", &TipRef::default());
+        let before = workspace.bytes();
+        for about in [About::Profile, About::Suspicion, About::Screened] {
+            let error = explain(&context, &id, about, "it is memmem", Some("a reviewer")).unwrap_err();
+            assert_eq!(exit_of(&error), Exit::Usage);
+            assert!(error.to_string().contains("no decision of this attempt asks"), "{error}");
+        }
+        assert_eq!(workspace.bytes(), before, "nothing was written");
+    }
+
+    #[test]
+    fn who_explains_is_named_with_the_user_that_typed_it() {
+        assert_eq!(signed(None, "ann"), "ann");
+        assert_eq!(signed(Some(" ann "), "ann"), "ann");
+        assert_eq!(signed(Some("Bob"), "ann"), "Bob (user ann)");
+        assert!(is_a_persons(About::Suspicion) && is_a_persons(About::Screened) && !is_a_persons(About::Profile));
+    }
+
+    #[test]
+    fn what_the_ledger_knows_of_a_patch_reaches_its_decision() {
+        let workspace = Workspace::new();
+        let context = context(&workspace.place.root);
+        let id = workspace.proposed("Larger reads", "patch one\n", &TipRef::default());
+        let (_, history) = ledger::read(&context).unwrap();
+        let records = Records::of(&context, &history.experiments[&id]).unwrap();
+        assert_eq!(records.screened, ["event.c:1 getenv: `x`"]);
+        assert_eq!((records.attempt_of_patch, records.unclean.len()), (Some(1), 0));
+    }
 }

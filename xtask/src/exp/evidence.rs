@@ -30,6 +30,12 @@ impl Rules {
 /// Records of an attempt; what was not done is `None`.
 #[derive(Default)]
 pub(crate) struct Records {
+    /// Lines of the patch that a reviewer should look at.
+    pub(crate) screened: Vec<String>,
+    /// Steps whose entries a harness with uncommitted changes has written.
+    pub(crate) unclean: Vec<String>,
+    /// Which attempt of this patch it is; `None` beside the ledger.
+    pub(crate) attempt_of_patch: Option<u32>,
     pub(crate) gate: Option<VerifyRecord>,
     pub(crate) profile: Option<ProfileEvidence>,
     pub(crate) compare: Option<CompareRecord>,
@@ -50,6 +56,9 @@ impl Records {
             .as_ref()
             .map(|profiled| ProfileEvidence { sides: profiled.sides.clone(), shifts: profiled.shifts.clone() });
         Ok(Records {
+            screened: experiment.attached.as_ref().map_or(vec![], |attached| attached.screened.clone()),
+            unclean: experiment.unclean.clone(),
+            attempt_of_patch: Some(experiment.attempts_of_patch()),
             gate: gate.transpose()?,
             profile,
             compare: compare.transpose()?,
@@ -71,6 +80,9 @@ impl Records {
             infrastructure: self.ended.as_deref(),
             gate: self.gate.as_ref(),
             compare: self.compare.as_ref(),
+            screened: &self.screened,
+            unclean: &self.unclean,
+            attempt_of_patch: self.attempt_of_patch,
             profile: self.profile.as_ref(),
             explained: &self.explained,
         };

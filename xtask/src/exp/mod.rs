@@ -5,7 +5,7 @@ mod compare_step;
 pub(crate) mod decide;
 pub(crate) mod evidence;
 pub(crate) mod export;
-mod gate_step;
+pub(crate) mod gate_step;
 pub(crate) mod open;
 mod profile_step;
 pub(crate) mod reproduce;

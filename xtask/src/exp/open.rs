@@ -4,11 +4,11 @@ use super::sides;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::ledger::{self, Book};
-use crate::{source, tip, variants};
+use crate::{files, source, tip, variants};
 use anyhow::Result;
 use model::experiment::layout;
 use model::ledger::event::{Direction, Event, Opened, Prediction, Quantity, Rebased, Reopened};
-use model::ledger::history::Experiment;
+use model::ledger::history::{Experiment, History};
 use std::path::{Path, PathBuf};
 
 /// What a hypothesis says.
@@ -32,6 +32,7 @@ pub(crate) fn open(context: &Context, asked: &Hypothesis) -> Result<String> {
         Some(text) => Some(ledger::named(book.history(), text)?.id.clone()),
         None => None,
     };
+    refuse_if_unsettled(book.history())?;
     let base = tip::derive(context, &source, book.history())?.reference;
     let first_words = || asked.hypothesis.split_whitespace().take(TITLE_WORDS).collect::<Vec<_>>().join(" ");
     let id = book.open_experiment(Opened {
@@ -41,7 +42,8 @@ pub(crate) fn open(context: &Context, asked: &Hypothesis) -> Result<String> {
         predictions: asked.predictions.clone(),
         base,
         follows,
-        author: asked.author.clone(),
+        // Whoever proposes it is known, since another one has to explain what needs it.
+        author: Some(asked.author.clone().unwrap_or_else(super::decide::person)),
     })?;
     Ok(id)
 }
@@ -72,6 +74,11 @@ pub(crate) fn attach(context: &Context, text: &str, patch: &str, tests: Option<&
     if let Some(why) = book.history().needs_rebase(&experiment) {
         return Err(stale(&experiment, &why));
     }
+    // Before anything is written: the ledger would refuse it, too.
+    let tests_sha256 = tests.map(files::sha256_file).transpose()?;
+    book.history()
+        .attachable(&experiment, &files::sha256_file(&file)?, tests_sha256.as_deref())
+        .map_err(|illegal| failure(Exit::Usage, illegal.to_string()))?;
     let base = sides::tip_code(context, book.history(), &experiment.base)?;
     let attached = sides::attached(context, &base, &experiment.id, experiment.attempt + 1, &file, tests)?;
     append(&mut book, &experiment.id, Event::Attached(attached))?;
@@ -88,6 +95,7 @@ pub(crate) fn rebase(context: &Context, text: &str, patch: Option<&str>, tests: 
     if book.history().needs_rebase(&experiment).is_none() {
         return Err(failure(Exit::Usage, format!("{} starts from today's tip already", experiment.id)));
     }
+    refuse_if_unsettled(book.history())?;
     let derived = tip::derive(context, &source, book.history())?;
     let folder = sides::folder(context, &experiment.id);
     let old = experiment.attached.as_ref();
@@ -142,6 +150,16 @@ pub(crate) fn stale(experiment: &Experiment, why: &str) -> anyhow::Error {
     failure(Exit::Usage, message)
 }
 
+/// Nothing starts from a tip that a merge has left and nobody has gated.
+pub(crate) fn refuse_if_unsettled(history: &History) -> Result<()> {
+    if !history.is_unsettled() {
+        return Ok(());
+    }
+    let message = "two branches that had both accepted patches were merged, and nobody has gated what they come to \
+                   together: `cargo xtask tip --record` does, and records it";
+    Err(failure(Exit::Usage, message))
+}
+
 fn refuse_if_decided(experiment: &Experiment) -> Result<()> {
     if !experiment.state.is_final() {
         return Ok(());
@@ -187,4 +205,40 @@ pub(crate) fn to_commit(context: &Context, id: &str, rebuilt: &[PathBuf]) -> Vec
     paths.extend(rebuilt.iter().map(relative).filter(below));
     paths.dedup();
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::exit_of;
+    use crate::exp::tests::context;
+    use crate::ledger::fixtures::Workspace;
+    use model::ledger::event::TipRef;
+
+    #[test]
+    fn a_patch_that_an_experiment_has_had_is_not_attached_again() {
+        let workspace = Workspace::new();
+        let context = context(&workspace.place.root);
+        let id = workspace.proposed("Larger reads", "patch one\n", &TipRef::default());
+        let (before, again) = (workspace.bytes(), workspace.folder.path().join("again.patch"));
+        std::fs::write(&again, "patch one\n").unwrap();
+        let error = attach(&context, &id, again.to_str().unwrap(), None).unwrap_err();
+        assert_eq!(exit_of(&error), Exit::Usage, "{error:#}");
+        assert!(error.to_string().contains("--reason"), "{error:#}");
+        assert_eq!(workspace.bytes(), before);
+        assert_eq!(std::fs::read_dir(workspace.place.folder(&id)).unwrap().count(), 1, "no file was put there");
+        // Another one, or the same with tests, comes as far as the code that it is on, which is not here.
+        std::fs::write(&again, "patch two\n").unwrap();
+        let error = attach(&context, &id, again.to_str().unwrap(), None).unwrap_err();
+        assert!(!error.to_string().contains("--reason"), "{error:#}");
+    }
+
+    #[test]
+    fn nothing_starts_from_a_tip_that_nobody_has_gated() {
+        refuse_if_unsettled(&History::default()).unwrap();
+        let merged = History { series: vec!["EXP-0001-a-000000".to_owned()], ..History::default() };
+        let error = refuse_if_unsettled(&merged).unwrap_err();
+        assert!(exit_of(&error) == Exit::Usage && error.to_string().contains("tip --record"), "{error}");
+        refuse_if_unsettled(&History { tip: Some(TipRef::default()), ..merged }).unwrap();
+    }
 }

@@ -42,7 +42,8 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
         "{}: baseline {} and candidate {} from the ledger",
         experiment.id, baseline.id, candidate.id
     ));
-    let mut records = Records { explained: experiment.explained.clone(), ..Records::default() };
+    let screened = experiment.attached.as_ref().map_or(vec![], |attached| attached.screened.clone());
+    let mut records = Records { screened, explained: experiment.explained.clone(), ..Records::default() };
     let (mut published, mut not_run) = (Vec::new(), Vec::new());
     let number = experiment.reproduced.len() + 1;
     let folder = sides::folder(context, &experiment.id);

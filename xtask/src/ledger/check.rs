@@ -8,6 +8,7 @@ use crate::files;
 use anyhow::{Context as _, Result};
 use model::experiment::{id, layout};
 use model::ledger::anchor::{Anchored, Lost};
+use model::ledger::event::Event;
 use model::ledger::history::History;
 use model::ledger::{Ledger, Line, chain};
 use serde::Serialize;
@@ -147,6 +148,15 @@ fn heads(place: &Place, ledger: &Ledger, checked: &mut Checked) -> Result<()> {
 fn vouched(place: &Place, lines: &[Line], checked: &mut Checked) -> Result<()> {
     let mut hashes: BTreeMap<String, Option<String>> = BTreeMap::new();
     for line in lines {
+        if let Event::TipDerived(derived) = &line.entry.event
+            && derived.tip.commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
+            let name = format!("{}/{}", layout::EXPERIMENTS, derived.record());
+            if sha256(&place.root.join(&name))?.as_ref() != Some(&derived.gate.record_sha256) {
+                let what = "is not the record that the tip was recorded with; restore it from git";
+                checked.add(Severity::Tampering, Some(line.number), name, what);
+            }
+        }
         let Some(id) = &line.entry.experiment else { continue };
         for (path, expected) in &line.entry.files {
             let name = format!("{}/{id}/{path}", layout::EXPERIMENTS);

@@ -6,8 +6,9 @@ use super::file::{self, Access};
 use super::fixtures::*;
 use super::{Book, Place};
 use crate::exit::{Exit, exit_of};
+use model::gate::{Tier, Verdict};
 use model::ledger::chain;
-use model::ledger::event::TipRef;
+use model::ledger::event::{Event, TipDerived, TipGate, TipRef};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -275,6 +276,36 @@ fn generated_files_that_are_stale_are_named_and_rebuilt() {
     workspace.book().append(&id, noted("x"), &[]).unwrap();
     assert!(found(&workspace.place).iter().all(|finding| finding.0 == Severity::Stale));
     assert_eq!(found(&workspace.place).len(), 3, "both pages with the head, and the experiment's");
+}
+
+#[test]
+fn the_gate_of_a_tip_is_vouched_for() {
+    let (workspace, id) = workspace();
+    let mut book = workspace.book();
+    let patches = vec![book.file(&id, "p.patch").unwrap().sha256];
+    let tip = TipRef { patches, commit: "d".repeat(40), ..TipRef::default() };
+    book.append(&id, forced(tip.clone()), &[]).unwrap();
+    let folder = workspace.place.root.join("experiments").join(TipDerived::folder(&tip));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("gate.json"), "a record").unwrap();
+    let gate = TipGate {
+        variant: "e".repeat(12),
+        tier: Tier::Full,
+        verdict: Verdict::Pass,
+        run: "run".into(),
+        record_sha256: crate::files::sha256_hex(&[b"a record"]),
+    };
+    let failed = TipGate { verdict: Verdict::Fail, ..gate.clone() };
+    book.append_at_large(Event::TipDerived(TipDerived { tip: tip.clone(), gate: failed })).unwrap_err();
+    book.append_at_large(Event::TipDerived(TipDerived { tip, gate })).unwrap();
+    book.rebuild().unwrap();
+    drop(book);
+    assert!(check::of(&workspace.place).unwrap().is_sound());
+    std::fs::write(folder.join("gate.json"), "another").unwrap();
+    let checked = check::of(&workspace.place).unwrap();
+    let worst = &checked.findings[0];
+    assert_eq!((checked.exit(), worst.line), (Exit::Tampering, Some(4)));
+    assert_eq!(worst.file, "experiments/tips/dddddddddddd/gate.json");
 }
 
 #[test]

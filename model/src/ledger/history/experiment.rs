@@ -33,6 +33,8 @@ pub struct Experiment {
     pub base: TipRef,
     /// Attempts so far: patches attached, and runs that were taken up again. Files carry its number; 0 before the first.
     pub attempt: u32,
+    /// The patch of every attempt that had one, oldest first.
+    pub tried: Vec<Tried>,
     /// Its patch.
     pub attached: Option<Attached>,
     /// The gate of this attempt.
@@ -41,6 +43,8 @@ pub struct Experiment {
     pub profiled: Option<Profiled>,
     /// The comparison of this attempt.
     pub measured: Option<Measured>,
+    /// Kinds of those entries of this attempt with a record that a harness with uncommitted changes has written.
+    pub unclean: Vec<String>,
     /// What reviewers explained about this attempt.
     pub explained: Vec<Explained>,
     /// The newest decision on this attempt.
@@ -58,6 +62,19 @@ pub struct Experiment {
     pub files: BTreeMap<String, String>,
     /// Every entry about it, oldest first; both branches' where they were merged.
     pub steps: Vec<Step>,
+}
+
+/// A patch that was, or is, an attempt's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Hash of the line that began the attempt.
+    pub entry: String,
+    /// Tip that it was on.
+    pub base: TipRef,
+    /// SHA-256 of the patch.
+    pub patch: String,
+    /// SHA-256 of the test patch.
+    pub test_patch: Option<String>,
 }
 
 /// What two branches did to one experiment.
@@ -102,10 +119,12 @@ impl Experiment {
             state: State::Open,
             base: opened.base.clone(),
             attempt: 0,
+            tried: vec![],
             attached: None,
             gated: None,
             profiled: None,
             measured: None,
+            unclean: vec![],
             explained: vec![],
             decision: None,
             acceptance: None,
@@ -127,6 +146,13 @@ impl Experiment {
         self.acceptance.as_ref().is_some_and(Acceptance::is_forced)
     }
 
+    /// How often its patch was tried on its tip, this attempt included; 0 without a patch.
+    pub fn attempts_of_patch(&self) -> u32 {
+        let Some(now) = self.attached.as_ref().map(|attached| &attached.patch.sha256) else { return 0 };
+        let same = |tried: &&Tried| tried.patch == *now && tried.base.is_same_code(&self.base);
+        self.tried.iter().filter(same).count() as u32
+    }
+
     /// When the newest entry was written.
     pub fn changed_at(&self) -> &str {
         self.steps.last().map_or(&self.opened_at, |step| &step.time)
@@ -136,6 +162,10 @@ impl Experiment {
         let entry = &line.entry;
         self.state = next;
         self.files.extend(entry.files.clone());
+        let is_dirty = entry.origin.as_ref().and_then(|origin| origin.harness_dirty) == Some(true);
+        if is_dirty && matches!(entry.event, Event::Gated(_) | Event::Profiled(_) | Event::Measured(_)) {
+            self.unclean.push(entry.event.kind().to_owned());
+        }
         match &entry.event {
             Event::Attached(attached) => {
                 self.begin_attempt();
@@ -171,6 +201,15 @@ impl Experiment {
             Event::Reproduced(reproduced) => self.reproduced.push(reproduced.clone()),
             Event::Opened(_) | Event::Noted(_) | Event::NonStarter(_) | Event::TipDerived(_) | Event::Merge => {}
         }
+        let begins = matches!(entry.event, Event::Attached(_) | Event::Rebased(_) | Event::Reopened(_));
+        if let Some(attached) = self.attached.as_ref().filter(|_| begins) {
+            self.tried.push(Tried {
+                entry: line.hash.clone(),
+                base: self.base.clone(),
+                patch: attached.patch.sha256.clone(),
+                test_patch: attached.test_patch.as_ref().map(|patch| patch.sha256.clone()),
+            });
+        }
         self.steps.push(Step {
             hash: line.hash.clone(),
             sequence: entry.sequence,
@@ -188,6 +227,7 @@ impl Experiment {
         self.gated = None;
         self.profiled = None;
         self.measured = None;
+        self.unclean.clear();
         self.explained.clear();
         self.decision = None;
         self.dispute = None;

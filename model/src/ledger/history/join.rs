@@ -5,8 +5,8 @@ use crate::experiment::State;
 use crate::ledger::Line;
 use std::collections::HashSet;
 
-/// The history after a merge entry. An experiment that went on in one branch alone is as it is there. One that went on in both
-/// is disputed: which of two verdicts holds is not guessed.
+/// The history after a merge entry. An experiment that went on in one branch alone is as it is there, with what the other put
+/// beside it. One that went on in both is disputed: which of two verdicts holds is not guessed.
 pub(super) fn join(one: History, other: History, merge: &Line) -> History {
     let (series, tips) = ([one.series, other.series], [one.tip, other.tip]);
     let mut experiments = one.experiments;
@@ -27,39 +27,60 @@ pub(super) fn join(one: History, other: History, merge: &Line) -> History {
         series.iter().flatten().filter(|id| accepted(id) && seen.insert((*id).clone())).cloned().collect();
     let [ours, theirs] = tips;
     // The tip of a branch is the tip of both only if the patches are the same.
-    let tip = if joined == series[1] {
-        theirs
-    } else if joined == series[0] {
-        ours
-    } else {
-        None
-    };
+    let [of_ours, of_theirs] = [&series[0], &series[1]].map(|branch| *branch == joined);
+    let tip = theirs.filter(|_| of_theirs).or(ours.filter(|_| of_ours));
     History { experiments, series: joined, non_starters, tip }
 }
 
+/// Entries that leave an experiment's state, attempt, decision and acceptance as they are. An explanation that changed a decision
+/// is followed by that one.
+const BESIDE: [&str; 3] = ["noted", "reproduced", "explained"];
+
 fn join_one(ours: Experiment, theirs: Experiment, merge: &Line) -> Experiment {
-    let is_prefix = |short: &Experiment, long: &Experiment| {
-        short.steps.len() <= long.steps.len() && short.steps.iter().zip(&long.steps).all(|(a, b)| a.hash == b.hash)
+    let went_on = |this: &Experiment, that: &Experiment| {
+        let known: HashSet<&str> = that.steps.iter().map(|step| step.hash.as_str()).collect();
+        let new = this.steps.iter().filter(|step| !known.contains(step.hash.as_str()));
+        new.into_iter().any(|step| !BESIDE.contains(&step.kind))
     };
-    if is_prefix(&theirs, &ours) {
-        return ours;
+    match (went_on(&ours, &theirs), went_on(&theirs, &ours)) {
+        (_, false) => united(ours, theirs),
+        (false, true) => united(theirs, ours),
+        (true, true) => disputed(ours, theirs, merge),
     }
-    if is_prefix(&ours, &theirs) {
-        return theirs;
-    }
-    let states = [ours.state, theirs.state];
-    let mut joined = ours;
+}
+
+/// An experiment with what another branch put beside it.
+fn united(mut joined: Experiment, other: Experiment) -> Experiment {
     let known: HashSet<String> = joined.steps.iter().map(|step| step.hash.clone()).collect();
-    joined.steps.extend(theirs.steps.into_iter().filter(|step| !known.contains(&step.hash)));
-    joined
-        .reproduced
-        .extend(theirs.reproduced.into_iter().filter(|again| !joined.reproduced.contains(again)).collect::<Vec<_>>());
-    joined.attempt = joined.attempt.max(theirs.attempt);
-    for (path, sha256) in theirs.files {
+    joined.steps.extend(other.steps.into_iter().filter(|step| !known.contains(&step.hash)));
+    for again in other.reproduced {
+        if !joined.reproduced.contains(&again) {
+            joined.reproduced.push(again);
+        }
+    }
+    // Of an attempt that is over, an explanation explains nothing.
+    for explained in other.explained.into_iter().filter(|_| other.attempt == joined.attempt) {
+        if !joined.explained.contains(&explained) {
+            joined.explained.push(explained);
+        }
+    }
+    for (path, sha256) in other.files {
         joined.files.entry(path).or_insert(sha256);
     }
-    joined.state = State::Inconclusive;
-    joined.dispute = Some(Dispute { states, merge: merge.hash.clone() });
-    joined.decision = None;
     joined
+}
+
+fn disputed(ours: Experiment, theirs: Experiment, merge: &Line) -> Experiment {
+    let states = [ours.state, theirs.state];
+    let attempt = ours.attempt.max(theirs.attempt);
+    let mut tried = ours.tried.clone();
+    tried.extend(theirs.tried.iter().filter(|one| !ours.tried.contains(one)).cloned());
+    Experiment {
+        attempt,
+        tried,
+        state: State::Inconclusive,
+        dispute: Some(Dispute { states, merge: merge.hash.clone() }),
+        decision: None,
+        ..united(ours, theirs)
+    }
 }

@@ -1,10 +1,10 @@
 //! What entries come to, and which no program would have written.
 
 use super::{History, Illegal};
-use crate::decision::Verdict;
+use crate::decision::{Topic, Verdict};
 use crate::experiment::State;
 use crate::gate;
-use crate::ledger::event::{Because, Event, NonStarter, Rebased, Rejected, Reopened, TipRef};
+use crate::ledger::event::{About, Because, Event, NonStarter, Rebased, Rejected, Reopened, Reproduced, TipRef};
 use crate::ledger::fixtures::*;
 use crate::ledger::merge::merge;
 use crate::ledger::{Draft, Entry, Ledger};
@@ -234,14 +234,189 @@ fn two_branches_keep_what_each_of_them_did() {
     assert_eq!((joined.series.len(), &joined.tip), (2, &None));
     assert_eq!(history(&merge(&other, &one).unwrap()), joined, "whoever merges");
     let both: Vec<String> = joined.accepted().into_iter().map(|patch| patch.sha256).collect();
-    let derived = TipRef { patches: both, ..tip(&["p", "q"]) };
-    assert_eq!(history(&with(merged.clone(), None, Event::TipDerived(derived.clone()))).tip, Some(derived));
-    let wrong = merged.next(
-        Draft { experiment: None, event: Event::TipDerived(tip(&["p"])), files: Default::default() },
-        "2026-06-01T00:00:00Z",
-        origin(),
-    );
-    assert!(matches!(joined.allows(&wrong), Err(Illegal::Mismatch { .. })));
+    let whole = TipRef { patches: both, ..tip(&["p", "q"]) };
+    let recorded = with(merged.clone(), None, Event::TipDerived(derived(whole.clone())));
+    assert_eq!(history(&recorded).tip, Some(whole.clone()));
+    let refused_at_large = |event: Event| {
+        let draft = Draft { experiment: None, event, files: Default::default() };
+        let said = joined.allows(&merged.next(draft, "2026-06-01T00:00:00Z", origin()));
+        assert!(matches!(said, Err(Illegal::Mismatch { .. })), "{said:?}");
+    };
+    refused_at_large(Event::TipDerived(derived(tip(&["p"]))));
+    // A tip that nobody has gated in full is not recorded, and nothing starts from it until somebody has.
+    for (tier, verdict) in [
+        (gate::Tier::Light, gate::Verdict::Pass),
+        (gate::Tier::Full, gate::Verdict::Fail),
+        (gate::Tier::Full, gate::Verdict::NotRun),
+    ] {
+        let mut wrong = derived(whole.clone());
+        (wrong.gate.tier, wrong.gate.verdict) = (tier, verdict);
+        refused_at_large(Event::TipDerived(wrong));
+    }
+    const C: &str = "EXP-0003-third-00000c";
+    let open = |ledger: &Ledger| history(ledger).allows(&entry(ledger, C, opened("third", &["p", "q"])));
+    assert!(open(&merged).unwrap_err().to_string().contains("nobody has gated the tip"), "not opened");
+    assert_eq!(open(&recorded), Ok(()));
+    // What is left of it is not gated either; pristine needs no gate.
+    let order = history(&merged).series;
+    let names = |id: &str| if id == A { "p" } else { "q" };
+    let fewer = with(merged, Some(&order[0]), rejected(Some(tip(&[names(&order[1])]))));
+    assert!(history(&fewer).is_unsettled() && open(&fewer).is_err());
+    let none = with(fewer, Some(&order[1]), rejected(Some(tip(&[]))));
+    assert!(!history(&none).is_unsettled() && open(&none).is_ok());
+}
+
+#[test]
+fn a_note_or_a_reproduction_in_another_branch_is_no_dispute() {
+    let base = with(acceptable(Ledger::default(), A, &[], "p"), Some(A), accepted(&["p"]));
+    let note = |text: &str| Event::Noted(Because { reason: text.into() });
+    let again = Event::Reproduced(Reproduced {
+        holds: Some(true),
+        decision: decision(Verdict::Accept),
+        records: vec![file("reproduced-1-a/gate.json", "a")],
+        summary: "it holds".into(),
+    });
+    // Both only say something beside: it is accepted, it is in the tip, and all was kept.
+    let one = with(base.clone(), Some(A), note("look at this"));
+    let other = with(base.clone(), Some(A), again);
+    for merged in [merge(&one, &other).unwrap(), merge(&other, &one).unwrap()] {
+        let joined = history(&merged);
+        let experiment = &joined.experiments[A];
+        assert_eq!((experiment.state, &experiment.dispute), (State::Accepted, &None));
+        assert_eq!((joined.series.len(), &joined.tip), (1, &Some(tip(&["p"]))));
+        assert_eq!((experiment.reproduced.len(), experiment.steps.len()), (1, 8));
+        assert!(experiment.files.contains_key("reproduced-1-a/gate.json") && experiment.decision.is_some());
+    }
+    // One goes on, the other notes: what went on holds, whichever of the two it is.
+    let gone = with(base, Some(A), rejected(Some(tip(&[]))));
+    for merged in [merge(&one, &gone).unwrap(), merge(&gone, &other).unwrap()] {
+        let joined = history(&merged);
+        assert_eq!((joined.experiments[A].state, &joined.experiments[A].dispute), (State::Rejected, &None));
+        assert!(joined.series.is_empty());
+    }
+    // An explanation that changed a decision is a decision: against another one, it is a dispute.
+    let measured = [opened("x", &[]), attached("p"), gated("run-1-a", gate::Verdict::Pass), profiled("run-1-a")];
+    let parked = [measured_one(), asking(Verdict::Park, Topic::Profile)];
+    let base = measured.into_iter().chain(parked).fold(Ledger::default(), |l, e| with(l, Some(A), e));
+    let explained_it = with(base.clone(), Some(A), explained(About::Profile, "a reviewer"));
+    let decided_anew = with(explained_it.clone(), Some(A), decided(Verdict::Accept));
+    let given_up = with(base.clone(), Some(A), rejected(None));
+    assert!(history(&merge(&decided_anew, &given_up).unwrap()).experiments[A].dispute.is_some());
+    assert!(history(&merge(&explained_it, &given_up).unwrap()).experiments[A].dispute.is_none());
+    let noted = with(base, Some(A), note("x"));
+    let joined = history(&merge(&explained_it, &noted).unwrap());
+    assert_eq!(joined.experiments[A].explained.len(), 1);
+}
+
+fn measured_one() -> Event {
+    measured("run-1-a")
+}
+
+#[test]
+fn a_patch_is_not_tried_again_until_lucky() {
+    let once = acceptable(Ledger::default(), A, &[], "p");
+    assert_eq!(history(&once).experiments[A].attempts_of_patch(), 1);
+    let said = refused(&once, A, attached("p"));
+    assert!(said.contains("had this patch on this tip before") && said.contains("--reason"), "{said}");
+    // Nor by way of another one, which leaves its place in the count.
+    let other = with(once.clone(), Some(A), attached("q"));
+    assert_eq!(history(&other).experiments[A].attempts_of_patch(), 1);
+    assert!(refused(&other, A, attached("p")).contains("--follows"));
+    // After a verdict that is none, or when it was put aside, just as little.
+    for last in [decided(Verdict::Inconclusive), decided(Verdict::InfraError), parked()] {
+        let ended = with(once.clone(), Some(A), last);
+        assert!(!allowed(&ended, A, attached("p")));
+        assert!(allowed(&ended, A, attached("q")));
+        let again = with(ended, Some(A), reopened());
+        assert_eq!(history(&again).experiments[A].attempts_of_patch(), 2, "with a reason it is, and it is counted");
+    }
+    // With other tests, it is another thing to gate; on another tip, another thing to measure.
+    let Event::Attached(mut with_tests) = attached("p") else { unreachable!() };
+    with_tests.test_patch = Some(file("p.tests.patch", "tests"));
+    let tests = with(once.clone(), Some(A), Event::Attached(with_tests));
+    assert_eq!(history(&tests).experiments[A].attempts_of_patch(), 2, "it is the same patch all the same");
+    let Event::Attached(patch) = attached("p") else { unreachable!() };
+    let rebased = with(once, Some(A), Event::Rebased(Rebased { base: tip(&["other"]), patch: Some(patch) }));
+    assert_eq!(history(&rebased).experiments[A].attempts_of_patch(), 1);
+    // In a file, it is tampering.
+    let mut forged = acceptable(Ledger::default(), A, &[], "p");
+    forged.push(entry(&forged, A, attached("p"))).unwrap();
+    assert_eq!(History::of(&forged).unwrap_err().0, 6);
+}
+
+#[test]
+fn only_what_a_decision_asks_for_is_explained_and_not_by_who_proposed_it() {
+    let Event::Opened(mut by_somebody) = opened("x", &[]) else { unreachable!() };
+    by_somebody.author = Some("The Author".into());
+    let mut attached_lines = attached("p");
+    if let Event::Attached(attached) = &mut attached_lines {
+        attached.screened = vec!["buffer.c:1 getenv".into()];
+    }
+    let ledger = |events: Vec<Event>| events.into_iter().fold(Ledger::default(), |l, e| with(l, Some(A), e));
+    let gate = || gated("run-1-a", gate::Verdict::Pass);
+    let mut steps = vec![Event::Opened(by_somebody), attached_lines];
+    // In advance: while there is nothing that could be explained.
+    for about in [About::Profile, About::Suspicion, About::Screened] {
+        assert!(refused(&ledger(steps.clone()), A, explained(about, "x")).contains("run it first"), "{about:?}");
+    }
+    steps.extend([gate(), profiled("run-1-a"), measured("run-1-a")]);
+    for about in [About::Profile, About::Suspicion, About::Screened] {
+        let early = refused(&ledger(steps.clone()), A, explained(about, "x"));
+        assert!(early.contains("no decision of this attempt asks for an explanation"), "{early}");
+    }
+    for (about, topic) in
+        [(About::Profile, Topic::Profile), (About::Suspicion, Topic::Suspicion), (About::Screened, Topic::Screened)]
+    {
+        let asked = with(ledger(steps.clone()), Some(A), asking(Verdict::Park, topic));
+        for other in [About::Profile, About::Suspicion, About::Screened] {
+            assert_eq!(allowed(&asked, A, explained(other, "a reviewer")), other == about, "{about:?} {other:?}");
+        }
+        for author in ["The Author", " the author "] {
+            assert!(refused(&asked, A, explained(about, author)).contains("somebody else has to explain"));
+        }
+        // Said once, it may be said better; another attempt is another thing to explain.
+        let said = with(asked, Some(A), explained(about, "a reviewer"));
+        let settled = with(said, Some(A), decided(Verdict::Accept));
+        assert!(allowed(&settled, A, explained(about, "a reviewer")));
+        assert!(!allowed(&with(settled, Some(A), reopened()), A, explained(about, "a reviewer")));
+    }
+    // A sentence that allows everything asks for nothing; and a profile that was not made cannot be explained.
+    let fine = with(ledger(steps.clone()), Some(A), asking(Verdict::Accept, Topic::Profile));
+    assert!(!allowed(&fine, A, explained(About::Profile, "a reviewer")));
+    steps.remove(3);
+    let without = with(ledger(steps), Some(A), asking(Verdict::Park, Topic::Profile));
+    assert!(!allowed(&without, A, explained(About::Profile, "a reviewer")));
+}
+
+#[test]
+fn what_a_harness_without_a_commit_has_written_earns_nothing() {
+    let steps = |last: usize| {
+        let events = [
+            opened("x", &[]),
+            attached("p"),
+            gated("run-1-a", gate::Verdict::Pass),
+            profiled("run-1-a"),
+            measured_one(),
+        ];
+        events.into_iter().enumerate().fold(Ledger::default(), |ledger, (number, event)| {
+            let ledger = with(ledger, Some(A), event);
+            if number == last { unclean(&ledger) } else { ledger }
+        })
+    };
+    for (number, kind) in [(2, "gated"), (3, "profiled"), (4, "measured")] {
+        let ledger = with(steps(number), Some(A), decided(Verdict::Accept));
+        assert_eq!(history(&ledger).experiments[A].unclean, [kind]);
+        let said = refused(&ledger, A, accepted(&["p"]));
+        assert!(said.contains(&format!("{kind} by a harness with changes that no commit has")), "{said}");
+        assert!(allowed(&ledger, A, forced(&["p"])), "a person may");
+        // What is measured anew with a clean one stands by itself.
+        let again = [reopened(), gated("run-2-a", gate::Verdict::Pass), measured("run-2-a"), decided(Verdict::Accept)];
+        let again = again.into_iter().fold(ledger, |ledger, event| with(ledger, Some(A), event));
+        assert!(allowed(&again, A, accepted(&["p"])));
+    }
+    // Who hands in a patch may have changes.
+    let ledger = with(steps(1), Some(A), decided(Verdict::Accept));
+    assert!(allowed(&ledger, A, accepted(&["p"])));
 }
 
 #[test]

@@ -66,9 +66,8 @@ fn tip(history: &History) -> String {
     }
     let commit = match &history.tip {
         Some(tip) => format!("commit `{}`, the same on every machine", tip.commit),
-        None => {
-            "of no recorded commit since two branches were merged: `cargo xtask tip --record` derives it".to_owned()
-        }
+        None => "of no recorded commit since two branches were merged: `cargo xtask tip --record` gates and records it"
+            .to_owned(),
     };
     let mut text = format!("\n## The tip\n\nPristine and {} patches in order, {commit}.\n\n", accepted.len());
     text.push_str("| patch | gain when accepted | technique |\n|---|---|---|\n");

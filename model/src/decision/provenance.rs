@@ -1,0 +1,45 @@
+//! What stands behind the figures: lines that a reviewer has to look at, the harness that measured, how often it was tried.
+
+use super::{Evidence, Findings, Topic, Verdict};
+use crate::ledger::event::About;
+
+/// Most screened lines that a sentence repeats; the page of the experiment has all of them.
+const MOST_LINES: usize = 3;
+
+pub(super) fn judge(evidence: &Evidence<'_>, findings: &mut Findings) {
+    screened(evidence, findings);
+    if !evidence.unclean.is_empty() {
+        let text = format!(
+            "{} by a harness with changes that no commit has: nobody can measure it again in the same way",
+            evidence.unclean.join(", ")
+        );
+        findings.add(Topic::Harness, Verdict::Park, text);
+    }
+    if let Some(attempt) = evidence.attempt_of_patch {
+        let before = if attempt > 1 { "; those before were taken up again, with a reason" } else { "" };
+        findings.add(Topic::Attempt, Verdict::Accept, format!("attempt {attempt} of this patch on this tip{before}"));
+    }
+}
+
+/// A patch that reads clocks, environments or names can be fast where it is measured alone: a reviewer says that it is not.
+fn screened(evidence: &Evidence<'_>, findings: &mut Findings) {
+    let count = evidence.screened.len();
+    if count == 0 {
+        return;
+    }
+    let mut said = evidence.screened.iter().take(MOST_LINES).cloned().collect::<Vec<_>>().join("; ");
+    if count > MOST_LINES {
+        said += &format!("; and {} more", count - MOST_LINES);
+    }
+    let lines = if count == 1 { "one line".to_owned() } else { format!("{count} lines") };
+    match evidence.explained.iter().rev().find(|explained| explained.about == About::Screened) {
+        Some(explained) => {
+            let text = format!("{lines} to be looked at ({said}); {} explains: {}", explained.by, explained.text);
+            findings.add(Topic::Screened, Verdict::Accept, text);
+        }
+        None => {
+            let text = format!("{lines} that a reviewer has to look at and explain: {said}");
+            findings.add(Topic::Screened, Verdict::Park, text);
+        }
+    }
+}
