@@ -135,8 +135,9 @@ fn record(context: &Context, derived: &Derived, history: &History) -> Result<()>
     );
     let tests = test_patches(context, history)?;
     let candidate = &derived.variant;
-    let (step, kept, record) =
-        gate_step::gate(context, &Gate { candidate, test_patch: tests.as_deref(), quick: false })?;
+    let attempt = format!("tip {}", derived.reference.commit);
+    let gate = Gate { candidate, test_patch: tests.as_deref(), quick: false, attempt: &attempt };
+    let (step, kept, record) = gate_step::gate(context, &gate)?;
     passed(&record, &candidate.id)?;
     let folder = TipDerived::folder(&derived.reference);
     let experiments = context.root.join(layout::EXPERIMENTS);
