@@ -45,7 +45,7 @@ pub struct Transfers {
     pub empty_share: f64,
     /// Number of calls by bytes moved, those that moved any.
     pub by_bytes: BTreeMap<u64, u64>,
-    /// Mean number of buffers that were handed in, of calls with a list of buffers.
+    /// Mean number of buffers that were handed in, of calls with a list of buffers that succeeded.
     pub buffers_mean: Option<f64>,
     /// Bytes moved, of the bytes that were asked for, where one argument says how many.
     pub filled_share: Option<f64>,
@@ -183,19 +183,21 @@ impl Collector {
         of_name.count += 1;
         of_name.took_ns.push(call.took_ns);
         match u64::try_from(call.result) {
-            Err(_) => *of_name.errors.entry(-call.result).or_default() += 1,
+            Err(_) => *of_name.errors.entry(call.result.saturating_neg()).or_default() += 1,
             Ok(bytes) => {
                 of_name.succeeded += 1;
                 *of_name.bytes.entry(bytes).or_default() += 1;
                 if let (Some(Argument::Bytes), Some(asked)) = (argument(&call.name), call.args[2]) {
-                    of_name.asked_bytes += asked;
-                    of_name.moved_of_asked += bytes;
+                    // Arguments are whatever the caller says: more than there is, too.
+                    of_name.asked_bytes = of_name.asked_bytes.saturating_add(asked);
+                    of_name.moved_of_asked = of_name.moved_of_asked.saturating_add(bytes);
+                }
+                // The kernel takes no more than 1024 of them: a list that it refused was none.
+                if let (Some(Argument::Buffers), Some(buffers)) = (argument(&call.name), call.args[2]) {
+                    of_name.buffers.0 = of_name.buffers.0.saturating_add(buffers);
+                    of_name.buffers.1 += 1;
                 }
             }
-        }
-        if let (Some(Argument::Buffers), Some(buffers)) = (argument(&call.name), call.args[2]) {
-            of_name.buffers.0 += buffers;
-            of_name.buffers.1 += 1;
         }
     }
 
@@ -268,7 +270,7 @@ fn transfers(of: &OfName) -> Transfers {
     let empty = of.bytes.get(&0).copied().unwrap_or(0);
     let by_bytes: BTreeMap<u64, u64> =
         of.bytes.iter().filter(|(bytes, _)| **bytes > 0).map(|(b, c)| (*b, *c)).collect();
-    let moved: u64 = by_bytes.iter().map(|(bytes, count)| bytes * count).sum();
+    let moved = by_bytes.iter().fold(0_u64, |sum, (bytes, count)| sum.saturating_add(bytes.saturating_mul(*count)));
     let share = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
     Transfers {
         bytes_mean: share(moved, of.succeeded - empty),
@@ -285,7 +287,7 @@ fn waits(of: &OfWaits, events: u64) -> Option<Waits> {
         return None;
     }
     let empty = of.by_ready.get(&0).copied().unwrap_or(0);
-    let ready: u64 = of.by_ready.iter().map(|(ready, count)| ready * count).sum();
+    let ready = of.by_ready.iter().fold(0_u64, |sum, (ready, count)| sum.saturating_add(ready.saturating_mul(*count)));
     Some(Waits {
         per_event: all as f64 / events.max(1) as f64,
         empty_share: empty as f64 / all as f64,
@@ -360,7 +362,7 @@ mod tests {
         let readv = of("readv");
         assert_eq!(readv.errors_per_event, BTreeMap::from([("E11".to_owned(), 1.0)]));
         let transfers = readv.transfers.as_ref().unwrap();
-        assert_eq!((transfers.bytes_mean, transfers.buffers_mean), (Some(4096.0), Some(3.0)));
+        assert_eq!((transfers.bytes_mean, transfers.buffers_mean), (Some(4096.0), Some(2.0)), "the refused call is none");
         assert_eq!(of("sendto").transfers.as_ref().unwrap().filled_share, Some(0.5));
         assert_eq!(of("epoll_ctl").transfers, None);
         let waits = calls.waits.unwrap();
@@ -369,6 +371,31 @@ mod tests {
         assert!((waits.nonblocking_share.unwrap() - 1.0 / 3.0).abs() < 1e-9);
         let epoll = calls.epoll_ctl.unwrap();
         assert_eq!(epoll.redundant_share, Some(1.0), "what was set before the batch is set again");
+    }
+
+    #[test]
+    fn arguments_and_results_may_be_anything() {
+        let most = i64::MAX;
+        let calls = finished(
+            &[vec![
+                Traced::Mark,
+                call("writev", &[7, 0, u64::MAX], 5),
+                call("writev", &[7, 0, u64::MAX], 5),
+                call("writev", &[7, 0, u64::MAX], -22),
+                call("recvfrom", &[7, 0, u64::MAX], most),
+                call("recvfrom", &[7, 0, u64::MAX], most),
+                call("recvfrom", &[7, 0, u64::MAX], most),
+                call("recvfrom", &[7, 0, 1], i64::MIN),
+                call("epoll_wait", &[3, 0, 32, 0], most),
+                call("epoll_wait", &[3, 0, 32, 0], most),
+                call("epoll_wait", &[3, 0, 32, 0], most),
+                Traced::Mark,
+            ]],
+            1,
+        );
+        let of = |name: &str| calls.by_name.iter().find(|call| call.name == name).unwrap();
+        assert!((of("writev").per_event - 3.0).abs() < 1e-9 && of("writev").transfers.is_some());
+        assert!((of("recvfrom").per_event - 4.0).abs() < 1e-9 && calls.waits.is_some());
     }
 
     #[test]
