@@ -362,7 +362,11 @@ mod tests {
         let readv = of("readv");
         assert_eq!(readv.errors_per_event, BTreeMap::from([("E11".to_owned(), 1.0)]));
         let transfers = readv.transfers.as_ref().unwrap();
-        assert_eq!((transfers.bytes_mean, transfers.buffers_mean), (Some(4096.0), Some(2.0)), "the refused call is none");
+        assert_eq!(
+            (transfers.bytes_mean, transfers.buffers_mean),
+            (Some(4096.0), Some(2.0)),
+            "the refused call is none"
+        );
         assert_eq!(of("sendto").transfers.as_ref().unwrap().filled_share, Some(0.5));
         assert_eq!(of("epoll_ctl").transfers, None);
         let waits = calls.waits.unwrap();

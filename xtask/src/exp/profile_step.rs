@@ -47,6 +47,8 @@ pub(crate) fn profile(
             ("baseline", baseline.id.clone()),
             ("candidate", candidate.id.clone()),
             ("workloads", globs.join("\n")),
+            // Earlier records do not say which functions have code of their own.
+            ("record", "with functions".to_owned()),
             ("harness", worker::harness_sha256(context)?),
             ("host", host::fingerprint().id),
             ("compiler", build::compiler_version(&build::compiler())?),
@@ -77,11 +79,9 @@ pub(crate) fn profile(
             (step.keep(&files)?, profiled.record)
         }
     };
-    let seen = |workload: &&model::profile::WorkloadProfile| workload.error.is_none() && !workload.symbols.is_empty();
-    if !record.workloads.iter().any(|workload| seen(&workload)) {
-        let why =
-            record.settings.missing.first().cloned().unwrap_or_else(|| "no workload could be profiled".to_owned());
-        return Ok(Profile::NotRun(why));
+    if !predicted::tells_shares(&record) {
+        let few = || format!("no workload was profiled with {} samples", record.settings.config.fewest_samples);
+        return Ok(Profile::NotRun(record.settings.missing.first().cloned().unwrap_or_else(few)));
     }
     let evidence = predicted::evidence(&record, [&baseline.id, &candidate.id], predictions);
     Ok(Profile::Done(step, kept, evidence))

@@ -4,10 +4,12 @@
 //! The clock is the real one: what is counted is what happens when a batch is timed. So counts of workloads in which
 //! clocks, threads or another process take part may differ between two runs, and then that is said.
 
+use super::watched::Session;
 use super::{functions, symbols};
 use crate::context::Context;
+use crate::exit::{Exit, failure};
 use crate::sandbox::Policy;
-use crate::session::{self, Session, Surroundings};
+use crate::session::{self, Surroundings};
 use crate::worker::Worker;
 use crate::{build, process};
 use anyhow::{Context as _, Result, bail};
@@ -77,12 +79,13 @@ fn counted(
     let mut command = session::command_within(&policy, &worker.program, surroundings)?;
     command.env("LD_PRELOAD", library).env("ALLOCATIONS_REPORT", &path);
     command.args(["run", "--workload", &spec.name, "--cpu", &surroundings.pinning.worker.to_string()]);
-    let mut session = Session::start_command(&mut command, worker, &spec.name, surroundings.limit)?;
+    let mut session = Session::start_preloaded(&mut command, worker, &spec.name, surroundings.limit)?;
     session.batches_of(spec, WARM_UP)?;
     let counted = session.marks(BATCHES)?;
     session.quit()?;
     if counted.events != BATCHES * spec.batch_events {
-        bail!("the worker did {} of {} events", counted.events, BATCHES * spec.batch_events);
+        let (done, asked) = (counted.events, BATCHES * spec.batch_events);
+        return Err(failure(Exit::Failed, format!("wrong work: the worker did {done} of {asked} events")));
     }
     // The sandbox's user wrote it, and could have written anything in its place: a link, or without end.
     let text = symbols::read_at_most(&path, MOST_REPORT_BYTES, libc::O_NOFOLLOW).context(
