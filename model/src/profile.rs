@@ -9,6 +9,7 @@ pub mod epoll;
 mod figures;
 pub mod off_cpu;
 pub mod predicted;
+mod samples;
 mod shift;
 pub mod stacks;
 pub mod strace;
@@ -18,6 +19,7 @@ pub mod waiting;
 pub use caveats::caveats;
 pub use config::{Config, ConfigError};
 pub use figures::figures;
+pub use samples::OwnCode;
 pub use shift::{Kind, Moved, Outcome, Prediction, PredictionResult, Shift, Size, shift};
 
 use crate::allocations::Allocations;
@@ -47,6 +49,10 @@ pub struct ProfileRecord {
     pub harness: Harness,
     /// Builds by role. A profile of one variant has a baseline alone; with `--against`, that other variant is the baseline.
     pub sides: Vec<Side>,
+    /// Functions of libevent with code of their own, by side; a side that is not here is one of a record from before there was
+    /// this, and nothing is known of it.
+    #[serde(default)]
+    pub functions: BTreeMap<Role, OwnCode>,
     /// One entry a workload and role, in the order of the manifest.
     pub workloads: Vec<WorkloadProfile>,
     /// Of two variants: what moved, one entry a workload.
@@ -174,8 +180,11 @@ pub struct Budget {
     pub cpu_ns_per_event: f64,
     /// Samples of the work.
     pub samples: u64,
-    /// Of the samples on the CPU, those in the kernel.
+    /// Of the time on the CPU, that in the kernel: of samples, or, where the kernel is not sampled, of ticks.
     pub kernel_share_of_cpu: Option<f64>,
+    /// The kernel could not be sampled: shares of functions are of the time in user space.
+    #[serde(default)]
+    pub user_space_alone: bool,
     /// Share of the wall clock inside of system calls, on the CPU.
     pub syscall_share: Option<f64>,
     /// Samples of the worker outside of the work (checks, preparation, protocol): not in any share.

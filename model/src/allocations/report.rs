@@ -123,8 +123,10 @@ pub fn parse(text: &str) -> Result<Report, ReportError> {
 impl Report {
     /// Says where two counts of the same work differ; nothing if they do not.
     pub fn difference(&self, other: &Report) -> Option<String> {
-        let calls = |report: &Report| report.sites.values().chain(report.lost.values()).map(|c| c.calls).sum::<u64>();
-        let bytes = |report: &Report| report.sites.values().chain(report.lost.values()).map(|c| c.bytes).sum::<u64>();
+        let sum = |report: &Report, of: &dyn Fn(&Calls) -> u64| {
+            report.sites.values().chain(report.lost.values()).fold(0_u64, |sum, calls| sum.saturating_add(of(calls)))
+        };
+        let (calls, bytes) = (|report: &Report| sum(report, &|c| c.calls), |report: &Report| sum(report, &|c| c.bytes));
         if self.batches != other.batches {
             return Some(format!("{} and {} batches were counted", self.batches, other.batches));
         }
@@ -168,8 +170,9 @@ fn site(report: &mut Report, ranges: &[Range], kind: &str, amounts: [&str; 2], a
     }
     let more = calls(amounts)?;
     let known = report.sites.entry(Site { kind: Kind::named(kind)?, addresses }).or_default();
-    known.calls += more.calls;
-    known.bytes += more.bytes;
+    // The worker could have written the numbers.
+    known.calls = known.calls.saturating_add(more.calls);
+    known.bytes = known.bytes.saturating_add(more.bytes);
     Some(())
 }
 

@@ -30,7 +30,7 @@ pub fn assemble(
     symbol: impl Fn(&str, u64) -> Option<Symbol>,
     differs: Option<String>,
 ) -> Allocations {
-    let events = report.batches * batch_events;
+    let events = report.batches.saturating_mul(batch_events);
     let mut counted: BTreeMap<(Owner, Vec<String>), Counts> = BTreeMap::new();
     for (site, calls) in &report.sites {
         let frames: Vec<Frame> = site.addresses.iter().map(|address| frame(report, *address, &symbol)).collect();
@@ -59,7 +59,7 @@ pub fn assemble(
         total: total.rates(events),
         libevent: sum(&|owner| owner == Owner::Libevent).rates(events),
         sites,
-        lost_calls: report.lost.values().map(|calls| calls.calls).sum(),
+        lost_calls: report.lost.values().fold(0, |sum, calls| sum.saturating_add(calls.calls)),
         differs,
     }
 }
@@ -123,15 +123,15 @@ impl Counts {
             Kind::Realloc => &mut self.reallocations,
             Kind::Free => &mut self.frees,
         };
-        *number += calls.calls;
-        self.bytes += calls.bytes;
+        *number = number.saturating_add(calls.calls);
+        self.bytes = self.bytes.saturating_add(calls.bytes);
     }
 
     fn merge(&mut self, other: &Counts) {
-        self.allocations += other.allocations;
-        self.reallocations += other.reallocations;
-        self.frees += other.frees;
-        self.bytes += other.bytes;
+        self.allocations = self.allocations.saturating_add(other.allocations);
+        self.reallocations = self.reallocations.saturating_add(other.reallocations);
+        self.frees = self.frees.saturating_add(other.frees);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 
     fn rates(&self, events: u64) -> Rates {

@@ -110,3 +110,16 @@ fn addresses_are_places_in_files_so_that_two_processes_compare() {
     let batches = parse(&REPORT.replace("marks 4", "marks 6")).unwrap();
     assert!(report.difference(&batches).unwrap().contains("2 and 3 batches"));
 }
+
+#[test]
+fn numbers_that_are_too_large_break_nothing() {
+    let most = u64::MAX;
+    let text = format!(
+        "allocations 1\nmarks {}\nsite malloc {most} {most} 0x10\nsite malloc {most} {most} 0x10\n\
+         site calloc {most} {most} 0x20\nlost malloc {most} {most}\nlost calloc {most} {most}\nend\n",
+        most - 1
+    );
+    let report = parse(&text).unwrap();
+    assert_eq!(report.difference(&report), None);
+    assert_eq!(assemble(&report, most, |_, _| None, None).lost_calls, most);
+}

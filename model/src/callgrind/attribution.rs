@@ -141,9 +141,9 @@ pub fn excerpts(lines: &[LineShare], sources: &BTreeMap<String, String>, most: u
     // Ranges that touch are joined; a range keeps the rank of its hottest line.
     let mut ranges: Vec<(usize, &str, u32, u32)> = Vec::new();
     for (rank, (file, line, _)) in hottest.iter().enumerate() {
-        let (mut first, mut last, mut best) = (line.saturating_sub(around).max(1), line + around, rank);
+        let (mut first, mut last, mut best) = (line.saturating_sub(around).max(1), line.saturating_add(around), rank);
         ranges.retain(|(rank, other, from, to)| {
-            let apart = other != file || *from > last + 1 || *to + 1 < first;
+            let apart = other != file || *from > last.saturating_add(1) || to.saturating_add(1) < first;
             if !apart {
                 (first, last, best) = (first.min(*from), last.max(*to), best.min(*rank));
             }

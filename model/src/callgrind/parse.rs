@@ -26,7 +26,8 @@ pub fn parse(text: &str) -> Result<Profile, CallgrindError> {
         return Err(CallgrindError::Foreign("it has no `events:`"));
     }
     let total = reader.total.ok_or(CallgrindError::Cut(last))?;
-    let sum = reader.nodes.iter().map(|node| node.self_instructions).sum();
+    // Whoever wrote the file wrote the numbers: none may be too large for this program.
+    let sum = reader.nodes.iter().fold(0_u64, |sum, node| sum.saturating_add(node.self_instructions));
     if sum != total {
         return Err(CallgrindError::Sum { total, sum });
     }
@@ -156,12 +157,12 @@ impl Reader {
         }
         if std::mem::take(&mut self.awaits_call) {
             let callee = self.callee.take().ok_or("a call of nothing")?;
-            *self.nodes[function].callees.entry(callee).or_default() += cost;
+            add(self.nodes[function].callees.entry(callee).or_default(), cost);
             return Ok(());
         }
-        self.nodes[function].self_instructions += cost;
+        add(&mut self.nodes[function].self_instructions, cost);
         if let Some(file) = self.file.clone().filter(|_| cost > 0 && self.position > 0) {
-            *self.lines.entry((file, self.position, function)).or_default() += cost;
+            add(self.lines.entry((file, self.position, function)).or_default(), cost);
         }
         Ok(())
     }
@@ -205,11 +206,11 @@ impl Reader {
             let within =
                 |callee: usize| callee == number || cycle_of[number].is_some() && cycle_of[callee] == cycle_of[number];
             let called = node.callees.iter().filter(|(callee, _)| !within(**callee)).map(|(_, cost)| cost);
-            node.self_instructions + called.sum::<u64>()
+            called.fold(node.self_instructions, |sum, cost| sum.saturating_add(*cost))
         };
         for (number, cycle) in cycle_of.iter().enumerate() {
             if let Some(cycle) = cycle {
-                *of_cycle.entry(*cycle).or_default() += inclusive(number);
+                add(of_cycle.entry(*cycle).or_default(), inclusive(number));
             }
         }
         let function = |number: usize| {
@@ -236,6 +237,10 @@ impl Reader {
         profile.sort();
         profile
     }
+}
+
+fn add(sum: &mut u64, cost: u64) {
+    *sum = sum.saturating_add(cost);
 }
 
 /// The line that `word` means after line `before`: a number, `+3`, `-3` or `*` for the same.

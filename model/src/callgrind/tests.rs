@@ -205,3 +205,24 @@ fn source_stands_around_the_hottest_lines_and_only_of_known_files() {
     let short = BTreeMap::from([("inlined.h".to_owned(), "one line".to_owned())]);
     assert_eq!(excerpts(&lines, &short, 1, 0), vec![]);
 }
+
+#[test]
+fn numbers_that_are_too_large_are_refused_and_break_nothing() {
+    let most = u64::MAX;
+    let file = |costs: &str, total: u64| format!("events: Ir\nfl=a.c\nfn=f\n{costs}totals: {total}\n");
+    assert!(matches!(parse(&file(&format!("1 {most}\n2 {most}\n"), 5)), Err(CallgrindError::Sum { .. })));
+    let calls = format!("1 1\ncfn=g\ncalls=1 9\n1 {most}\ncfn=g\ncalls=1 9\n1 {most}\n");
+    let profile = parse(&file(&calls, 1)).unwrap();
+    assert_eq!(costs(&profile, "f"), (1, most));
+    let line = |line| LineShare {
+        file: "a.c".into(),
+        line,
+        symbol: "f".into(),
+        self_per_event: 1.0,
+        self_pct: 50.0,
+        text: None,
+    };
+    let sources = BTreeMap::from([("a.c".to_owned(), "one\ntwo\n".to_owned())]);
+    let shown = excerpts(&[line(u32::MAX), line(1)], &sources, 5, 3);
+    assert_eq!(shown.len(), 1, "`#line` may say what it likes: {shown:?}");
+}

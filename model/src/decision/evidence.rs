@@ -52,6 +52,10 @@ pub struct Shift {
     pub baseline: Option<f64>,
     /// The same on the candidate.
     pub candidate: Option<f64>,
+    /// What the quantity differs by between two profiles of the same, in its unit, by the number of samples; null of what is
+    /// counted, and in evidence from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
 }
 
 impl Shift {
@@ -67,6 +71,6 @@ impl Shift {
             Direction::Less => baseline - candidate,
             Direction::More => candidate - baseline,
         };
-        moved > 0.0 && moved >= least
+        moved > 0.0 && moved >= least.max(self.noise.unwrap_or(0.0))
     }
 }

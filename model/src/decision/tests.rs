@@ -222,7 +222,7 @@ fn stage(name: &str) -> StageRecord {
 fn shift(baseline: f64, candidate: f64) -> Shift {
     let prediction =
         Prediction { name: "evbuffer_add".into(), quantity: Quantity::SelfSharePct, direction: Direction::Less };
-    Shift { prediction, workload: GAINING.into(), baseline: Some(baseline), candidate: Some(candidate) }
+    Shift { prediction, workload: GAINING.into(), baseline: Some(baseline), candidate: Some(candidate), noise: None }
 }
 
 /// Everything is there and holds.
@@ -512,8 +512,13 @@ fn the_profile_confirms_or_somebody_explains() {
 fn shifts_are_measured_in_points_or_in_shares() {
     let of = |quantity, direction, baseline, candidate| {
         let prediction = Prediction { name: "epoll_ctl".into(), quantity, direction };
-        let shift =
-            Shift { prediction, workload: GAINING.into(), baseline: Some(baseline), candidate: Some(candidate) };
+        let shift = Shift {
+            prediction,
+            workload: GAINING.into(),
+            baseline: Some(baseline),
+            candidate: Some(candidate),
+            noise: None,
+        };
         shift.is_confirmed(2.0, 1.0)
     };
     use Direction::{Less, More};

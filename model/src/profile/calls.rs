@@ -45,7 +45,7 @@ pub struct Transfers {
     pub empty_share: f64,
     /// Number of calls by bytes moved, those that moved any.
     pub by_bytes: BTreeMap<u64, u64>,
-    /// Mean number of buffers that were handed in, of calls with a list of buffers.
+    /// Mean number of buffers that were handed in, of calls with a list of buffers that succeeded.
     pub buffers_mean: Option<f64>,
     /// Bytes moved, of the bytes that were asked for, where one argument says how many.
     pub filled_share: Option<f64>,
@@ -190,7 +190,7 @@ impl Collector {
         of_name.count += 1;
         *of_name.took_ns.entry(call.took_ns).or_default() += 1;
         match u64::try_from(call.result) {
-            Err(_) => *of_name.errors.entry(-call.result).or_default() += 1,
+            Err(_) => *of_name.errors.entry(call.result.saturating_neg()).or_default() += 1,
             Ok(bytes) => {
                 of_name.succeeded += 1;
                 *of_name.bytes.entry(bytes).or_default() += 1;
@@ -279,7 +279,7 @@ fn transfers(of: &OfName) -> Transfers {
     let empty = of.bytes.get(&0).copied().unwrap_or(0);
     let by_bytes: BTreeMap<u64, u64> =
         of.bytes.iter().filter(|(bytes, _)| **bytes > 0).map(|(b, c)| (*b, *c)).collect();
-    let moved: u64 = by_bytes.iter().map(|(bytes, count)| bytes * count).sum();
+    let moved = by_bytes.iter().fold(0_u64, |sum, (bytes, count)| sum.saturating_add(bytes.saturating_mul(*count)));
     let share = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
     Transfers {
         bytes_mean: share(moved, of.succeeded - empty),
@@ -296,7 +296,7 @@ fn waits(of: &OfWaits, events: u64) -> Option<Waits> {
         return None;
     }
     let empty = of.by_ready.get(&0).copied().unwrap_or(0);
-    let ready: u64 = of.by_ready.iter().map(|(ready, count)| ready * count).sum();
+    let ready = of.by_ready.iter().fold(0_u64, |sum, (ready, count)| sum.saturating_add(ready.saturating_mul(*count)));
     Some(Waits {
         per_event: all as f64 / events.max(1) as f64,
         empty_share: empty as f64 / all as f64,
@@ -428,6 +428,31 @@ mod tests {
         };
         assert_eq!((of(&[]), of(&[5]), of(&[9, 1, 1])), (None, Some(5.0), Some(1.0)));
         assert_eq!((of(&[4, 1, 2, 9]), of(&[2, 2, 8, 8])), (Some(3.0), Some(5.0)));
+    }
+
+    #[test]
+    fn arguments_and_results_may_be_anything() {
+        let most = i64::MAX;
+        let calls = finished(
+            &[vec![
+                Traced::Mark,
+                call("writev", &[7, 0, u64::MAX], 5),
+                call("writev", &[7, 0, u64::MAX], 5),
+                call("writev", &[7, 0, u64::MAX], -22),
+                call("recvfrom", &[7, 0, u64::MAX], most),
+                call("recvfrom", &[7, 0, u64::MAX], most),
+                call("recvfrom", &[7, 0, u64::MAX], most),
+                call("recvfrom", &[7, 0, 1], i64::MIN),
+                call("epoll_wait", &[3, 0, 32, 0], most),
+                call("epoll_wait", &[3, 0, 32, 0], most),
+                call("epoll_wait", &[3, 0, 32, 0], most),
+                Traced::Mark,
+            ]],
+            1,
+        );
+        let of = |name: &str| calls.by_name.iter().find(|call| call.name == name).unwrap();
+        assert!((of("writev").per_event - 3.0).abs() < 1e-9 && of("writev").transfers.is_some());
+        assert!((of("recvfrom").per_event - 4.0).abs() < 1e-9 && calls.waits.is_some());
     }
 
     #[test]

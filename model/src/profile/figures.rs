@@ -19,13 +19,15 @@ pub fn figures(profile: &WorkloadProfile, file: impl Fn(&str) -> Option<String>)
         let mut all: BTreeMap<u64, u64> = BTreeMap::new();
         let of_names = profile.syscalls.iter().filter(|call| names.contains(&call.name.as_str()));
         for (bytes, count) in of_names.filter_map(|call| call.transfers.as_ref()).flat_map(|t| &t.by_bytes) {
-            *all.entry(*bytes).or_default() += count;
+            let sum: &mut u64 = all.entry(*bytes).or_default();
+            *sum = sum.saturating_add(*count);
         }
         all
     };
     let mean = |sizes: &BTreeMap<u64, u64>| {
         let calls: u64 = sizes.values().sum();
-        (calls > 0).then(|| sizes.iter().map(|(bytes, count)| (bytes * count) as f64).sum::<f64>() / calls as f64)
+        (calls > 0)
+            .then(|| sizes.iter().map(|(bytes, count)| *bytes as f64 * *count as f64).sum::<f64>() / calls as f64)
     };
     let (reads, writes) = (bytes(READS), bytes(WRITES));
     let epoll = io.and_then(|io| io.epoll_ctl.as_ref());
@@ -59,7 +61,8 @@ pub fn figures(profile: &WorkloadProfile, file: impl Fn(&str) -> Option<String>)
     }
 }
 
-/// Self shares by part; none without samples.
+/// Self shares of the CPU time by part, the kernel's included; none without samples, and where the kernel could not be sampled and
+/// its share is not known.
 fn parts(
     budget: &Budget,
     symbols: &[SymbolShare],
@@ -68,6 +71,7 @@ fn parts(
     if budget.samples == 0 || symbols.is_empty() {
         return None;
     }
+    let sampled_part = budget.sampled_part()?;
     let mut parts = BTreeMap::new();
     for symbol in symbols {
         let part = match symbol.origin {
@@ -77,7 +81,10 @@ fn parts(
             Origin::Libevent => Part::of(&symbol.symbol, file(&symbol.symbol).as_deref()),
             Origin::Library => Part::of(&symbol.symbol, None),
         };
-        *parts.entry(part).or_default() += symbol.self_share * 100.0;
+        *parts.entry(part).or_default() += symbol.self_share * sampled_part * 100.0;
+    }
+    if budget.user_space_alone {
+        *parts.entry(Part::Kernel).or_default() += (1.0 - sampled_part) * 100.0;
     }
     Some(parts)
 }
@@ -100,6 +107,15 @@ mod tests {
         assert!(near(figures.bytes_per_read, 4096.0) && near(figures.full_reads_pct, 100.0));
         assert!(near(figures.syscalls_per_event.unwrap().get("readv").copied(), 2.0));
         assert_eq!((figures.instructions_per_cycle, figures.allocations_per_event), (None, None));
+        // Samples of user space alone.
+        let mut alone = profile();
+        alone.symbols.retain(|symbol| symbol.origin != Origin::Kernel);
+        alone.symbols.iter_mut().for_each(|symbol| symbol.self_share /= 0.4);
+        alone.budget.as_mut().unwrap().user_space_alone = true;
+        let parts = super::figures(&alone, |_| None).parts.unwrap();
+        assert!((parts[&Part::Kernel] - 60.0).abs() < 1e-9 && (parts[&Part::Copying] - 10.0).abs() < 1e-9, "{parts:?}");
+        alone.budget.as_mut().unwrap().kernel_share_of_cpu = None;
+        assert_eq!(super::figures(&alone, |_| None).parts, None, "a share of user space is none of the whole");
         let mut nothing = profile();
         (nothing.budget, nothing.io, nothing.symbols) = (None, None, vec![]);
         let figures = super::figures(&nothing, |_| None);

@@ -1,5 +1,7 @@
 //! What a profile of two variants says of an experiment's predictions: pure.
 
+use super::samples::Both;
+use super::stacks::name_in_source;
 use super::{ProfileRecord, WorkloadProfile};
 use crate::decision::{ProfileEvidence, Shift};
 use crate::ledger::event::{Prediction, Quantity};
@@ -12,23 +14,33 @@ pub fn evidence(record: &ProfileRecord, sides: [&str; 2], predictions: &[Predict
     ProfileEvidence { sides: sides.map(str::to_owned), shifts }
 }
 
+/// Whether any workload was profiled without an error and with samples enough for shares.
+pub fn tells_shares(record: &ProfileRecord) -> bool {
+    let enough = |one: &WorkloadProfile| {
+        let samples = one.budget.as_ref().map_or(0, |budget| budget.samples);
+        one.error.is_none() && !one.symbols.is_empty() && samples >= record.settings.config.fewest_samples
+    };
+    record.workloads.iter().any(enough)
+}
+
 /// `None` where no workload was profiled at all.
 fn shift(record: &ProfileRecord, prediction: &Prediction) -> Option<Shift> {
     let of = |role: Role, name: &str| record.workloads.iter().find(|one| one.role == role && one.workload == name);
     let baselines = record.workloads.iter().filter(|one| one.role == Role::Baseline);
+    let own = [Role::Baseline, Role::Candidate].map(|role| record.functions.get(&role));
     let shifts = baselines.filter_map(|baseline| {
         let candidate = of(Role::Candidate, &baseline.workload)?;
-        let (one, other) = (figure(baseline, prediction), figure(candidate, prediction));
-        let known = |this: Option<Figure>, that: Option<Figure>| match this? {
-            Figure::Seen(value) => Some(value),
-            // Nothing of it was seen here: that is nothing if there is something there, and unknown otherwise.
-            Figure::None => matches!(that, Some(Figure::Seen(_))).then_some(0.0),
-        };
+        let both = Both::new([baseline, candidate], own, &record.settings.config);
+        let (figures, noise) = figures([baseline, candidate], &both, prediction);
+        // Neither side has seen it: what is not called, not there or under another name does not move.
+        let seen = figures.iter().any(|figure| figure.is_some_and(|figure| figure > 0.0));
+        let [of_baseline, of_candidate] = figures.map(|figure| figure.filter(|_| seen));
         Some(Shift {
             prediction: prediction.clone(),
             workload: baseline.workload.clone(),
-            baseline: known(one, other),
-            candidate: known(other, one),
+            baseline: of_baseline,
+            candidate: of_candidate,
+            noise,
         })
     });
     let size = |shift: &Shift| (shift.baseline.unwrap_or(0.0), shift.candidate.unwrap_or(0.0));
@@ -36,39 +48,46 @@ fn shift(record: &ProfileRecord, prediction: &Prediction) -> Option<Shift> {
     shifts.reduce(|best, next| if size(&next) > size(&best) { next } else { best })
 }
 
-#[derive(Clone, Copy)]
-enum Figure {
-    Seen(f64),
-    None,
-}
-
-/// A quantity on one side; `None` where the profile does not tell.
-fn figure(side: &WorkloadProfile, prediction: &Prediction) -> Option<Figure> {
+/// A quantity on both sides, null where the profile does not tell, and what it differs by without having moved, null of counts that
+/// are exact.
+fn figures(sides: [&WorkloadProfile; 2], both: &Both<'_>, prediction: &Prediction) -> ([Option<f64>; 2], Option<f64>) {
     let name = prediction.name.as_str();
-    let found: Vec<f64> = match prediction.quantity {
-        // A function that has no code of its own takes its time in its callers.
-        Quantity::SelfSharePct if side.symbols.is_empty() || side.manifest.get(name) == Some(&false) => return None,
+    match prediction.quantity {
         Quantity::SelfSharePct => {
-            side.symbols.iter().filter(|symbol| symbol.symbol == name).map(|symbol| 100.0 * symbol.self_share).collect()
+            let shares = both.shares(name);
+            let noise = both.noise(shares.map(|share| share.unwrap_or(0.0)));
+            (both.of_cpu_pct(shares), Some(noise * 100.0))
         }
         Quantity::SyscallsPerEvent => {
-            side.io.as_ref()?;
-            side.syscalls.iter().filter(|call| call.name == name).map(|call| call.per_event).collect()
+            let calls = |side: &WorkloadProfile| {
+                side.io.as_ref()?;
+                Some(side.syscalls.iter().filter(|call| call.name == name).map(|call| call.per_event).sum())
+            };
+            (sides.map(calls), None)
         }
         Quantity::InstructionsPerEvent => {
-            let functions = &side.instructions.as_ref()?.functions;
-            functions
-                .iter()
-                .filter(|function| function.symbol == name)
-                .map(|function| function.self_per_event)
-                .collect()
+            let of_name = |side: &WorkloadProfile| {
+                let functions = &side.instructions.as_ref()?.functions;
+                let found: Vec<_> =
+                    functions.iter().filter(|one| name_in_source(&one.symbol) == name).cloned().collect();
+                Some(found)
+            };
+            let found = sides.map(of_name);
+            let libevents =
+                both.is_libevents(name) || found.iter().flatten().flatten().any(|function| function.part.is_libevent());
+            let figure = |side: usize| {
+                let found = found[side].as_ref()?;
+                let told = !libevents || both.has_own_code(side, name);
+                told.then(|| found.iter().map(|function| function.self_per_event).sum())
+            };
+            ([0, 1].map(figure), None)
         }
-    };
-    Some(if found.is_empty() { Figure::None } else { Figure::Seen(found.iter().sum()) })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::OwnCode;
     use super::super::tests::{config, profile};
     use super::*;
     use crate::ledger::event::Direction;
@@ -77,7 +96,7 @@ mod tests {
     fn record(shares: &[(&str, Option<f64>, Option<f64>)]) -> ProfileRecord {
         let one = |workload: &str, role: Role, share: Option<f64>| {
             let mut one = profile();
-            let mut symbol = one.symbols[0].clone();
+            let mut symbol = one.symbols[1].clone();
             symbol.symbol = "g".to_owned();
             one.symbols = vec![symbol.clone()];
             if let Some(share) = share {
@@ -97,7 +116,7 @@ mod tests {
             "settings": { "config": config(), "worker_cpu": 0, "peer_cpus": [], "layout_seed": 0, "sandbox": "", "missing": [] },
             "harness": { "commit": null, "dirty": null, "worker_sha256": {}, "ingredients_sha256": "", "xtask_sha256": "",
                 "rustc": "", "user_workloads": [] },
-            "sides": [], "workloads": workloads.collect::<Vec<_>>(), "shifts": [], "notes": [],
+            "sides": [], "functions": { "baseline": ["f", "g"], "candidate": ["f", "g"] }, "workloads": workloads.collect::<Vec<_>>(), "shifts": [], "notes": [],
         });
         serde_json::from_value(text).unwrap()
     }
@@ -116,5 +135,63 @@ mod tests {
         assert_eq!(found(&[("a", Some(0.1), None)]), ("a".to_owned(), Some(10.0), Some(0.0)), "no sample is no time");
         assert_eq!(found(&[("a", None, Some(0.25))]), ("a".to_owned(), Some(0.0), Some(25.0)));
         assert_eq!(found(&[("a", None, None)]), ("a".to_owned(), None, None), "nobody has seen it");
+    }
+
+    fn one_shift(record: &ProfileRecord, quantity: Quantity) -> Shift {
+        let prediction = Prediction { name: "f".into(), quantity, direction: Direction::Less };
+        evidence(record, ["a", "b"], &[prediction]).shifts.remove(0)
+    }
+
+    #[test]
+    fn a_function_that_was_inlined_or_renamed_confirms_nothing() {
+        let mut record = record(&[("a", Some(0.3), None)]);
+        let told = one_shift(&record, Quantity::SelfSharePct);
+        assert!(told.is_confirmed(2.0, 1.0), "{told:?}");
+        record.functions.insert(Role::Candidate, OwnCode::new(["g", "f.cold"]));
+        let gone = one_shift(&record, Quantity::SelfSharePct);
+        assert_eq!((gone.baseline, gone.candidate), (Some(30.0), None));
+        assert!(!gone.is_confirmed(2.0, 1.0));
+        record.functions.clear();
+        assert_eq!(one_shift(&record, Quantity::SelfSharePct).candidate, None, "of an old record");
+    }
+
+    #[test]
+    fn few_samples_are_no_evidence_and_noise_confirms_nothing() {
+        let with = |samples: u64, after: f64| {
+            let mut record = record(&[("a", Some(0.3), Some(after))]);
+            record.workloads.iter_mut().for_each(|one| one.budget.as_mut().unwrap().samples = samples);
+            one_shift(&record, Quantity::SelfSharePct)
+        };
+        let mut few = record(&[("a", Some(0.3), Some(0.1))]);
+        assert!(tells_shares(&few));
+        few.workloads.iter_mut().for_each(|one| one.budget.as_mut().unwrap().samples = 60);
+        assert!(!tells_shares(&few));
+        let few = with(60, 0.1);
+        assert_eq!((few.baseline, few.candidate), (None, None));
+        assert!(!with(600, 0.26).is_confirmed(2.0, 1.0), "four points of 600 samples");
+        assert!(with(100_000, 0.26).is_confirmed(2.0, 1.0) && with(600, 0.1).is_confirmed(2.0, 1.0));
+    }
+
+    #[test]
+    fn instructions_are_those_of_all_clones_and_of_functions_that_are_there() {
+        let function = |symbol: &str, of_event: f64| {
+            serde_json::json!({ "symbol": symbol, "file": "buffer.c", "part": "evbuffer", "self_per_event": of_event,
+                "self_pct": 1.0, "inclusive_per_event": of_event, "inclusive_pct": 1.0, "cycle": null })
+        };
+        let counted = |functions: Vec<serde_json::Value>| {
+            serde_json::from_value(serde_json::json!({ "per_event": 100.0, "batches": 1, "events": 1, "repeats": 2,
+                "functions": functions, "lines": [], "annotated": [], "clock_step_ns": 1, "fixed_addresses": true,
+                "tunables": "", "valgrind": "", "build": "" }))
+            .unwrap()
+        };
+        let mut record = record(&[("a", None, None)]);
+        record.workloads[0].instructions = Some(counted(vec![function("f", 40.0)]));
+        record.workloads[1].instructions = Some(counted(vec![function("f.isra.0", 30.0), function("f.cold", 5.0)]));
+        let clones = one_shift(&record, Quantity::InstructionsPerEvent);
+        assert_eq!((clones.baseline, clones.candidate), (Some(40.0), Some(35.0)));
+        record.workloads[1].instructions = Some(counted(vec![]));
+        assert_eq!(one_shift(&record, Quantity::InstructionsPerEvent).candidate, Some(0.0), "there, and not run");
+        record.functions.insert(Role::Candidate, OwnCode::new(["g"]));
+        assert_eq!(one_shift(&record, Quantity::InstructionsPerEvent).candidate, None);
     }
 }

@@ -1,5 +1,6 @@
 //! Two profiles of one workload: what moved, whether it was predicted, and what is in the way now.
 
+use super::samples::{Both, OwnCode};
 use super::{Config, WorkloadProfile};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ pub struct Shift {
     pub bottleneck: [Option<String>; 2],
     /// Functions whose self share moved by more than the threshold, the largest change of time first.
     pub symbols: Vec<Moved>,
+    /// Why functions were not compared: too few samples, say; null if they were.
+    #[serde(default)]
+    pub not_compared: Option<String>,
     /// System calls whose number of an event moved.
     pub syscalls: Vec<Moved>,
     /// What was predicted.
@@ -29,8 +33,8 @@ pub struct Moved {
     /// Of the baseline and of the candidate. Functions: ns of an event in the function itself, its self share of the CPU time
     /// beside a profiler. System calls: calls of an event. Null: a function that has no code of its own there.
     pub per_event: [Option<f64>; 2],
-    /// Of functions: self shares.
-    pub self_share: Option<[f64; 2]>,
+    /// Of functions: self shares of the samples; null as above.
+    pub self_share: Option<[Option<f64>; 2]>,
 }
 
 /// What somebody expects of a change.
@@ -128,55 +132,42 @@ impl std::str::FromStr for Prediction {
     }
 }
 
-/// Compares two profiles of one workload.
+/// Compares two profiles of one workload. `own` are the functions of both sides that have code of their own; null: not known.
 pub fn shift(
     baseline: &WorkloadProfile,
     candidate: &WorkloadProfile,
+    own: [Option<&OwnCode>; 2],
     predictions: &[Prediction],
     config: &Config,
 ) -> Shift {
     let sides = [baseline, candidate];
     let floor = config.moved_points / 100.0;
+    let both = Both::new(sides, own, config);
     Shift {
         workload: baseline.workload.clone(),
         bottleneck: sides.map(|side| side.bottleneck.clone()),
-        symbols: moved_symbols(sides, floor),
+        symbols: moved_symbols(&both, floor),
+        not_compared: both.why_not(),
         syscalls: moved_syscalls(sides),
-        predictions: predictions.iter().map(|prediction| judge(prediction, sides, floor)).collect(),
-        new_bottlenecks: new_bottlenecks(sides, config),
+        predictions: predictions.iter().map(|prediction| judge(prediction, sides, &both, floor)).collect(),
+        new_bottlenecks: new_bottlenecks(sides, &both, config),
     }
 }
 
-/// Self time of an event and self share by function. A function of two files stands once.
-fn self_times(side: &WorkloadProfile) -> BTreeMap<&str, (f64, f64)> {
-    let cpu_ns = side.budget.as_ref().map_or(0.0, |budget| budget.cpu_ns_per_event);
-    let mut times: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    for symbol in &side.symbols {
-        let time = times.entry(&symbol.symbol).or_default();
-        time.0 += symbol.self_share * cpu_ns;
-        time.1 += symbol.self_share;
-    }
-    times
+/// The change of a share, and whether it is more than what profiles repeat and so many samples tell.
+fn has_moved(both: &Both<'_>, shares: [Option<f64>; 2], floor: f64) -> bool {
+    let shares = shares.map(|share| share.unwrap_or(0.0));
+    (shares[1] - shares[0]).abs() >= floor.max(both.noise(shares))
 }
 
-fn moved_symbols(sides: [&WorkloadProfile; 2], floor: f64) -> Vec<Moved> {
-    if sides.iter().any(|side| side.symbols.is_empty()) {
-        return vec![];
-    }
-    let times = sides.map(self_times);
-    let names: std::collections::BTreeSet<&str> = times.iter().flat_map(|side| side.keys().copied()).collect();
-    let of = |side: usize, name: &str| times[side].get(name).copied();
-    let share = |side, name| of(side, name).map_or(0.0, |(_, share)| share);
+fn moved_symbols(both: &Both<'_>, floor: f64) -> Vec<Moved> {
     let change = |moved: &Moved| (moved.per_event[1].unwrap_or(0.0) - moved.per_event[0].unwrap_or(0.0)).abs();
-    let mut moved: Vec<Moved> = names
+    let mut moved: Vec<Moved> = both
+        .names()
         .into_iter()
-        .filter(|name| (share(1, name) - share(0, name)).abs() >= floor)
-        .map(|name| Moved {
-            name: name.to_owned(),
-            // No sample is no time, as far as samples tell.
-            per_event: [0, 1].map(|side| Some(of(side, name).map_or(0.0, |(ns, _)| ns))),
-            self_share: Some([share(0, name), share(1, name)]),
-        })
+        .map(|name| (name, both.shares(name)))
+        .filter(|(_, shares)| has_moved(both, *shares, floor))
+        .map(|(name, shares)| Moved { name: name.to_owned(), per_event: both.times(shares), self_share: Some(shares) })
         .collect();
     moved.sort_by(|one, other| change(other).total_cmp(&change(one)));
     moved
@@ -207,30 +198,39 @@ fn moved_syscalls(sides: [&WorkloadProfile; 2]) -> Vec<Moved> {
     moved
 }
 
-fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], floor: f64) -> PredictionResult {
+fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], both: &Both<'_>, floor: f64) -> PredictionResult {
     let made = |side: &WorkloadProfile| calls(side).is_some_and(|calls| calls.contains_key(prediction.name.as_str()));
     let is_call =
         prediction.kind == Kind::Syscall || (prediction.kind == Kind::Any && sides.iter().any(|side| made(side)));
     let name = prediction.name.as_str();
-    let charged = |side: &WorkloadProfile| -> Option<(f64, f64)> {
-        let cpu_ns = side.budget.as_ref()?.cpu_ns_per_event;
-        let share: f64 =
-            side.symbols.iter().filter(|symbol| symbol.symbol == name).filter_map(|symbol| symbol.charged_share).sum();
-        Some((share * cpu_ns, share))
+    let of_samples = both.shares(name);
+    let charged = |side: &WorkloadProfile| -> Option<f64> {
+        // What it uses of the kernel is a part of it.
+        side.budget.as_ref().filter(|budget| !budget.user_space_alone)?;
+        Some(side.symbols.iter().filter(|symbol| symbol.symbol == name).filter_map(|symbol| symbol.charged_share).sum())
     };
-    let figure = |side: &WorkloadProfile| -> Option<(f64, f64)> {
-        match (is_call, prediction.kind) {
-            (true, _) => calls(side).map(|calls| (calls.get(name).copied().unwrap_or(0.0), 0.0)),
-            (false, _) if side.symbols.is_empty() || side.budget.is_none() => None,
-            (false, Kind::Charged) => charged(side),
-            (false, _) => Some(self_times(side).get(name).copied().unwrap_or_default()),
-        }
+    let shares = match prediction.kind {
+        Kind::Charged => [0, 1].map(|side| of_samples[side].and_then(|_| charged(sides[side]))),
+        _ => of_samples,
     };
-    let seen = sides.map(figure);
+    let times = both.times(shares);
+    let seen: [Option<(f64, f64)>; 2] = [0, 1].map(|side| match is_call {
+        true => calls(sides[side]).map(|calls| (calls.get(name).copied().unwrap_or(0.0), 0.0)),
+        false => times[side].zip(shares[side]),
+    });
     let per_event = seen.map(|figure| figure.map(|(figure, _)| figure));
     let result = |outcome, why: String| PredictionResult { prediction: prediction.clone(), per_event, outcome, why };
     let [Some((before, before_share)), Some((after, after_share))] = seen else {
-        return result(Outcome::Unknown, "one of the sides has no figure for it".to_owned());
+        let absent = [0, 1].into_iter().find(|side| both.is_libevents(name) && !both.has_own_code(*side, name));
+        let why = match (both.why_not(), absent) {
+            (Some(why), _) if !is_call => why,
+            (None, Some(side)) if !is_call => format!(
+                "it has no code of its own in the {}: inlined into its callers, renamed, or not in that source",
+                ["baseline", "candidate"][side]
+            ),
+            _ => "one of the sides has no figure for it".to_owned(),
+        };
+        return result(Outcome::Unknown, why);
     };
     if before == 0.0 && after == 0.0 {
         return result(
@@ -249,9 +249,11 @@ fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], floor: f64) -> P
     let repeats = if is_call {
         0.01 * before.max(after)
     } else {
-        let cpu_ns = sides.map(|side| side.budget.as_ref().map_or(0.0, |budget| budget.cpu_ns_per_event));
-        // A small share repeats better than a large one.
-        floor * cpu_ns[0].max(cpu_ns[1]) * before_share.max(after_share).sqrt().min(1.0)
+        let cpu_ns = both.times([Some(1.0); 2]).map(|ns| ns.unwrap_or(0.0));
+        // A small share repeats better than a large one, and never better than so many samples tell.
+        let shares = [before_share, after_share];
+        let repeats = (floor * before_share.max(after_share).sqrt().min(1.0)).max(both.noise(shares));
+        cpu_ns[0].max(cpu_ns[1]) * repeats
     };
     let unit = match prediction.size {
         Size::Pct(_) => "%",
@@ -268,18 +270,25 @@ fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], floor: f64) -> P
     result(if change.abs() >= said.abs() / 2.0 { Outcome::Confirmed } else { Outcome::Partly }, why)
 }
 
-fn new_bottlenecks(sides: [&WorkloadProfile; 2], config: &Config) -> Vec<String> {
+fn new_bottlenecks(sides: [&WorkloadProfile; 2], both: &Both<'_>, config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    let [before, after] = sides.map(self_times);
-    for (name, (ns, share)) in &after {
-        let (was_ns, was_share) = before.get(name).copied().unwrap_or_default();
-        let grown = share - was_share >= config.moved_points / 100.0 && *ns > was_ns;
-        if !before.is_empty() && *share * 100.0 >= config.bottleneck_pct && grown {
-            found.push(format!(
+    for name in both.names() {
+        let shares = both.shares(name);
+        let [Some(share), Some(ns)] = [shares[1], both.times(shares)[1]] else { continue };
+        if share * 100.0 < config.bottleneck_pct || !has_moved(both, shares, config.moved_points / 100.0) {
+            continue;
+        }
+        match (shares[0], both.times(shares)[0]) {
+            (Some(was_share), Some(was_ns)) if share > was_share && ns > was_ns => found.push(format!(
                 "{name}: {:.1}% of the CPU time, {:.1}% before ({ns:.1} ns of an event, {was_ns:.1} before)",
                 share * 100.0,
                 was_share * 100.0
-            ));
+            )),
+            (None, _) => found.push(format!(
+                "{name}: {:.1}% of the CPU time ({ns:.1} ns of an event); before, it had no code of its own",
+                share * 100.0
+            )),
+            _ => {}
         }
     }
     for moved in moved_syscalls(sides) {
@@ -329,6 +338,18 @@ mod tests {
         side
     }
 
+    /// With all of libevent's functions in both programs, and two more.
+    fn shift(
+        baseline: &WorkloadProfile,
+        candidate: &WorkloadProfile,
+        predictions: &[Prediction],
+        config: &Config,
+    ) -> Shift {
+        let names = [baseline, candidate].into_iter().flat_map(|side| &side.symbols).map(|s| s.symbol.as_str());
+        let own = OwnCode::new(names.chain(["evbuffer_drain"]));
+        super::shift(baseline, candidate, [Some(&own); 2], predictions, config)
+    }
+
     fn predicted(texts: &[&str]) -> Vec<Prediction> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
@@ -373,6 +394,66 @@ mod tests {
         let shift = shift(&before, &after, &[], &config());
         assert_eq!(shift.new_bottlenecks.len(), 3, "{:?}", shift.new_bottlenecks);
         assert!(shift.new_bottlenecks[0].contains("copying") && shift.new_bottlenecks[1].starts_with("memcpy"));
+    }
+
+    #[test]
+    fn a_function_that_was_inlined_or_renamed_confirms_nothing() {
+        let before = with(&[("evbuffer_add", 0.4), ("evbuffer_drain", 0.6)], &[]);
+        let after = with(&[("evbuffer_drain", 1.0)], &[]);
+        let asked = predicted(&["evbuffer_add=-50%", "charged:evbuffer_add=-50%"]);
+        let (all, rest) = (OwnCode::new(["evbuffer_add", "evbuffer_drain"]), OwnCode::new(["evbuffer_drain"]));
+        let compared = |own: Option<&OwnCode>| super::shift(&before, &after, [Some(&all), own], &asked, &config());
+        let outcomes = |shift: &Shift| shift.predictions.iter().map(|result| result.outcome).collect::<Vec<_>>();
+        let gone = compared(Some(&rest));
+        assert_eq!(outcomes(&gone), [Outcome::Unknown; 2]);
+        assert!(gone.predictions[0].why.contains("no code of its own in the candidate"), "{:?}", gone.predictions[0]);
+        let moved = gone.symbols.iter().find(|moved| moved.name == "evbuffer_add").unwrap();
+        assert_eq!((moved.per_event, moved.self_share), ([Some(400.0), None], Some([Some(0.4), None])));
+        assert_eq!(outcomes(&compared(None)), [Outcome::Unknown; 2], "of an old record");
+        // It is there, and no sample fell on it.
+        assert_eq!(outcomes(&compared(Some(&all))), [Outcome::Confirmed; 2]);
+        let back = super::shift(&after, &before, [Some(&rest), Some(&all)], &[], &config());
+        assert!(back.new_bottlenecks[0].contains("no code of its own"), "{:?}", back.new_bottlenecks);
+    }
+
+    #[test]
+    fn few_samples_confirm_nothing_and_find_no_bottleneck() {
+        let mut before = with(&[("evbuffer_add", 0.9), ("memcpy", 0.1)], &[]);
+        let mut after = with(&[("evbuffer_add", 0.5), ("memcpy", 0.5)], &[]);
+        let asked = predicted(&["evbuffer_add=-30%"]);
+        assert_eq!(shift(&before, &after, &asked, &config()).predictions[0].outcome, Outcome::Confirmed);
+        after.budget.as_mut().unwrap().samples = 60;
+        let few = shift(&before, &after, &asked, &config());
+        assert_eq!(few.predictions[0].outcome, Outcome::Unknown);
+        assert!(few.predictions[0].why.contains("60 samples") && few.not_compared.is_some(), "{few:?}");
+        assert!(few.symbols.is_empty() && few.new_bottlenecks.iter().all(|found| !found.contains("memcpy")));
+        // Enough to compare: eight points of 500 samples are noise.
+        for side in [&mut before, &mut after] {
+            side.budget.as_mut().unwrap().samples = 500;
+        }
+        after.symbols = with(&[("evbuffer_add", 0.82), ("memcpy", 0.18)], &[]).symbols;
+        before.symbols = with(&[("evbuffer_add", 0.88), ("memcpy", 0.12)], &[]).symbols;
+        let noisy = shift(&before, &after, &predicted(&["evbuffer_add=-5%"]), &config());
+        assert_eq!(noisy.predictions[0].outcome, Outcome::Refuted);
+        assert!(noisy.symbols.is_empty() && noisy.new_bottlenecks.is_empty(), "{noisy:?}");
+    }
+
+    #[test]
+    fn times_of_user_space_alone_are_of_the_time_there() {
+        let mut before = with(&[("evbuffer_add", 0.4), ("evbuffer_drain", 0.6)], &[]);
+        let mut after = with(&[("evbuffer_add", 0.2), ("evbuffer_drain", 0.8)], &[]);
+        for side in [&mut before, &mut after] {
+            side.budget.as_mut().unwrap().user_space_alone = true;
+        }
+        let asked = predicted(&["evbuffer_add=-80", "charged:evbuffer_add=-80"]);
+        let found = shift(&before, &after, &asked, &config());
+        assert_eq!(found.symbols[0].per_event.map(|ns| ns.unwrap().round()), [160.0, 80.0], "of 400 ns in user space");
+        assert_eq!(found.predictions[0].outcome, Outcome::Confirmed);
+        assert_eq!(found.predictions[1].outcome, Outcome::Unknown, "what it takes of the kernel is not seen");
+        after.budget.as_mut().unwrap().kernel_share_of_cpu = None;
+        let unknown = shift(&before, &after, &asked, &config());
+        assert_eq!(unknown.symbols[0].per_event[1], None);
+        assert_eq!(unknown.predictions[0].outcome, Outcome::Unknown);
     }
 
     #[test]

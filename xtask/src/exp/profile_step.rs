@@ -73,11 +73,9 @@ pub(crate) fn profile(
             (step.keep(&files, is_answer(&profiled.record))?, profiled.record)
         }
     };
-    let seen = |workload: &&model::profile::WorkloadProfile| workload.error.is_none() && !workload.symbols.is_empty();
-    if !record.workloads.iter().any(|workload| seen(&workload)) {
-        let why =
-            record.settings.missing.first().cloned().unwrap_or_else(|| "no workload could be profiled".to_owned());
-        return Ok(Profile::NotRun(why));
+    if !predicted::tells_shares(&record) {
+        let few = || format!("no workload was profiled with {} samples", record.settings.config.fewest_samples);
+        return Ok(Profile::NotRun(record.settings.missing.first().cloned().unwrap_or_else(few)));
     }
     let evidence = predicted::evidence(&record, [&baseline.id, &candidate.id], predictions);
     Ok(Profile::Done(step, kept, evidence))

@@ -4,10 +4,12 @@
 //! The clock is the real one: what is counted is what happens when a batch is timed. So counts of workloads in which
 //! clocks, threads or another process take part may differ between two runs, and then that is said.
 
-use super::functions;
+use super::watched::Session;
+use super::{functions, symbols};
 use crate::context::Context;
+use crate::exit::{Exit, failure};
 use crate::sandbox::Policy;
-use crate::session::{self, Session, Surroundings};
+use crate::session::{self, Surroundings};
 use crate::worker::Worker;
 use crate::{build, process};
 use anyhow::{Context as _, Result, bail};
@@ -16,7 +18,7 @@ use model::variant::Build;
 use model::workload::WorkloadSpec;
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,8 +46,8 @@ pub(crate) fn count(
     let run = |number: u32| counted(&library, &folder.path().join(format!("run-{number}")), worker, spec, surroundings);
     let (first, second) = (run(1)?, run(2)?);
     let libevent = functions::of_libevent(build)?;
-    let symbols = Symbols::read(&first, &worker.program, &libevent.keys().map(String::as_str).collect())?;
-    let symbol = |object: &str, place| symbols.find(object, place);
+    let named = Symbols::read(&first, &worker.program, &libevent.keys().map(String::as_str).collect())?;
+    let symbol = |object: &str, place| named.find(object, place);
     Ok(allocations::assemble(&first, spec.batch_events, symbol, first.difference(&second)))
 }
 
@@ -77,21 +79,18 @@ fn counted(
     let mut command = session::command_within(&policy, &worker.program, surroundings)?;
     command.env("LD_PRELOAD", library).env("ALLOCATIONS_REPORT", &path);
     command.args(["run", "--workload", &spec.name, "--cpu", &surroundings.pinning.worker.to_string()]);
-    let mut session = Session::start_command(&mut command, worker, &spec.name, surroundings.limit)?;
+    let mut session = Session::start_preloaded(&mut command, worker, &spec.name, surroundings.limit)?;
     session.batches_of(spec, WARM_UP)?;
     let counted = session.marks(BATCHES)?;
     session.quit()?;
     if counted.events != BATCHES * spec.batch_events {
-        bail!("the worker did {} of {} events", counted.events, BATCHES * spec.batch_events);
+        let (done, asked) = (counted.events, BATCHES * spec.batch_events);
+        return Err(failure(Exit::Failed, format!("wrong work: the worker did {done} of {asked} events")));
     }
     // The sandbox's user wrote it, and could have written anything in its place: a link, or without end.
-    let file = std::fs::symlink_metadata(&path).context(
-        "the counter left no report; it was not preloaded: is the worker linked statically with the C library?",
+    let text = symbols::read_at_most(&path, MOST_REPORT_BYTES, libc::O_NOFOLLOW).context(
+        "the counter left no report that can be read; it was not preloaded: is the worker linked statically with the C library?",
     )?;
-    if !file.is_file() || file.len() > MOST_REPORT_BYTES {
-        bail!("{} is no report of the counter", path.display());
-    }
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let report = allocations::parse(&String::from_utf8_lossy(&text))?;
     if report.batches != BATCHES {
         bail!("the counter saw {} of {BATCHES} batches", report.batches);
@@ -114,12 +113,12 @@ impl Symbols {
             report.sites.keys().flat_map(|site| &site.addresses).filter_map(|address| address.object).collect();
         let mut objects = BTreeMap::new();
         for name in used.into_iter().map(|object| &report.objects[object]) {
-            let path = if name == "program" { program.to_owned() } else { PathBuf::from(name) };
-            match functions_of(&path) {
-                Ok(functions) => drop(objects.insert(name.clone(), functions)),
-                // Names of the C library are a help to readers; without the worker's there is no view.
-                Err(error) if name == "program" => return Err(error),
-                Err(_) => {}
+            // Without the worker's names there is no view. Those of the C library are a help to readers; which files these are
+            // is what the report says, and the sandbox's user may have written it.
+            if name == "program" {
+                objects.insert(name.clone(), functions_of(program)?);
+            } else if let Some(functions) = symbols::system_file(name).and_then(|path| functions_of(&path).ok()) {
+                objects.insert(name.clone(), functions);
             }
         }
         Ok(Symbols { objects, libevent: libevent.iter().map(|name| (*name).to_owned()).collect() })
@@ -131,7 +130,8 @@ impl Symbols {
         let call = place.checked_sub(1)?;
         let after = functions.partition_point(|(start, ..)| *start <= call);
         let (start, size, name) = functions.get(after.checked_sub(1)?)?;
-        if *size > 0 && call >= start + size {
+        // The candidate's assembler writes sizes as it likes.
+        if *size > 0 && call - start >= *size {
             return None;
         }
         let libevent = self.libevent.contains(name);
@@ -141,7 +141,7 @@ impl Symbols {
 
 /// Functions by address: of the symbol table, or, where that was stripped, of the dynamic one.
 fn functions_of(path: &Path) -> Result<Vec<(u64, u64, String)>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = symbols::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = object::File::parse(&*bytes).with_context(|| format!("{} is no program", path.display()))?;
     let mut functions: Vec<(u64, u64, String)> = file
         .symbols()
@@ -186,8 +186,47 @@ mod tests {
     fn a_program_without_symbols_is_named_as_stripped() {
         let own = functions_of(&std::env::current_exe().unwrap()).unwrap();
         assert!(own.iter().any(|(_, _, name)| name.contains("a_program_without_symbols_is_named_as_stripped")));
-        let error = functions_of(Path::new(file!())).or_else(|_| functions_of(Path::new("/dev/null"))).unwrap_err();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("text"), "int x;").unwrap();
+        let error = functions_of(&path("text")).unwrap_err();
         assert!(error.to_string().contains("is no program"), "{error:#}");
+        std::fs::write(path("stripped.c"), "int main(void) { return 0; }").unwrap();
+        let mut cc = Command::new(build::compiler());
+        cc.args(["-s", "-o"]).arg(path("stripped")).arg(path("stripped.c"));
+        assert!(process::capture(&mut cc, COMPILE_LIMIT).unwrap().status.success());
+        let error = functions_of(&path("stripped")).unwrap_err();
+        assert!(error.to_string().contains("it was stripped"), "{error:#}");
+        // Of the worker that is an error: without its names there is no view.
+        let report = report_of(&["program"]);
+        let error = Symbols::read(&report, &path("stripped"), &BTreeSet::new()).err().unwrap();
+        assert!(error.to_string().contains("it was stripped"), "{error:#}");
+    }
+
+    /// A report with a call from each of these files.
+    fn report_of(objects: &[&str]) -> Report {
+        let mut text = String::from("allocations 1\nmarks 2\n");
+        for (index, object) in (1..).zip(objects) {
+            text.push_str(&format!("object {index} 0 {index}000 {index}fff {object}\n"));
+        }
+        for index in 1..=objects.len() {
+            text.push_str(&format!("site malloc 1 1 {index}010\n"));
+        }
+        allocations::parse(&format!("{text}end\n")).unwrap()
+    }
+
+    #[test]
+    fn only_the_hosts_own_libraries_are_read_whatever_the_report_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = std::env::current_exe().unwrap();
+        let copy = folder.path().join("library.so");
+        std::os::unix::fs::symlink(&own, &copy).unwrap();
+        let fifo = std::ffi::CString::new(folder.path().join("fifo").to_str().unwrap()).unwrap();
+        // SAFETY: a path that ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        let names = ["program", "/dev/zero", fifo.to_str().unwrap(), copy.to_str().unwrap()];
+        let found = Symbols::read(&report_of(&names), &own, &BTreeSet::new()).unwrap();
+        assert_eq!(found.objects.keys().collect::<Vec<_>>(), ["program"]);
     }
 
     /// The counter itself, in a small program.

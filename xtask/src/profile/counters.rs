@@ -1,8 +1,8 @@
 //! What the CPU itself counts during the work of some batches, where this host lets it be counted.
 
 use super::launch::{Work, threads};
+use super::watched::Session;
 use crate::host::counters;
-use crate::session::Session;
 use anyhow::{Context as _, Result};
 use model::profile::Budget;
 use perf_event::Builder;

@@ -1,9 +1,10 @@
 //! One launch of a worker with a profiler in its middle: batches without it, with it, and without it again, so that what it
 //! costs is seen in the same process.
 
+use super::watched::Session;
 use crate::bench::plan::Cost;
 use crate::interrupt;
-use crate::session::{Session, Surroundings};
+use crate::session::Surroundings;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result};
 use model::profile::{Config, Perturbation};

@@ -17,6 +17,7 @@ mod symbols;
 mod syscalls;
 mod tracefs;
 mod unwind;
+mod watched;
 
 use crate::bench::assemble;
 use crate::bench::prepare::{self, Prepared, Request};
@@ -32,9 +33,9 @@ use anyhow::{Context as _, Result};
 use flames::Painter;
 use host::Seen;
 use model::bottleneck;
-use model::hot_methods::{HotMethods, Measured, MeasuredSymbol, Provenance};
+use model::hot_methods::{HotMethods, Measured, MeasuredSymbol, Merged, Provenance};
 use model::profile::{
-    self, Config, PROFILE_SCHEMA, Prediction, ProfileRecord, ProfileSettings, Shift, WorkloadProfile,
+    self, Config, OwnCode, PROFILE_SCHEMA, Prediction, ProfileRecord, ProfileSettings, Shift, WorkloadProfile,
 };
 use model::record::Role;
 use model::thresholds;
@@ -162,10 +163,11 @@ pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, fold
         folder: &folder.path,
     };
     let (mut workloads, mut measured) = (Vec::new(), Vec::new());
+    let own = own_code(&prepared)?;
     let stopped = run.all(folder, &mut workloads, &mut measured).err();
     // Figures of something else than what was built are no results.
     prepared.check_unchanged()?;
-    let shifts = if stopped.is_none() { run.shifts(&mut workloads, &mut notes) } else { vec![] };
+    let shifts = if stopped.is_none() { run.shifts(&mut workloads, &own, &mut notes) } else { vec![] };
     notes.extend(stopped.iter().map(|error| format!("the run ended early: {error:#}")));
     let record = ProfileRecord {
         head: records::head(PROFILE_SCHEMA, &folder.id, &started_at, stopped.is_some()),
@@ -179,6 +181,7 @@ pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, fold
         },
         harness: assemble::harness(context, &prepared),
         sides: assemble::sides(&prepared),
+        functions: own,
         workloads,
         shifts,
         notes,
@@ -191,6 +194,19 @@ fn selected(context: &Context, prepared: &Prepared, options: &Options) -> Result
         thresholds::Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
     let globs = if options.globs.is_empty() { &thresholds.guarded } else { &options.globs };
     select::select(&prepared.workloads, globs)
+}
+
+/// Functions that every build of a side has code of: what is inlined in one of them is not seen there.
+fn own_code(prepared: &Prepared) -> Result<BTreeMap<Role, OwnCode>> {
+    let of_build =
+        |build| -> Result<OwnCode> { Ok(OwnCode::new(functions::of_libevent(build)?.keys().map(String::as_str))) };
+    let mut own = BTreeMap::new();
+    for (index, subject) in prepared.subjects.iter().enumerate() {
+        let timed = of_build(&subject.build)?;
+        let counted = prepared.instruction_builds.as_ref().map(|builds| of_build(&builds[index])).transpose()?;
+        own.insert(subject.role, counted.map_or_else(|| timed.clone(), |counted| timed.in_both(&counted)));
+    }
+    Ok(own)
 }
 
 /// Without it, there are no pictures, and folded stacks nevertheless.
@@ -295,14 +311,20 @@ impl Run<'_> {
     }
 
     /// Both sides of each workload, compared.
-    fn shifts(&self, workloads: &mut [WorkloadProfile], notes: &mut Vec<String>) -> Vec<Shift> {
+    fn shifts(
+        &self,
+        workloads: &mut [WorkloadProfile],
+        own: &BTreeMap<Role, OwnCode>,
+        notes: &mut Vec<String>,
+    ) -> Vec<Shift> {
+        let own = [Role::Baseline, Role::Candidate].map(|role| own.get(&role));
         let mut shifts = Vec::new();
         for pair in workloads.chunks_mut(2) {
             let [baseline, candidate] = pair else { continue };
             if candidate.role != Role::Candidate || baseline.workload != candidate.workload {
                 continue;
             }
-            shifts.push(profile::shift(baseline, candidate, &self.options.predictions, self.config));
+            shifts.push(profile::shift(baseline, candidate, own, &self.options.predictions, self.config));
             if let Err(error) = self.differential(baseline, candidate) {
                 notes.push(format!("{}: {error:#}", candidate.workload));
             }
@@ -335,7 +357,18 @@ pub(crate) fn predictions(texts: &[String]) -> Result<Vec<Prediction>> {
 
 /// Puts what was measured into config/hot-methods.toml, and says what stands out.
 pub(crate) fn update_manifest(context: &Context, measured: &[Measured]) -> Result<String> {
-    let merged = manifest::update(context, measured, &model::hot_methods::Limits::default())?;
+    if measured.is_empty() {
+        let why = "config/hot-methods.toml was not written: no workload had samples enough for shares; give a longer --seconds, or see \
+                   what this host does not show";
+        return Err(failure(Exit::Infrastructure, why));
+    }
+    let text = told(&manifest::update(context, measured, &model::hot_methods::Limits::default())?);
+    progress::note(text.trim_end());
+    Ok(text)
+}
+
+/// What stands out in a manifest that was written.
+fn told(merged: &Merged) -> String {
     let mut text = String::from("config/hot-methods.toml was written.\n");
     let largest = |share: &BTreeMap<String, f64>| share.values().copied().fold(0.0, f64::max);
     for unlisted in &merged.unlisted {
@@ -344,9 +377,54 @@ pub(crate) fn update_manifest(context: &Context, measured: &[Measured]) -> Resul
     for cold in &merged.cold {
         text.push_str(&format!("- cold, not to be optimised for speed: {} ({})\n", cold.symbol, cold.note));
     }
+    for (symbol, share) in &merged.cold_but_hot {
+        text.push_str(&format!("- called cold in it, and hot: {symbol} ({share:.1}%); its entry is wrong\n"));
+    }
     for (symbol, why) in &merged.absent {
         text.push_str(&format!("- {symbol}: {why}\n"));
     }
-    progress::note(text.trim_end());
-    Ok(text)
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::hot_methods::Limits;
+
+    const MANIFEST: &str = "[[cold]]\nsymbol = \"evbuffer_new\"\nfile = \"buffer.c\"\nnote = \"set-up\"\n";
+
+    #[test]
+    fn what_was_called_cold_and_is_hot_is_said() {
+        let text = str::to_owned;
+        let measured = Measured {
+            provenance: Provenance {
+                workload: text("a"),
+                host: text("d02b0a7a02926ce0"),
+                variant: text("a5402d5af1a8"),
+                variant_name: text("pristine"),
+                build: text("240155d674c6"),
+                event: text("cpu-clock"),
+                samples: 5000,
+                at: text("2026-11-28T03:00:00Z"),
+            },
+            symbols: vec![MeasuredSymbol { symbol: text("evbuffer_new"), self_pct: 12.5, inclusive_pct: None }],
+            present: BTreeMap::from([(text("evbuffer_new"), text("buffer.c"))]),
+        };
+        let merged = HotMethods::parse(MANIFEST).unwrap().merge(&[measured], &Limits::default());
+        let told = told(&merged);
+        assert!(told.contains("called cold in it, and hot: evbuffer_new (12.5%)"), "{told}");
+    }
+
+    #[test]
+    fn a_manifest_is_not_written_of_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("config")).unwrap();
+        let file = folder.path().join("config/hot-methods.toml");
+        std::fs::write(&file, MANIFEST).unwrap();
+        let mut context = Context::new(false, false, &[]).unwrap();
+        folder.path().clone_into(&mut context.root);
+        let error = update_manifest(&context, &[]).unwrap_err();
+        assert!(exit_of(&error) == Exit::Infrastructure && error.to_string().contains("was not written"), "{error:#}");
+        assert_eq!(std::fs::read_to_string(file).unwrap(), MANIFEST);
+    }
 }

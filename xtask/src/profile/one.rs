@@ -15,7 +15,7 @@ use anyhow::Result;
 use model::bottleneck::{self, Thresholds};
 use model::hot_methods::HotMethods;
 use model::profile::calls::SyscallProfile;
-use model::profile::stacks::{Stacks, name_in_source};
+use model::profile::stacks::{Stacks, SymbolShare, name_in_source};
 use model::profile::{self, Budget, Config, Io, Phase, WorkloadProfile};
 use model::record::Role;
 use model::variant::Build;
@@ -23,6 +23,11 @@ use model::workload::WorkloadSpec;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
+
+/// Samples in a call of an unknown name (`off_cpu::syscall_of`).
+const OTHER: &str = "other";
+/// Samples that a call must have had, by its number, for none to mean that it takes no time.
+const FEWEST_EXPECTED: f64 = 10.0;
 
 /// What all workloads of one side share.
 pub(super) struct OneSide<'a> {
@@ -67,6 +72,7 @@ impl OneSide<'_> {
         for phase in PhaseName::ALL {
             if self.options.does(phase) {
                 progress.steps(0, &format!("{}: {}", spec.name, phase.name()));
+                let began = Instant::now();
                 let done = match phase {
                     PhaseName::Samples => self.samples(&work, &mut state),
                     PhaseName::OffCpu => self.off_cpu(&work, &mut state.found),
@@ -76,9 +82,8 @@ impl OneSide<'_> {
                 };
                 if let Err(error) = done {
                     interrupted(&error)?;
-                    let message = format!("{}: {error:#}", phase.name());
-                    progress.note(&format!("{}: {message}", spec.name));
-                    state.found.error.get_or_insert(message);
+                    progress.note(&format!("{}: {}: {error:#}", spec.name, phase.name()));
+                    stopped(&mut state.found, phase, &error, began);
                 }
             }
             progress.step(&spec.name);
@@ -111,7 +116,7 @@ impl OneSide<'_> {
         };
         if let Some((budget, shares)) = sampling::budget(&sampled, kernel.is_named()) {
             (found.user_share, found.kernel_share, found.idle_share) = (shares.user, shares.kernel, shares.idle);
-            found.budget = Some(budget);
+            found.budget = Some(Budget { user_space_alone: !sampled.kernel, ..budget });
         }
         found.symbols = sampled.stacks.shares();
         self.notes_of_samples(&sampled, found);
@@ -123,8 +128,8 @@ impl OneSide<'_> {
                     counters::fill(budget, &counted);
                     counters_fallback = why;
                 }
+                Err(error) if exit_of(&error) != Exit::Infrastructure => return Err(error),
                 Err(error) => {
-                    interrupted(&error)?;
                     counters_fallback = Some(format!("the CPU's counters: {error:#}"));
                 }
             }
@@ -137,9 +142,10 @@ impl OneSide<'_> {
             perturbation: sampled.times.perturbation(),
             lost: sampled.drained.missing(),
         };
+        let of_kernel = found.budget.as_ref().and_then(user_space_alone);
         // What is said of cycles is not said twice.
         let of_clock = fallback.clone().filter(|_| counters_fallback.is_none());
-        let of_budget: Vec<String> = of_clock.into_iter().chain(counters_fallback).collect();
+        let of_budget: Vec<String> = of_clock.into_iter().chain(counters_fallback).chain(of_kernel).collect();
         let of_budget = (!of_budget.is_empty()).then(|| of_budget.join("; "));
         found.phases.push(phase("cycle-budget", of_budget, began.elapsed().as_secs_f64()));
         found.phases.push(phase("attribution", fallback, 0.0));
@@ -150,47 +156,7 @@ impl OneSide<'_> {
     }
 
     fn notes_of_samples(&self, sampled: &sampling::Sampled, found: &mut WorkloadProfile) {
-        let notes = &mut found.notes;
-        if sampled.samples == 0 {
-            notes.push(
-                "no sample fell on the work: it is too short, or never on the CPU; a longer --seconds may find some"
-                    .to_owned(),
-            );
-        } else if sampled.samples < self.config.fewest_samples {
-            notes.push(format!(
-                "{} samples alone: shares are rough, since the workload is seldom on the CPU; a longer --seconds finds more",
-                sampled.samples
-            ));
-        }
-        if sampled.stripped {
-            notes.push(
-                "the worker has no symbols (a build that strips them?): functions of libevent cannot be told apart"
-                    .to_owned(),
-            );
-        }
-        let nameless: Vec<String> = found
-            .symbols
-            .iter()
-            .filter(|share| share.symbol.starts_with('[') && share.symbol.ends_with(']') && share.self_share > 0.02)
-            .filter(|share| !["[kernel]", "[vdso]", "[plt]"].contains(&share.symbol.as_str()))
-            .map(|share| format!("{} {:.0}%", share.symbol, share.self_share * 100.0))
-            .collect();
-        if !nameless.is_empty() {
-            notes.push(format!(
-                "without names, since the file is stripped: {}; the package with its debugging symbols has them",
-                nameless.join(", ")
-            ));
-        }
-        let all = sampled.samples + sampled.outside + sampled.unplaced;
-        if sampled.unplaced * 50 > all {
-            notes.push(format!(
-                "{} of {all} samples have stacks that end too early to say whether they belong to the work: left out",
-                sampled.unplaced
-            ));
-        }
-        if sampled.late_threads {
-            notes.push("threads that began during the profile were not sampled".to_owned());
-        }
+        found.notes.extend(notes(sampled, &found.symbols, self.config.fewest_samples));
         let names: std::collections::BTreeSet<&str> = self.libevent.keys().map(|name| name_in_source(name)).collect();
         let listed = self.manifest.symbols().map(|symbol| (symbol.to_owned(), names.contains(symbol)));
         found.manifest = listed.collect();
@@ -354,6 +320,60 @@ impl OneSide<'_> {
     }
 }
 
+/// What a reader must know of samples.
+fn notes(sampled: &sampling::Sampled, symbols: &[SymbolShare], fewest: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    if sampled.samples == 0 {
+        notes.push(
+            "no sample fell on the work: it is too short, or never on the CPU; a longer --seconds may find some"
+                .to_owned(),
+        );
+    } else if sampled.samples < fewest {
+        notes.push(format!(
+            "{} samples alone: shares are rough, since the workload is seldom on the CPU; a longer --seconds finds more",
+            sampled.samples
+        ));
+    }
+    if sampled.stripped {
+        notes.push(
+            "the worker has no symbols (a build that strips them?): functions of libevent cannot be told apart"
+                .to_owned(),
+        );
+    }
+    let nameless: Vec<String> = symbols
+        .iter()
+        .filter(|share| share.symbol.starts_with('[') && share.symbol.ends_with(']') && share.self_share > 0.02)
+        .filter(|share| !["[kernel]", "[vdso]", "[plt]"].contains(&share.symbol.as_str()))
+        .map(|share| format!("{} {:.0}%", share.symbol, share.self_share * 100.0))
+        .collect();
+    if !nameless.is_empty() {
+        notes.push(format!(
+            "without names, since the file is stripped: {}; the package with its debugging symbols has them",
+            nameless.join(", ")
+        ));
+    }
+    let all = sampled.samples + sampled.outside + sampled.unplaced;
+    if sampled.unplaced * 50 > all {
+        notes.push(format!(
+            "{} of {all} samples have stacks that end too early to say whether they belong to the work: left out",
+            sampled.unplaced
+        ));
+    }
+    if sampled.late_threads {
+        notes.push("threads that began during the profile were not sampled".to_owned());
+    }
+    notes
+}
+
+/// Where the kernel could not be sampled, what its share is by.
+fn user_space_alone(budget: &Budget) -> Option<String> {
+    let by = match budget.kernel_share_of_cpu {
+        Some(_) => "the kernel's share is by ticks of /proc/PID/stat, of all that the process does",
+        None => "the kernel's share is unknown, since the process took too few ticks of /proc/PID/stat",
+    };
+    budget.user_space_alone.then(|| format!("user space alone was sampled, and {by}"))
+}
+
 /// A profile in progress.
 struct State {
     found: WorkloadProfile,
@@ -369,8 +389,16 @@ fn times_by_samples(calls: &mut [SyscallProfile], weights: &BTreeMap<String, f64
     let Some(cpu_ns) = budget.map(|budget| budget.cpu_ns_per_event).filter(|_| in_calls > 0.0 && all > 0.0) else {
         return;
     };
+    let samples = budget.map_or(0, |budget| budget.samples) as f64 * in_calls / all;
+    let made: f64 = calls.iter().map(|call| call.per_event).sum();
+    let unnamed = weights.contains_key(OTHER);
     for call in calls {
-        let weight = weights.get(&call.name).copied().unwrap_or(0.0);
+        // That no sample fell on it says something only if some would have, and if each says which call it is in.
+        let expected = samples * call.per_event / made;
+        let weight = weights.get(&call.name).copied();
+        let Some(weight) = weight.or_else(|| (!unnamed && expected >= FEWEST_EXPECTED).then_some(0.0)) else {
+            continue;
+        };
         call.cpu_share_of_calls = Some(weight / in_calls);
         call.cpu_ns_per_call = (call.per_event > 0.0).then(|| weight / all * cpu_ns / call.per_event);
     }
@@ -381,6 +409,30 @@ pub(super) fn role(role: Role) -> &'static str {
         Role::Baseline => "baseline",
         Role::Candidate => "candidate",
     }
+}
+
+/// What stopped a phase: an error of the workload is the profile's; one of the host, a tool or the disk says nothing about it.
+fn stopped(found: &mut WorkloadProfile, phase: PhaseName, error: &anyhow::Error, began: Instant) {
+    let why = format!("{error:#}");
+    if exit_of(error) != Exit::Infrastructure {
+        found.error.get_or_insert(format!("{}: {why}", phase.name()));
+        return;
+    }
+    let names: &[&str] = match phase {
+        PhaseName::Samples => &["cycle-budget", "attribution"],
+        PhaseName::OffCpu => &["off-cpu"],
+        PhaseName::Syscalls => &["system-calls"],
+        PhaseName::Instructions => &["instructions"],
+        PhaseName::Allocations => &["allocations"],
+    };
+    let is_there = |name: &str| found.phases.iter().any(|phase| phase.phase == name);
+    let undone: Vec<Phase> =
+        names.iter().filter(|name| !is_there(name)).map(|name| not_done(name, &why, began)).collect();
+    if undone.is_empty() {
+        // It was done, and its files could not be kept.
+        found.notes.push(format!("{}: {why}", phase.name()));
+    }
+    found.phases.extend(undone);
 }
 
 /// An interrupt ends everything.
@@ -440,6 +492,7 @@ fn empty(spec: &WorkloadSpec, subject: &Subject) -> WorkloadProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::profile::stacks::Origin;
 
     #[test]
     fn each_reason_for_a_fallback_is_named() {
@@ -461,12 +514,99 @@ mod tests {
         };
         let mut calls = [call("readv", 2.0), call("close", 1.0)];
         let weights = BTreeMap::from([("readv".to_owned(), 60.0)]);
-        let budget = Budget { cpu_ns_per_event: 1000.0, ..Budget::default() };
+        let budget = Budget { cpu_ns_per_event: 1000.0, samples: 100, ..Budget::default() };
         times_by_samples(&mut calls, &weights, 100.0, Some(&budget));
         assert_eq!((calls[0].cpu_ns_per_call, calls[0].cpu_share_of_calls), (Some(300.0), Some(1.0)));
-        assert_eq!(calls[1].cpu_ns_per_call, Some(0.0));
+        assert_eq!(calls[1].cpu_ns_per_call, Some(0.0), "20 of 60 samples would have been its");
+        // Too few samples for that, or some whose call is not known.
+        let few = Budget { samples: 20, ..budget.clone() };
+        let with_other = BTreeMap::from([("readv".to_owned(), 59.0), (OTHER.to_owned(), 1.0)]);
+        for (weights, budget) in [(&weights, &few), (&with_other, &budget)] {
+            let mut calls = [call("readv", 2.0), call("close", 1.0)];
+            times_by_samples(&mut calls, weights, 100.0, Some(budget));
+            assert!(calls[0].cpu_ns_per_call.is_some());
+            assert_eq!((calls[1].cpu_ns_per_call, calls[1].cpu_share_of_calls), (None, None), "unknown is not nothing");
+        }
         let mut calls = [call("readv", 2.0)];
         times_by_samples(&mut calls, &BTreeMap::new(), 0.0, Some(&budget));
         assert_eq!(calls[0].cpu_ns_per_call, None, "no samples, no time");
+    }
+
+    fn sampled(samples: u64) -> sampling::Sampled {
+        sampling::Sampled {
+            shrunk: None,
+            stacks: Stacks::default(),
+            times: Default::default(),
+            samples,
+            outside: 0,
+            unplaced: 0,
+            drained: Default::default(),
+            stripped: false,
+            late_threads: false,
+            kernel: true,
+            ticks: [0, 0],
+        }
+    }
+
+    #[test]
+    fn what_makes_samples_doubtful_is_said() {
+        let share = |symbol: &str, self_share| SymbolShare {
+            symbol: symbol.to_owned(),
+            origin: Origin::Library,
+            self_share,
+            inclusive_share: self_share,
+            charged_share: None,
+            user_self_share: None,
+        };
+        let named = [share("memcpy", 0.5), share("[kernel]", 0.5)];
+        assert_eq!(notes(&sampled(500), &named, 500), Vec::<String>::new());
+        let said = |sampled: &sampling::Sampled, symbols: &[SymbolShare], words: &str| {
+            let notes = notes(sampled, symbols, 500);
+            assert!(notes.len() == 1 && notes[0].contains(words), "{notes:?}");
+        };
+        said(&sampled(0), &named, "too short");
+        said(&sampled(499), &named, "499 samples alone");
+        said(&sampled(500), &[share("[libc.so.6]", 0.25)], "[libc.so.6] 25%");
+        said(&sampling::Sampled { stripped: true, ..sampled(500) }, &named, "no symbols");
+        said(&sampling::Sampled { unplaced: 11, ..sampled(500) }, &named, "11 of 511 samples");
+        said(&sampling::Sampled { late_threads: true, ..sampled(500) }, &named, "threads that began");
+    }
+
+    fn profile_of_nothing() -> WorkloadProfile {
+        let text = serde_json::json!({
+            "workload": "a", "variant": "b", "role": "baseline", "event": "c", "metric": "cpu_time", "symbols": [],
+            "manifest": {}, "syscalls": [], "phases": [], "files": {}, "notes": [],
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn what_the_host_refuses_is_a_phase_not_done_and_wrong_work_is_the_workloads() {
+        let lost = anyhow::anyhow!("no batch could be traced whole: the kernel lost 5 records");
+        let wrong = failure(Exit::Failed, "wrong work: the worker tells the checksum 1, not 2");
+        for phase in PhaseName::ALL {
+            let mut found = profile_of_nothing();
+            stopped(&mut found, phase, &lost, Instant::now());
+            assert_eq!((&found.error, found.notes.len()), (&None, 0));
+            assert!(!found.phases.is_empty(), "{phase:?}");
+            for undone in &found.phases {
+                assert!(undone.source.is_none() && undone.fallback.as_ref().unwrap().contains("lost 5"), "{undone:?}");
+            }
+            let phases = found.phases.len();
+            stopped(&mut found, phase, &lost, Instant::now());
+            assert_eq!((found.phases.len(), found.notes.len()), (phases, 1), "files could not be kept");
+            stopped(&mut found, phase, &wrong, Instant::now());
+            assert!(found.error.unwrap().contains("checksum"), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_kernels_share_comes_from_is_named() {
+        let mut budget = Budget { kernel_share_of_cpu: Some(0.5), ..Budget::default() };
+        assert_eq!(user_space_alone(&budget), None);
+        budget.user_space_alone = true;
+        assert!(user_space_alone(&budget).unwrap().contains("ticks of /proc/PID/stat, of all"));
+        budget.kernel_share_of_cpu = None;
+        assert!(user_space_alone(&budget).unwrap().contains("unknown"));
     }
 }

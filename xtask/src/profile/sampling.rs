@@ -4,8 +4,8 @@ use super::launch::{Burst, Held, Profiler, Times, Work, in_time, launch, median_
 use super::ring::{Content, Drained, Record, Ring, Sample};
 use super::symbols::{Kernel, Symbolizer};
 use super::unwind::{self, WORK};
+use super::watched::Session;
 use crate::host::counters;
-use crate::session::Session;
 use anyhow::{Context as _, Result};
 use model::profile::Budget;
 use model::profile::off_cpu::syscall_of;

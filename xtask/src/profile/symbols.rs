@@ -4,10 +4,11 @@
 //! in it would be a lie.
 
 use crate::host::Facts;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use model::profile::stacks::{Frame, Origin, name_in_source};
 use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -261,19 +262,31 @@ fn module(mapping: Mapping, program: &Path) -> Module {
 }
 
 /// Only what the host itself has there: the process decides what it maps.
-fn system_file(path: &str) -> Option<PathBuf> {
+pub(super) fn system_file(path: &str) -> Option<PathBuf> {
     let real = Path::new(path).canonicalize().ok()?;
     SYSTEM.iter().any(|folder| real.starts_with(folder)).then_some(real)
 }
 
-fn read(path: &Path) -> Option<Vec<u8>> {
-    // Opening something that is no file must not wait.
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > MOST_FILE_BYTES {
-        return None;
+/// The content of a program or library; nothing if it is none.
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+    read_at_most(path, MOST_FILE_BYTES, 0).ok()
+}
+
+/// The content of a file that somebody else may have put there or named: a device, a pipe, or one that grows is refused, and opening it
+/// does not wait. `flags` are of open(2), beside that.
+pub(super) fn read_at_most(path: &Path, most: u64, flags: i32) -> Result<Vec<u8>> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK | flags).open(path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    if !file.metadata()?.is_file() {
+        bail!("{} is no file", path.display());
     }
-    std::fs::read(path).ok()
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+    if bytes.len() as u64 > most {
+        bail!("{} has more than {most} bytes", path.display());
+    }
+    Ok(bytes)
 }
 
 fn parse(bytes: &[u8], mapping: &Mapping, is_worker: bool) -> Option<(u64, Table)> {
@@ -353,6 +366,24 @@ nonsense
         let paths: Vec<&str> = found.iter().map(|mapping| mapping.path.as_str()).collect();
         assert_eq!(paths, ["/work/scratch/worker-0123", "/usr/lib/x86_64-linux-gnu/libc.so.6", "[vdso]"]);
         assert_eq!((found[0].start, found[0].offset), (0x55d0_c0a1_0000, 0x10000));
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("five"), "12345").unwrap();
+        std::os::unix::fs::symlink(path("five"), path("link")).unwrap();
+        let fifo = std::ffi::CString::new(path("fifo").to_str().unwrap()).unwrap();
+        // SAFETY: a path that ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        assert_eq!(read_at_most(&path("five"), 5, 0).unwrap(), b"12345");
+        assert!(read_at_most(&path("five"), 4, 0).unwrap_err().to_string().contains("more than 4 bytes"));
+        assert!(read_at_most(&path("fifo"), 5, 0).unwrap_err().to_string().contains("is no file"), "and does not hang");
+        read_at_most(&path("link"), 5, 0).unwrap();
+        read_at_most(&path("link"), 5, libc::O_NOFOLLOW).unwrap_err();
+        assert_eq!((read(Path::new("/dev/zero")), system_file("/dev/zero")), (None, None));
+        assert_eq!(system_file(path("five").to_str().unwrap()), None, "the host's own files alone");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use super::launch::{Burst, Held, Profiler, Times, Work, launch, own_number, threads};
 use super::ring::{Content, Drained, REGISTERS, Record, Ring, Sample};
 use super::tracefs::{self, On};
+use super::watched::Session;
 use crate::context::Context;
 use crate::host::{self, Facts};
 use crate::sandbox::{Policy, Sandbox};
-use crate::session::{self, Session};
+use crate::session;
 use crate::setup::{self, Verb};
 use anyhow::{Context as _, Result, bail};
 use model::profile::Perturbation;

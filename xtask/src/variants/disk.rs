@@ -313,7 +313,7 @@ mod tests {
         unprivileged(|| {
             std::fs::create_dir_all(build.join("closed")).unwrap();
             std::fs::write(build.join("file"), vec![1; 100_000]).unwrap();
-            std::fs::set_permissions(build.join("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(build.join("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
             assert!(bytes(&build).unwrap() >= 98_304);
             gone(&build).unwrap();
         });

@@ -13,6 +13,15 @@ fn workload<'a>(document: &'a Value, name: &str, role: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {name}, {role}"))
 }
 
+/// Whether a phase was done; what this host does not show is said, since nothing about it is tested then.
+fn is_done(workload: &Value, name: &str) -> bool {
+    let done = phase(workload, name)["source"].is_string();
+    if !done {
+        eprintln!("NOT TESTED: {name} of {}: {}", workload["workload"], phase(workload, name)["fallback"]);
+    }
+    done
+}
+
 fn phase<'a>(workload: &'a Value, name: &str) -> &'a Value {
     workload["phases"].as_array().unwrap().iter().find(|phase| phase["phase"] == name).unwrap_or(&Value::Null)
 }
@@ -46,7 +55,7 @@ fn a_profile_says_where_the_time_goes_and_how_it_was_seen() {
         }
         assert!(found["instructions"].is_null(), "not asked for is not zero");
         assert!(found["budget"]["instructions_per_cycle"].as_f64().is_none_or(|ipc| ipc > 0.0));
-        if phase(found, "attribution")["source"].is_string() {
+        if is_done(found, "attribution") {
             let symbols = found["symbols"].as_array().unwrap();
             let sum: f64 = symbols.iter().map(|symbol| symbol["self_share"].as_f64().unwrap()).sum();
             assert!((sum - 1.0).abs() < 1e-6, "self shares add up to everything: {sum}");
@@ -59,7 +68,7 @@ fn a_profile_says_where_the_time_goes_and_how_it_was_seen() {
         }
     }
     let tiny = workload(&document, TINY, "baseline");
-    if phase(tiny, "attribution")["source"].is_string() {
+    if is_done(tiny, "attribution") {
         let add = tiny["symbols"].as_array().unwrap().iter().find(|symbol| symbol["symbol"] == "evbuffer_add").unwrap();
         assert_eq!(add["origin"], "libevent");
         assert!(
@@ -69,7 +78,7 @@ fn a_profile_says_where_the_time_goes_and_how_it_was_seen() {
         assert!(add["charged_share"].as_f64().unwrap() > 0.05, "{add}");
     }
     let calls = workload(&document, CALLS, "baseline");
-    if phase(calls, "system-calls")["source"].is_string() {
+    if is_done(calls, "system-calls") {
         let by_name = calls["syscalls"].as_array().unwrap();
         let wait = by_name.iter().find(|call| call["name"] == "epoll_wait").unwrap();
         assert!((0.95..1.05).contains(&wait["per_event"].as_f64().unwrap()), "{wait}");
@@ -93,8 +102,19 @@ fn two_equal_sides_have_not_moved_and_a_prediction_is_held_against_that() {
     assert_eq!(shift["workload"], TINY);
     assert!(shift["syscalls"].as_array().unwrap().is_empty());
     let candidate = workload(&document, TINY, "candidate");
-    if phase(candidate, "attribution")["source"].is_string() {
-        assert_ne!(shift["predictions"][0]["outcome"], "confirmed", "{shift}");
+    let prediction = &shift["predictions"][0];
+    match shift["not_compared"].as_str() {
+        None => assert_eq!(prediction["outcome"], "refuted", "{shift}"),
+        // So short a profile may have too few samples: then nothing is confirmed, and why is said.
+        Some(why) => {
+            assert_eq!((prediction["outcome"].as_str(), prediction["why"].as_str()), (Some("unknown"), Some(why)));
+        }
+    }
+    for side in ["baseline", "candidate"] {
+        let functions = document["functions"][side].as_array().unwrap();
+        assert!(functions.iter().any(|function| function == "evbuffer_add"), "{side}");
+    }
+    if is_done(candidate, "attribution") {
         for file in ["on-cpu-folded", "on-cpu-flames", "on-cpu-difference"] {
             let name = candidate["files"][file].as_str().unwrap_or_else(|| panic!("no {file}: {document}"));
             let text = std::fs::read_to_string(world.records()[0].join(name)).unwrap();

@@ -3,9 +3,9 @@
 use super::super::format::{UNKNOWN, figure};
 use super::super::table::{Style, draw};
 use super::heading;
-use model::profile::WorkloadProfile;
 use model::profile::calls::SyscallProfile;
 use model::profile::stacks::{Origin, SymbolShare};
+use model::profile::{Budget, WorkloadProfile};
 
 /// Rows of tables that are not bounded by the configuration.
 const ROWS: usize = 12;
@@ -69,7 +69,7 @@ pub(super) fn symbols(side: &WorkloadProfile, most: usize, style: Style) -> Stri
         return why_not(side, "attribution", "2. Attribution");
     }
     let mut text = heading(&format!("2. Attribution ({})", source(side, "attribution").unwrap_or_default()), style, 3);
-    let cpu_ns = side.budget.as_ref().map(|budget| budget.cpu_ns_per_event);
+    let sampled_ns = side.budget.as_ref().and_then(Budget::sampled_ns);
     let row = |share: &SymbolShare| {
         vec![
             share.symbol.clone(),
@@ -78,7 +78,7 @@ pub(super) fn symbols(side: &WorkloadProfile, most: usize, style: Style) -> Stri
             pct(Some(share.inclusive_share)),
             pct(share.charged_share),
             pct(share.user_self_share),
-            figure(cpu_ns.map(|ns| ns * share.self_share)),
+            figure(sampled_ns.map(|ns| ns * share.self_share)),
         ]
     };
     let header = ["symbol", "of", "self", "inclusive", "charged", "of user", "self ns/event"];

@@ -21,7 +21,9 @@ pub(super) fn page(shift: &Shift, style: Style) -> String {
     list(&mut text, "New bottlenecks", &shift.new_bottlenecks, style);
     text.push_str(&moved("Functions", "self ns/event", &shift.symbols, style));
     text.push_str(&moved("System calls", "calls/event", &shift.syscalls, style));
-    if shift.symbols.is_empty() && shift.syscalls.is_empty() {
+    if let Some(why) = &shift.not_compared {
+        text.push_str(&format!("Functions are not compared: {why}.\n\n"));
+    } else if shift.symbols.is_empty() && shift.syscalls.is_empty() {
         text.push_str(
             "Neither a function's share nor a number of system calls moved by more than profiles repeat.\n\n",
         );
@@ -47,7 +49,10 @@ fn moved(title: &str, unit: &str, all: &[Moved], style: Style) -> String {
         let [before, after] = moved.per_event;
         let change = before.zip(after).map(|(before, after)| after - before);
         let share = |index: usize| {
-            moved.self_share.map_or(UNKNOWN.to_owned(), |shares| format!("{:.1}%", shares[index] * 100.0))
+            moved
+                .self_share
+                .and_then(|shares| shares[index])
+                .map_or(UNKNOWN.to_owned(), |share| format!("{:.1}%", share * 100.0))
         };
         let signed = change.map_or(UNKNOWN.to_owned(), |change| {
             format!("{}{}", if change > 0.0 { "+" } else { "" }, figure(Some(change)))
