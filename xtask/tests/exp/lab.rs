@@ -121,7 +121,8 @@ impl Lab {
     /// Fails if there is a worktree that nothing leads to, or a scratch folder of a run that has ended.
     fn assert_no_folder_is_orphaned(&self) {
         let work = &self.world.work;
-        let below = |name: &str| fs::read_dir(work.join(name)).into_iter().flatten().flatten().map(|entry| entry.path());
+        let below =
+            |name: &str| fs::read_dir(work.join(name)).into_iter().flatten().flatten().map(|entry| entry.path());
         for edit in below("edits") {
             let name = edit.file_name().unwrap().to_string_lossy().into_owned();
             assert!(work.join(format!("names/{name}.json")).is_file(), "nothing leads to {}", edit.display());
