@@ -338,10 +338,10 @@ mod tests {
 
     #[test]
     fn what_the_host_does_to_a_step_is_an_answer_and_what_the_same_command_mends_is_none() {
-        let context = crate::exp::tests::context(Path::new("/home/somebody/checkout"));
+        let context = crate::exp::tests::context(Path::new("/some/checkout"));
         let of = |error: anyhow::Error| of_host(&context, Err::<(), _>(error)).unwrap_err();
         let io = |number| anyhow::Error::new(io::Error::from_raw_os_error(number));
-        let broken = of(io(libc::EIO).context("cannot write /home/somebody/checkout/work/steps/x"));
+        let broken = of(io(libc::EIO).context("cannot write /some/checkout/work/steps/x"));
         let Ended(why) = broken.downcast::<Ended>().expect("a broken disk");
         assert!(why.starts_with("cannot write $WORK/steps/x: "), "{why}");
         assert!(
