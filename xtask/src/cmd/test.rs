@@ -57,7 +57,7 @@ const STEPS: [Step; 10] = [
     step("readme", 1, Action::Readme),
     step("ledger", 1, Action::Ledger),
     step("bench", 15, Action::Own(&["bench", "--quick", "--json"])),
-    step("tests", 45, Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])),
+    step("tests", 35, Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])),
     Step {
         soak: true,
         ..step(

@@ -120,7 +120,6 @@ fn equal_things_and_a_slowdown_are_compared_and_the_result_stands_under_verdicts
 }
 
 #[test]
-#[ignore = "two soaks; the first test of this file has one; part of the soak"]
 fn a_small_slowdown_is_as_large_as_it_is_said_to_be_and_another_calibration_takes_no_place() {
     let world = prepared();
     let run = |more: &[&str]| {

@@ -103,7 +103,6 @@ fn one_seed_draws_the_same_and_the_sources_stay_untouched() {
 }
 
 #[test]
-#[ignore = "builds with other profiles, which tests of `bench` make as well; part of the soak"]
 fn build_profiles_are_compared_like_variants() {
     let world = World::prepared();
     let args = [SHORT, &["--json", "--no-confirm"]].concat();

@@ -120,6 +120,7 @@ fn check(lab: &Lab, id: &str, expected: &Value, kinds: &[String]) {
 }
 
 #[test]
+#[ignore = "some minutes; part of the soak"]
 fn killed_at_some_instants_a_run_goes_on_as_if_nothing_had_happened() {
     killed(FEW);
 }
