@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything that decides whether this workspace is correct.
 
+mod lanes;
+
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::process::{self, Group};
@@ -31,6 +33,8 @@ pub(crate) struct Args {
 enum Action {
     /// cargo with these arguments.
     Cargo(&'static [&'static str]),
+    /// The tests, in lanes beside each other.
+    Lanes,
     /// This program with these arguments; its standard output is dropped, its errors are shown.
     Own(&'static [&'static str]),
     /// README against the record that it shows.
@@ -57,7 +61,7 @@ const STEPS: [Step; 10] = [
     step("readme", 1, Action::Readme),
     step("ledger", 1, Action::Ledger),
     step("bench", 15, Action::Own(&["bench", "--quick", "--json"])),
-    step("tests", 35, Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])),
+    step("tests", 35, Action::Lanes),
     Step {
         soak: true,
         ..step(
@@ -114,14 +118,12 @@ fn asked(step: &Step, args: &Args) -> bool {
 }
 
 fn perform(step: &Step, context: &Context) -> Result<()> {
+    let deadline = Instant::now() + step.limit;
     let mut command = match &step.action {
         Action::Readme => return readme::check(context),
         Action::Ledger => return ledger::require_sound(context),
-        Action::Cargo(words) => {
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo.args(*words);
-            cargo
-        }
+        Action::Lanes => return lanes::run(context, deadline),
+        Action::Cargo(words) => cargo(words, context),
         Action::Own(words) => {
             let mut own = Command::new(std::env::current_exe().context("this program has a path")?);
             own.args(*words).stdout(Stdio::null());
@@ -130,21 +132,33 @@ fn perform(step: &Step, context: &Context) -> Result<()> {
             own
         }
     };
-    if context.json {
-        // One document on standard output: what the steps print goes to standard error.
-        command.stdout(std::io::stderr());
-    }
     if step.name == "docs" {
         command.env("RUSTDOCFLAGS", "-D warnings");
     }
+    finish(&mut command, context, deadline)
+}
+
+/// Cargo with these arguments.
+fn cargo(words: &[&str], context: &Context) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(words);
+    if context.json {
+        // One document on standard output: what the steps print goes to standard error.
+        cargo.stdout(std::io::stderr());
+    }
+    cargo
+}
+
+/// Runs a command in the checkout to its end, which has to be a success and before `deadline`.
+fn finish(command: &mut Command, context: &Context, deadline: Instant) -> Result<()> {
     command.current_dir(&context.root).stdin(Stdio::null());
-    let mut group = Group::spawn(&mut command)?;
-    match group.wait_until(Instant::now() + step.limit)? {
+    let mut group = Group::spawn(command)?;
+    match group.wait_until(deadline)? {
         Some(status) if status.success() => Ok(()),
-        Some(status) => anyhow::bail!("{} ended with {status}", process::shown(&command)),
+        Some(status) => anyhow::bail!("{} ended with {status}", process::shown(command)),
         None => {
             interrupt::check()?;
-            anyhow::bail!("{} took more than {} s and was killed", process::shown(&command), step.limit.as_secs())
+            anyhow::bail!("{} was killed: the time of its step was over", process::shown(command))
         }
     }
 }

@@ -24,9 +24,10 @@ pub(crate) fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// Where tests keep their files.
+/// Where tests keep their files: those of tests/bench apart from the others, which run beside them.
 fn base() -> PathBuf {
-    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
+    let lane = if env!("CARGO_CRATE_NAME") == "bench" { "bench" } else { "gate" };
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join(lane);
     fs::create_dir_all(&base).unwrap();
     base
 }
