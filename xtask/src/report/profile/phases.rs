@@ -117,6 +117,11 @@ fn origin(origin: Origin) -> &'static str {
     }
 }
 
+/// Why the stacks may show more of it than the line above them.
+const WOKEN: &str = "\nA CPU: from the instant at which the thread was woken, or was taken off, until it ran. After a wait that holds the time \
+                     that an idle CPU takes to wake up, long on virtual machines; the share above is the kernel's own sum, which begins \
+                     when the thread stands in a CPU's queue.\n";
+
 pub(super) fn off_cpu(side: &WorkloadProfile, style: Style) -> String {
     let title = "3. Off-CPU";
     let Some(off) = &side.off_cpu else { return why_not(side, "off-cpu", title) };
@@ -176,6 +181,9 @@ pub(super) fn off_cpu(side: &WorkloadProfile, style: Style) -> String {
         });
         let header = ["off the CPU at", "in", "waiting for", "ns/event", "of time off"];
         text.push_str(&draw(&header, rows.collect(), style));
+        if off.stacks.iter().take(OFF_CPU_STACKS).any(|time| time.for_a_cpu) {
+            text.push_str(WOKEN);
+        }
         text.push('\n');
     }
     text
