@@ -62,9 +62,10 @@ fn run() {
         if watched.is_empty() {
             return;
         }
-        let resident = resident_bytes();
+        let resident = resident();
         for (group, Watched { limit_bytes, killed_at_bytes }) in watched.iter() {
-            let bytes = resident.get(group).copied().unwrap_or(0);
+            let processes = resident.get(group).map_or(&[][..], Vec::as_slice);
+            let bytes = held_bytes(processes, *limit_bytes, proportional_bytes);
             if bytes > *limit_bytes {
                 killed_at_bytes.store(bytes, Ordering::Relaxed);
                 // SAFETY: a signal to a group that this process leads and has not forgotten.
@@ -74,20 +75,49 @@ fn run() {
     }
 }
 
-/// Memory that is really there, by process group. Pages that processes share count for each.
-fn resident_bytes() -> BTreeMap<u32, u64> {
+/// One process: its id, and memory that is really there, pages that it shares with others included.
+struct Resident {
+    pid: u32,
+    bytes: u64,
+}
+
+/// Processes by group.
+fn resident() -> BTreeMap<u32, Vec<Resident>> {
     // SAFETY: sysconf has no preconditions.
     let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-    let mut groups = BTreeMap::new();
+    let mut groups = BTreeMap::<u32, Vec<Resident>>::new();
     let Ok(entries) = std::fs::read_dir("/proc") else { return groups };
-    let is_process = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
-    for entry in entries.flatten().filter(is_process) {
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Ok(text) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         if let Some((group, pages)) = group_and_pages(&text) {
-            *groups.entry(group).or_insert(0) += pages * page;
+            groups.entry(group).or_default().push(Resident { pid, bytes: pages.saturating_mul(page) });
         }
     }
     groups
+}
+
+/// What a group's processes hold together. A program that forks for each of its cases shares nearly all of its pages with its
+/// children, and each of them counts them as its own: where that sum is beyond the limit, each page is divided by those
+/// who share it, which takes the kernel longer to say. A process of which it does not say so counts whole.
+fn held_bytes(processes: &[Resident], limit_bytes: u64, proportional: impl Fn(u32) -> Option<u64>) -> u64 {
+    let sum = |of: &dyn Fn(&Resident) -> u64| processes.iter().map(of).fold(0, u64::saturating_add);
+    let whole = sum(&|process| process.bytes);
+    if whole <= limit_bytes {
+        return whole;
+    }
+    sum(&|process| proportional(process.pid).map_or(process.bytes, |bytes| bytes.min(process.bytes)))
+}
+
+/// Memory of a process in which a page that it shares with others counts in part. None if the kernel does not say.
+fn proportional_bytes(pid: u32) -> Option<u64> {
+    pss_bytes(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+}
+
+/// `Pss:` of /proc/PID/smaps_rollup, which is in KiB.
+fn pss_bytes(rollup: &str) -> Option<u64> {
+    let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix("kB")?;
+    kib.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Fields 5 and 24 of /proc/PID/stat; a program's name may hold anything, its last parenthesis ends it.
@@ -108,7 +138,32 @@ mod tests {
         // SAFETY: getpgrp cannot fail.
         assert_eq!(group, unsafe { libc::getpgrp() }.cast_unsigned());
         assert!(pages > 100, "{pages}");
-        assert!(resident_bytes()[&group] > 400_000);
+        let of_group = &resident()[&group];
+        let own = of_group.iter().find(|process| process.pid == std::process::id()).unwrap();
+        assert!(own.bytes > 400_000);
+        let proportional = proportional_bytes(own.pid).unwrap();
+        assert!(proportional > 100_000, "{proportional}");
         assert_eq!(group_and_pages("1 (a) b) S 1 7 7 0"), None, "too short");
+    }
+
+    #[test]
+    fn pages_that_a_group_shares_count_once_where_they_would_be_too_many() {
+        let group = [(1, 500), (2, 510), (3, 520)].map(|(pid, bytes)| Resident { pid, bytes });
+        assert_eq!(held_bytes(&group, 2000, |_| unreachable!("the sum is within the limit")), 1530);
+        assert_eq!(held_bytes(&group, 1000, |pid| Some(200 + u64::from(pid))), 606, "shared");
+        assert_eq!(held_bytes(&group, 1000, |pid| (pid != 2).then_some(200)), 910, "what is not said counts whole");
+        assert_eq!(held_bytes(&group, 1000, |_| Some(u64::MAX)), 1530, "never more than is there");
+        assert_eq!(held_bytes(&[], 0, |_| None), 0);
+    }
+
+    #[test]
+    fn the_kernels_summary_is_read_in_kib() {
+        assert_eq!(
+            pss_bytes("55d0-7ffe [rollup]\nRss:    900 kB\nPss:        12 kB\nPss_Dirty:  3 kB\n"),
+            Some(12_288)
+        );
+        for wrong in ["", "Pss: 12", "Pss: x kB", "Pss: 18446744073709551615 kB", "Pss_Anon: 12 kB"] {
+            assert_eq!(pss_bytes(wrong), None, "{wrong}");
+        }
     }
 }
