@@ -26,6 +26,7 @@ static MEMORY: Mutex<Option<Memory>> = Mutex::new(None);
 unsafe extern "C" {
     fn model_tests_sanitizer() -> *const c_char;
     fn model_tests_leaks() -> c_int;
+    fn model_tests_purge();
 }
 
 #[derive(Default)]
@@ -109,6 +110,13 @@ pub fn peak_bytes() -> usize {
 pub fn sanitizer() -> &'static str {
     // SAFETY: one of three string constants.
     unsafe { CStr::from_ptr(model_tests_sanitizer()) }.to_str().unwrap_or("none")
+}
+
+/// Gives back what this process has freed and a sanitizer keeps, up to 256 MiB: a case begins as a copy of this process, and copying,
+/// scanning and ending it costs as much as it is large.
+pub(crate) fn purge() {
+    // SAFETY: no precondition.
+    unsafe { model_tests_purge() };
 }
 
 /// After the end of a case: nothing may be left, no dead block may have been written to.

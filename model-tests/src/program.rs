@@ -155,12 +155,15 @@ fn run(families: &[Entry], cases: Cases, jobs: usize) -> Result<(), Failure> {
     Ok(print(&End { cases_run })?)
 }
 
+/// Cases between two times at which this process lets go of what it has freed.
+const PURGED_AFTER: u64 = 32;
+
 /// At most `jobs` cases at a time; results in the order of numbers. Returns how many were run.
 fn run_family(entry: &Entry, cases: Cases, jobs: usize) -> Result<u64, Failure> {
     let mut waiting: VecDeque<u64> = (cases.from..cases.from.saturating_add(cases.count)).collect();
     let mut running: Vec<(Case, Running)> = Vec::new();
     let mut done: BTreeMap<u64, Line<'_>> = BTreeMap::new();
-    let (mut next, mut hung) = (cases.from, 0);
+    let (mut next, mut printed, mut hung) = (cases.from, cases.from, 0);
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < jobs
             && let Some(number) = waiting.pop_front()
@@ -177,6 +180,10 @@ fn run_family(entry: &Entry, cases: Cases, jobs: usize) -> Result<u64, Failure> 
             hung += u64::from(outcome.hangs());
             done.insert(case.case, Line { family: entry.name, case: case.case, ops: case.ops.len(), outcome });
         }
+        if next / PURGED_AFTER != printed / PURGED_AFTER {
+            memory::purge();
+        }
+        printed = next;
         if hung >= cases.hung {
             waiting.clear();
         }
