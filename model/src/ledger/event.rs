@@ -63,7 +63,7 @@ impl TipRef {
 }
 
 /// A shift that a hypothesis predicts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// Function or system call.
     pub name: String,
@@ -71,6 +71,10 @@ pub struct Prediction {
     pub quantity: Quantity,
     /// Which way.
     pub direction: Direction,
+    /// By how much, in per cent of what the quantity is before the patch, negative downwards; null if no size was predicted, and in
+    /// entries from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_pct: Option<f64>,
 }
 
 /// What a prediction is about.

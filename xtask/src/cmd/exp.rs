@@ -48,8 +48,8 @@ enum Action {
         /// In a few words; part of the id [default: the first words of the hypothesis]
         #[arg(long, value_name = "TEXT")]
         title: Option<String>,
-        /// What the profile should show, repeatable: SYMBOL=less (or -20%), syscalls:NAME=less, instructions:SYMBOL=more. The
-        /// direction counts; the profile says how much
+        /// What the profile should show, repeatable: SYMBOL=less (or -20%, of what it is), syscalls:NAME=less,
+        /// instructions:SYMBOL=more. The direction confirms; whether half of the size was reached is told beside it
         #[arg(long = "predict", value_name = "SYMBOL=PCT", value_parser = open::prediction)]
         predictions: Vec<Prediction>,
         /// Experiment that it follows

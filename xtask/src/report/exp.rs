@@ -154,12 +154,14 @@ fn predicted(prediction: &Prediction) -> String {
         Direction::Less => "less",
         Direction::More => "more",
     };
-    format!("{}: {way} {what}", prediction.name)
+    let size = prediction.size_pct.map_or(String::new(), |pct| format!(" ({pct:+}%)"));
+    format!("{}: {way} {what}{size}", prediction.name)
 }
 
 fn shift(shift: &model::decision::Shift) -> String {
     let (from, to) = (figure(shift.baseline), figure(shift.candidate));
-    format!("{} on {}: {from} -> {to}\n", predicted(&shift.prediction), shift.workload)
+    let size = shift.of_size().map_or(String::new(), |said| format!("; {said}"));
+    format!("{} on {}: {from} -> {to}{size}\n", predicted(&shift.prediction), shift.workload)
 }
 
 /// A decision with all its sentences.
