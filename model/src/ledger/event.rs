@@ -166,6 +166,10 @@ pub struct Profiled {
     pub shifts: Vec<Shift>,
     /// The record.
     pub record: FileRef,
+    /// Workloads that were to be profiled and were not, with why: the next run profiles anew. None in entries from before this was
+    /// kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A comparison.
@@ -466,7 +470,13 @@ impl Event {
                     (_, false) => format!("{tier} gate failed: {}", gated.failed.join(", ")),
                 }
             }
-            Event::Profiled(profiled) => format!("{} predictions", profiled.shifts.len()),
+            Event::Profiled(profiled) => {
+                let missing = match profiled.missing.len() {
+                    0 => String::new(),
+                    n => format!(", {n} workloads missing"),
+                };
+                format!("{} predictions{missing}", profiled.shifts.len())
+            }
             Event::Measured(measured) => {
                 let count =
                     |verdict: &str| measured.changes.iter().filter(|c| c.verdict.as_deref() == Some(verdict)).count();

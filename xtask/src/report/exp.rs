@@ -131,6 +131,8 @@ pub(crate) fn show(history: &History, experiment: &Experiment, records: &Records
         Some(profile) if profile.shifts.is_empty() => "run; nothing was predicted\n".to_owned(),
         Some(profile) => profile.shifts.iter().map(shift).collect(),
     });
+    let missing = experiment.profiled.iter().flat_map(|profiled| &profiled.missing);
+    missing.for_each(|why| text.push_str(&format!("missing, the next run profiles anew: {why}\n")));
     for explained in &experiment.explained {
         text.push_str(&format!("{} explains: {}\n", explained.by, explained.text));
     }
