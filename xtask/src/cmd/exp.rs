@@ -6,7 +6,7 @@ use crate::exp::evidence::Records;
 use crate::exp::open::{self, Hypothesis};
 use crate::exp::run::{self, Options};
 use crate::exp::{decide, export, reproduce, sides};
-use crate::report::exp as report;
+use crate::report::{exp as report, print_patch};
 use crate::{git, interrupt, ledger, lock, progress};
 use anyhow::Result;
 use model::decision::Verdict;
@@ -377,6 +377,10 @@ fn diff(exp: &str, context: &Context) -> Result<Exit> {
     let experiment = ledger::named(&history, exp)?;
     let sides = sides::sides(context, &history, experiment)?;
     let text = git::Store::open(&context.work)?.diff(&sides.baseline.tree, &sides.candidate.tree)? + "\n";
+    if !context.json {
+        print_patch(&text)?;
+        return Ok(Exit::Ok);
+    }
     let content = json!({
         "id": experiment.id, "baseline": sides.baseline.id, "candidate": sides.candidate.id, "diff": text,
     });
