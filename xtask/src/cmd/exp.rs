@@ -299,6 +299,8 @@ fn run_one(exp: &str, how: &How, resume: Option<Option<&str>>, context: &Context
     match resume {
         Some(Some(reason)) => {
             said("--reason", reason)?;
+            // An attempt that could not be run to its end is none.
+            run::refuse_unplannable(context, given.as_ref().unwrap_or(&Options::default()))?;
             open::reopen(context, &experiment.id, reason)?;
         }
         Some(None) if !under_way => {
@@ -343,6 +345,7 @@ fn again(exp: &str, how: &How, record: bool, context: &Context) -> Result<Exit> 
         Some(given) => given,
         None => reproduce::options_of(context, &experiment)?,
     };
+    run::refuse_unplannable(context, &options)?;
     let again = reproduce::reproduce(context, &experiment.id, &options, record)?;
     let (state, commit) = rebuilt(context, &experiment.id)?;
     let commit_line = if record { format!("\ncommit {}\n", commit.join(" ")) } else { String::new() };

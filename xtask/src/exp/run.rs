@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::sandbox::Sandbox;
 use crate::setup::{self, Verb};
-use crate::{files, interrupt, ledger, progress};
+use crate::{files, git, interrupt, ledger, progress};
 use anyhow::Result;
 use model::compare::CompareRecord;
 use model::decision::Decision;
@@ -66,6 +66,8 @@ pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Resul
     let (_, history) = ledger::read(context)?;
     let sides = sides::sides(context, &history, &experiment)?;
     refuse_unable(context, &sides)?;
+    refuse_unplannable(context, given.unwrap_or(&Options::default()))?;
+    say_changes(context, id);
     let begun = begin(context, &experiment, given)?;
     let place = layout::Run::new(experiment.attempt, &begun.tag);
     let run = Run { context, id, sides: &sides, options: &begun.options, place: &place };
@@ -88,6 +90,37 @@ pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Resul
 fn refuse_unable(context: &Context, sides: &Sides) -> Result<()> {
     setup::ensure_all(&[Verb::Bench, Verb::Verify], false, context)?;
     Sandbox::open()?.suffices(context, &sides.candidate)
+}
+
+/// Fails where the last step could not be planned: a name or a budget that is wrong is not found out hours later, when the attempt is
+/// bound to it.
+pub(crate) fn refuse_unplannable(context: &Context, options: &Options) -> Result<()> {
+    let budget = Duration::from_secs_f64(options.budget_s);
+    compare_step::refuse_unplannable(context, options.quick, &options.workloads, budget)
+}
+
+/// Says before the first step what would be a sentence of the decision after the last one.
+fn say_changes(context: &Context, id: &str) {
+    let changes = git::harness_changes(&context.root).unwrap_or_default();
+    if let Some(said) = changes_said(&changes) {
+        progress::note(&format!("{id}: {said}"));
+    }
+}
+
+/// What uncommitted changes of the harness mean for a run, as git's status has them; `None` without any.
+fn changes_said(changes: &[String]) -> Option<String> {
+    const MOST: usize = 5;
+    if changes.is_empty() {
+        return None;
+    }
+    let mut named = changes.iter().take(MOST).map(|line| line.trim()).collect::<Vec<_>>().join(", ");
+    if changes.len() > MOST {
+        named += &format!(", and {} more", changes.len() - MOST);
+    }
+    Some(format!(
+        "the harness has changes that no commit has ({named}): whatever this run finds is parked at best, and cannot be accepted. \
+         Ctrl-C, commit them, and run the same command"
+    ))
 }
 
 /// Why the host, or a tool, ended a step that had begun: an answer of the attempt, and no reason to try again without one.
