@@ -7,7 +7,7 @@ use crate::exp::open::{self, Hypothesis};
 use crate::exp::run::{self, Options};
 use crate::exp::{decide, export, reproduce, sides};
 use crate::report::{exp as report, print_patch};
-use crate::{git, interrupt, ledger, lock, progress};
+use crate::{git, interrupt, ledger, lock, progress, variants};
 use anyhow::Result;
 use model::decision::Verdict;
 use model::experiment::State;
@@ -244,7 +244,9 @@ fn write(action: &Action, context: &Context) -> Result<Exit> {
         }
         Action::Reject { exp, reason, non_starter } => {
             said("--reason", reason)?;
-            ("reject", decide::reject(context, exp, reason, *non_starter)?)
+            let id = decide::reject(context, exp, reason, *non_starter)?;
+            variants::discard::candidate_of(context, &id);
+            ("reject", id)
         }
         Action::Park { exp, reason } => {
             said("--reason", reason)?;
