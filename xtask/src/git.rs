@@ -56,6 +56,18 @@ const PLAIN: &[&str] = &[
     "gc.auto=0",
 ];
 
+/// What a mail came to.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Tree of the last commit.
+    pub(crate) tree: String,
+    /// `Name <mail>` of each commit, oldest first.
+    pub(crate) authors: Vec<String>,
+    /// First line of each message.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at what headers became"))]
+    pub(crate) subjects: Vec<String>,
+}
+
 /// A bare repository that only this harness writes to.
 pub(crate) struct Store {
     dir: PathBuf,
@@ -216,6 +228,37 @@ impl Store {
         command.args(["diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv"]);
         command.args(["--src-prefix=a/", "--dst-prefix=b/"]);
         run(command.arg(format!("--output={}", file.display())).args([one, other])).map(drop)
+    }
+
+    /// What `git am` makes of a mail on a commit, in a repository of its own that is made in `folder`.
+    ///
+    /// # Errors
+    /// [`Exit::Infrastructure`] if it refuses the mail: this harness wrote it.
+    pub(crate) fn am(&self, commit: &str, mail: &Path, folder: &Path) -> Result<Received> {
+        let mut init = Command::new("git");
+        run(hermetic(&mut init).args(["init", "--quiet", "--template=", "--object-format=sha1"]).arg(folder))?;
+        let alternates = folder.join(".git/objects/info/alternates");
+        let objects = std::path::absolute(self.dir.join("objects"))?;
+        crate::files::write_atomic(&alternates, format!("{}\n", objects.display()).as_bytes())?;
+        let git = || {
+            let mut command = Command::new("git");
+            hermetic(&mut command).args(PLAIN).envs(IDENTITY.iter().copied()).arg("-C").arg(folder);
+            command
+        };
+        run(git().args(["update-ref", "HEAD", commit]))?;
+        run(git().args(["reset", "--quiet", "--hard"]))?;
+        let got = process::capture(git().args(["am", "--quiet"]).arg(mail), LOCAL)?;
+        if !got.status.success() {
+            let message = format!("git am does not take {}: {}", mail.display(), got.stderr.trim());
+            return Err(failure(Exit::Infrastructure, message));
+        }
+        let tree = run(git().args(["rev-parse", "--verify", "HEAD^{tree}"]))?;
+        let of = |format: &str| -> Result<Vec<String>> {
+            let range = format!("{commit}..HEAD");
+            let lines = run(git().args(["log", "--reverse", &format!("--format={format}"), &range]))?;
+            Ok(lines.lines().map(str::to_owned).collect())
+        };
+        Ok(Received { tree, authors: of("%an <%ae>")?, subjects: of("%s")? })
     }
 
     /// Lines added and removed by file, between two trees.
