@@ -329,7 +329,7 @@ mod tests {
             &format!("From {root} Mon Sep 17 00:00:00 2001\nFrom: a <a@b>\nSubject: x\n\ny\n---\n{patch}"),
         );
         std::fs::write(folder.path().join("mail"), within).unwrap();
-        let error = am("two").err().expect("git am refuses it");
+        let error = am("two").unwrap_err();
         assert_eq!(crate::exit::exit_of(&error), Exit::Infrastructure, "{error:#}");
     }
 
