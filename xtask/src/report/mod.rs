@@ -57,7 +57,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
     write_out(&shown(text))
 }
 
-/// Prints a patch: byte for byte where it may be put to use, and as [`print`] does on a terminal.
+/// Prints a patch: byte for byte where it may be put to use, and as others on a terminal.
 pub(crate) fn print_patch(text: &str) -> Result<()> {
     if std::io::stdout().is_terminal() { print(text) } else { write_out(text) }
 }
