@@ -1,5 +1,7 @@
 //! The new side of a unified diff, line by line.
 
+use crate::plain::plain;
+
 /// A line of a file as the patch leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
@@ -14,9 +16,9 @@ pub(crate) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// For messages: without leading blanks, cut after 120 characters.
+    /// For messages: without leading blanks, cut after 120 characters, and without what a terminal would obey.
     pub(crate) fn excerpt(&self) -> String {
-        self.text.trim().chars().take(120).collect()
+        plain(&self.text.trim().chars().take(120).collect::<String>())
     }
 }
 
@@ -49,6 +51,16 @@ pub(crate) fn new_side(diff: &str) -> Vec<Line<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_a_patch_is_shown_and_not_obeyed() {
+        let line = |text| Line { file: "x.c", number: 1, added: true, text };
+        assert_eq!(
+            line("  \tgetenv(\"X\"); /* \u{1b}[1A\u{202e} */\r").excerpt(),
+            "getenv(\"X\"); /* \u{fffd}[1A\u{fffd} */"
+        );
+        assert_eq!(line(&"x".repeat(200)).excerpt().len(), 120);
+    }
 
     #[test]
     fn lines_have_their_places_and_what_is_taken_away_has_none() {

@@ -6,6 +6,7 @@
 
 mod file;
 mod merge;
+pub mod recorded;
 #[cfg(test)]
 mod tests;
 

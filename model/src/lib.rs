@@ -21,6 +21,7 @@ pub mod hot_methods;
 pub mod ledger;
 pub mod mutants;
 pub mod patch;
+pub mod plain;
 pub mod profile;
 pub mod protocol;
 pub mod record;

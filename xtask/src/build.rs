@@ -5,6 +5,7 @@ mod cmake;
 mod compiler;
 pub(crate) mod interpose;
 mod lto;
+pub(crate) mod outside;
 mod pgo;
 
 pub(crate) use answers::script as answers_script;

@@ -1,5 +1,7 @@
 //! Exit codes, and errors that know theirs.
 
+use model::plain::plain;
+
 /// Shown under every `--help`.
 pub(crate) const HELP: &str = "Exit codes: 0 ok; 1 usage; 2 rejected, gate failed or an error in a workload; \
 3 inconclusive; 4 host, tool or infrastructure; 5 tampering found; 6 another run holds the lock; 130 interrupted.";
@@ -49,11 +51,11 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     error.downcast_ref::<Failure>().map_or(Exit::Infrastructure, |failure| failure.exit)
 }
 
-/// Prints an error with its causes on standard error.
+/// Prints an error with its causes on standard error, without what a terminal would obey.
 pub(crate) fn report(error: &anyhow::Error) -> Exit {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", plain(&error.to_string()));
     for cause in error.chain().skip(1) {
-        eprintln!("  caused by: {cause}");
+        eprintln!("  caused by: {}", plain(&cause.to_string()));
     }
     exit_of(error)
 }

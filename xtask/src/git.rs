@@ -56,6 +56,18 @@ const PLAIN: &[&str] = &[
     "gc.auto=0",
 ];
 
+/// What a mail came to.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Tree of the last commit.
+    pub(crate) tree: String,
+    /// `Name <mail>` of each commit, oldest first.
+    pub(crate) authors: Vec<String>,
+    /// First line of each message.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at what headers became"))]
+    pub(crate) subjects: Vec<String>,
+}
+
 /// A bare repository that only this harness writes to.
 pub(crate) struct Store {
     dir: PathBuf,
@@ -218,6 +230,37 @@ impl Store {
         run(command.arg(format!("--output={}", file.display())).args([one, other])).map(drop)
     }
 
+    /// What `git am` makes of a mail on a commit, in a repository of its own that is made in `folder`.
+    ///
+    /// # Errors
+    /// [`Exit::Infrastructure`] if it refuses the mail: this harness wrote it.
+    pub(crate) fn am(&self, commit: &str, mail: &Path, folder: &Path) -> Result<Received> {
+        let mut init = Command::new("git");
+        run(hermetic(&mut init).args(["init", "--quiet", "--template=", "--object-format=sha1"]).arg(folder))?;
+        let alternates = folder.join(".git/objects/info/alternates");
+        let objects = std::path::absolute(self.dir.join("objects"))?;
+        crate::files::write_atomic(&alternates, format!("{}\n", objects.display()).as_bytes())?;
+        let git = || {
+            let mut command = Command::new("git");
+            hermetic(&mut command).args(PLAIN).envs(IDENTITY.iter().copied()).arg("-C").arg(folder);
+            command
+        };
+        run(git().args(["update-ref", "HEAD", commit]))?;
+        run(git().args(["reset", "--quiet", "--hard"]))?;
+        let got = process::capture(git().args(["am", "--quiet"]).arg(mail), LOCAL)?;
+        if !got.status.success() {
+            let message = format!("git am does not take {}: {}", mail.display(), got.stderr.trim());
+            return Err(failure(Exit::Infrastructure, message));
+        }
+        let tree = run(git().args(["rev-parse", "--verify", "HEAD^{tree}"]))?;
+        let of = |format: &str| -> Result<Vec<String>> {
+            let range = format!("{commit}..HEAD");
+            let lines = run(git().args(["log", "--reverse", &format!("--format={format}"), &range]))?;
+            Ok(lines.lines().map(str::to_owned).collect())
+        };
+        Ok(Received { tree, authors: of("%an <%ae>")?, subjects: of("%s")? })
+    }
+
     /// Lines added and removed by file, between two trees.
     pub(crate) fn numbers(&self, one: &str, other: &str) -> Result<Vec<(String, u64, u64)>> {
         let text = run(self.git().args(["diff-tree", "-r", "--numstat", "--no-renames", one, other]))?;
@@ -275,12 +318,31 @@ pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
     KNOWN.get_or_init(|| described(folder)).clone()
 }
 
-/// The same for the harness alone: what it writes itself, experiments, exported mail and the generated blocks of README and
-/// playbook, is no change of it, nor is a patch that lies in the workspace to be attached.
+/// What of a checkout is the harness: what it writes itself, experiments, exported mail and the generated blocks of README and
+/// playbook, is no part of it, nor are texts for people, or a patch that lies in the workspace to be attached. Calibrations lie below
+/// docs/ and are a part of it: their noise floors decide.
+const HARNESS: &[&str] = &[
+    "--",
+    ".",
+    ":(exclude)experiments",
+    ":(exclude)README.md",
+    ":(exclude)playbook",
+    ":(exclude,glob)docs/*.md",
+    ":(exclude)docs/gate",
+    ":(exclude)docs/profile",
+    ":(exclude)docs/results",
+    ":(exclude,glob)*.patch",
+    ":(exclude,glob)*.mail",
+];
+
+/// The same for the harness alone.
 pub(crate) fn describe_harness(root: &Path) -> Option<(String, bool)> {
-    let own = ["experiments", "README.md", "playbook/program.md"].map(|name| format!(":(exclude){name}"));
-    let of = ["--", ".", &own[0], &own[1], &own[2], ":(exclude,glob)*.patch", ":(exclude,glob)*.mail"];
-    state(root, &of)
+    state(root, HARNESS)
+}
+
+/// Files of the harness with changes that no commit has, each as git's status has it; `None` where there is no checkout.
+pub(crate) fn harness_changes(root: &Path) -> Option<Vec<String>> {
+    changes(root, HARNESS)
 }
 
 /// Commits that HEAD comes from and that changed a file, newest first; `None` where there is no checkout with a commit.
@@ -317,10 +379,13 @@ fn described(folder: &Path) -> Option<(String, bool)> {
 }
 
 fn state(folder: &Path, of: &[&str]) -> Option<(String, bool)> {
-    let git = |args: &[&str]| in_checkout(folder, args);
-    let commit = git(&["rev-parse", "HEAD"]).ok()?;
-    let changes = git(&[&["status", "--porcelain", "--untracked-files=normal"], of].concat()).ok()?;
-    Some((commit, !changes.is_empty()))
+    let commit = in_checkout(folder, &["rev-parse", "HEAD"]).ok()?;
+    Some((commit, !changes(folder, of)?.is_empty()))
+}
+
+fn changes(folder: &Path, of: &[&str]) -> Option<Vec<String>> {
+    let status = in_checkout(folder, &[&["status", "--porcelain", "--untracked-files=normal"], of].concat()).ok()?;
+    Some(status.lines().map(str::to_owned).collect())
 }
 
 /// The list of files that stands for the whole folder.
@@ -418,6 +483,19 @@ mod tests {
         let commit = git(&["rev-parse", "HEAD"]);
         assert_eq!(describe_harness(root), Some((commit.clone(), false)));
         assert_eq!(described(root), Some((commit.clone(), true)));
+        for name in ["docs/profile", "docs/results", "docs/calibration", "playbook/memory"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        for name in ["docs/GATE.md", "docs/profile/pristine.md", "docs/results/bench.json", "playbook/memory/x.md"] {
+            std::fs::write(root.join(name), "for people").unwrap();
+        }
+        assert_eq!(describe_harness(root), Some((commit.clone(), false)));
+        let floors = root.join("docs/calibration/host.json");
+        std::fs::write(&floors, "{}").unwrap();
+        assert_eq!(describe_harness(root), Some((commit.clone(), true)), "noise floors decide");
+        let named = harness_changes(root).unwrap();
+        assert!(named.len() == 1 && named[0].starts_with("?? docs/"), "{named:?}");
+        std::fs::remove_file(&floors).unwrap();
         std::fs::write(root.join("gate/x.patch"), "a mutant").unwrap();
         assert_eq!(describe_harness(root), Some((commit.clone(), true)), "patches of the harness itself");
         std::fs::remove_file(root.join("gate/x.patch")).unwrap();

@@ -2,16 +2,18 @@
 //! lines elsewhere.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use model::plain::plain;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Time between two plain lines of one step.
 const PLAIN_LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Says once that something is about to be done, or was done.
+/// Says once that something is about to be done, or was done, without what a terminal would obey: patches and what they print may
+/// be in it.
 pub(crate) fn note(message: &str) {
     // Nobody reads it any more (`2>&1 | head`): no reason to end a run.
-    drop(writeln!(std::io::stderr(), "{message}"));
+    drop(writeln!(std::io::stderr(), "{}", plain(message)));
 }
 
 /// A step of known length.
@@ -68,7 +70,7 @@ impl Progress {
     /// A line that stays, above the bar.
     pub(crate) fn note(&self, message: &str) {
         match &self.bar {
-            Some(bar) => bar.println(message),
+            Some(bar) => bar.println(plain(message)),
             None => note(message),
         }
     }

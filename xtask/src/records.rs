@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::report::table::Style;
 use crate::{files, host, progress, report};
 use anyhow::{Context as _, Result};
+use model::plain::plain;
 use model::record::RecordHead;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
@@ -108,7 +109,7 @@ impl RunFolder {
         if let Some(to) = journal.map(|name| self.path.join(name)) {
             std::fs::rename(&from, &to).with_context(|| unwritable(&to))?;
         }
-        files::write_atomic(&self.path.join("summary.txt"), summary.as_bytes())?;
+        files::write_atomic(&self.path.join("summary.txt"), plain(summary).as_bytes())?;
         if journal.is_none() {
             std::fs::remove_file(&from).with_context(|| format!("cannot remove {}", from.display()))?;
         }
@@ -133,9 +134,11 @@ mod tests {
         one.append(&serde_json::json!({"launch": 1})).unwrap();
         assert_eq!(std::fs::read_to_string(one.path.join("launches.jsonl")).unwrap(), "{\"launch\":1}\n");
         let folder = one.path.clone();
-        let record = one.finish(&serde_json::json!({"schema": "bench/1"}), "summary\n", None).unwrap();
+        let record = one.finish(&serde_json::json!({"schema": "bench/1"}), "summary\u{1b}[2K\n", None).unwrap();
         assert_eq!(std::fs::read_to_string(record).unwrap(), "{\"schema\":\"bench/1\"}");
         assert!(!folder.join("launches.jsonl").exists());
+        let summary = std::fs::read_to_string(folder.join("summary.txt")).unwrap();
+        assert_eq!(summary, "summary\u{fffd}[2K\n", "nothing that a terminal would obey");
     }
 
     #[test]

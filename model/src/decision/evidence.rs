@@ -73,4 +73,29 @@ impl Shift {
         };
         moved > 0.0 && moved >= least.max(self.noise.unwrap_or(0.0))
     }
+
+    /// What it moved by, in per cent of the baseline's figure, negative downwards; `None` where that is unknown or nothing.
+    pub fn moved_pct(&self) -> Option<f64> {
+        let (baseline, candidate) = (self.baseline?, self.candidate?);
+        (baseline > 0.0).then(|| (candidate / baseline - 1.0) * 100.0)
+    }
+
+    /// Whether it moved the predicted way by at least half of the predicted size; `None` without a size, or where nobody knows what it
+    /// moved by. It is told, and confirms nothing: that is [`Shift::is_confirmed`].
+    pub fn reached_half(&self) -> Option<bool> {
+        let size_pct = self.prediction.size_pct?;
+        Some(self.moved_pct()? / size_pct >= 0.5)
+    }
+
+    /// What became of the predicted size, as pages and sentences have it; `None` if none was predicted.
+    pub fn of_size(&self) -> Option<String> {
+        let size_pct = self.prediction.size_pct?;
+        Some(match (self.moved_pct(), self.reached_half()) {
+            (Some(moved), Some(reached)) => {
+                let half = if reached { "at least half of it" } else { "less than half of it" };
+                format!("{size_pct:+}% of it was predicted, and it moved by {moved:+.1}%: {half}")
+            }
+            _ => format!("{size_pct:+}% of it was predicted, and what it moved by is unknown"),
+        })
+    }
 }

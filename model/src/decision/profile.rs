@@ -53,11 +53,12 @@ fn sentence(shift: &Shift, confirmed: bool) -> String {
     };
     let figure = |value: Option<f64>| value.map_or("unknown".to_owned(), |value| format!("{value:.2}{unit}"));
     let way = match shift.prediction.direction {
-        Direction::Less => "less",
-        Direction::More => "more",
+        Direction::Less => "less was predicted",
+        Direction::More => "more was predicted",
     };
+    let way = shift.of_size().unwrap_or_else(|| way.to_owned());
     format!(
-        "{of} {} from {} to {} in {} ({way} was predicted, {})",
+        "{of} {} from {} to {} in {} ({way}, {})",
         shift.prediction.name,
         figure(shift.baseline),
         figure(shift.candidate),

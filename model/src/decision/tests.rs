@@ -220,8 +220,12 @@ fn stage(name: &str) -> StageRecord {
 }
 
 fn shift(baseline: f64, candidate: f64) -> Shift {
-    let prediction =
-        Prediction { name: "evbuffer_add".into(), quantity: Quantity::SelfSharePct, direction: Direction::Less };
+    let prediction = Prediction {
+        name: "evbuffer_add".into(),
+        quantity: Quantity::SelfSharePct,
+        direction: Direction::Less,
+        size_pct: None,
+    };
     Shift { prediction, workload: GAINING.into(), baseline: Some(baseline), candidate: Some(candidate), noise: None }
 }
 
@@ -511,7 +515,7 @@ fn the_profile_confirms_or_somebody_explains() {
 #[test]
 fn shifts_are_measured_in_points_or_in_shares() {
     let of = |quantity, direction, baseline, candidate| {
-        let prediction = Prediction { name: "epoll_ctl".into(), quantity, direction };
+        let prediction = Prediction { name: "epoll_ctl".into(), quantity, direction, size_pct: None };
         let shift = Shift {
             prediction,
             workload: GAINING.into(),
@@ -526,6 +530,40 @@ fn shifts_are_measured_in_points_or_in_shares() {
     assert!(of(Quantity::InstructionsPerEvent, More, 0.0, 5.0), "from nothing");
     assert!(!of(Quantity::SyscallsPerEvent, Less, 0.0, 0.0), "nothing moved");
     assert!(of(Quantity::SelfSharePct, More, 1.0, 3.0) && !of(Quantity::SelfSharePct, More, 1.0, 2.9));
+}
+
+#[test]
+fn a_predicted_size_is_held_beside_what_was_found_and_the_direction_confirms() {
+    let of = |baseline: f64, candidate: f64, size_pct: f64| {
+        let mut shift = shift(baseline, candidate);
+        shift.prediction.size_pct = Some(size_pct);
+        shift
+    };
+    let found = |shift: Shift| sound().with(|case| case.profile.as_mut().unwrap().shifts = vec![shift]);
+    assert_eq!(shift(30.0, 27.0).of_size(), None, "no size was predicted");
+    let far = of(30.0, 27.0, -50.0);
+    assert_eq!((far.moved_pct().map(f64::round), far.reached_half()), (Some(-10.0), Some(false)));
+    // Two points confirm the direction, as ever, and the sentence says that they are far from what was predicted.
+    found(far)
+        .expect(Verdict::Accept, "-50% of it was predicted, and it moved by -10.0%: less than half of it, confirmed");
+    found(of(30.0, 22.5, -50.0)).expect(Verdict::Accept, "it moved by -25.0%: at least half of it, confirmed");
+    assert_eq!(of(30.0, 0.0, -50.0).reached_half(), Some(true));
+    assert_eq!(of(30.0, 40.0, -50.0).reached_half(), Some(false), "the other way");
+    found(of(30.0, 29.0, -2.0)).expect(Verdict::Park, "at least half of it, not confirmed");
+    for unknown in [of(0.0, 5.0, 50.0), Shift { candidate: None, ..of(30.0, 20.0, -50.0) }] {
+        assert_eq!(unknown.reached_half(), None);
+        assert!(unknown.of_size().unwrap().ends_with("what it moved by is unknown"));
+    }
+}
+
+#[test]
+fn entries_without_a_size_are_read_and_written_as_they_were() {
+    let old = r#"{"name":"evbuffer_add","quantity":"self-share-pct","direction":"less"}"#;
+    let prediction: Prediction = serde_json::from_str(old).unwrap();
+    assert_eq!(prediction.size_pct, None);
+    assert_eq!(serde_json::to_string(&prediction).unwrap(), old);
+    let sized = Prediction { size_pct: Some(-20.5), ..prediction };
+    assert_eq!(serde_json::from_str::<Prediction>(&serde_json::to_string(&sized).unwrap()).unwrap(), sized);
 }
 
 #[test]

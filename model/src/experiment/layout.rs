@@ -57,6 +57,12 @@ impl Run {
         format!("{}/profile.json", self.folder)
     }
 
+    /// Folder of the same attempt's profile that was done once more because the one before lacked a workload: files that were
+    /// recorded stay as they are.
+    pub fn again(&self, number: u32) -> Run {
+        Run { folder: format!("{}/again-{number}", self.folder) }
+    }
+
     /// Record of the comparison, `compare/1`.
     pub fn compare(&self) -> String {
         format!("{}/compare.json", self.folder)
@@ -88,8 +94,9 @@ mod tests {
         let run = Run::new(12, "x7Qp");
         let hash = "0123456789abcdef";
         let logs = format!("{}/a.log", run.gate_logs());
-        for path in [patch(1, hash), test_patch(2, hash), run.gate(), run.compare(), run.samples(), run.profile(), logs]
-        {
+        let again = run.again(2).profile();
+        let records = [run.gate(), run.compare(), run.samples(), run.profile(), again, logs];
+        for path in records.into_iter().chain([patch(1, hash), test_patch(2, hash)]) {
             assert!(is_own(&path), "{path}");
         }
         assert_eq!(patch(1, hash), "patch-1-01234567.patch");

@@ -10,8 +10,8 @@ pub struct Measured {
     pub provenance: Provenance,
     /// Functions with samples, of libevent or not.
     pub symbols: Vec<MeasuredSymbol>,
-    /// Functions of libevent in the profiled program, with the file of each (xtask: `profile::functions`). A hot function is
-    /// libevent's if it is here; a method that is not here is absent: inlined, renamed or not in that source.
+    /// Functions of libevent in the profiled program, with the file of each (xtask: `profile::functions`), empty where it is not
+    /// known. A hot function is libevent's if it is here; a method that is not here is absent: inlined, renamed or not in that source.
     pub present: BTreeMap<String, String>,
 }
 
@@ -156,7 +156,8 @@ fn hot_and_unlisted(manifest: &HotMethods, measured: &[Shares], limits: &Limits)
         for (symbol, (own, _)) in &shares.of {
             let Some(file) = shares.present.get(symbol) else { continue };
             if *own >= limits.hot_from_pct && !listed.contains(symbol) {
-                let (symbol_name, file) = ((*symbol).to_owned(), Some((*file).to_owned()));
+                let file = Some((*file).to_owned()).filter(|file| !file.is_empty());
+                let symbol_name = (*symbol).to_owned();
                 let entry = || Unlisted { symbol: symbol_name, file, share: BTreeMap::new() };
                 hot.entry(symbol).or_insert_with(entry).share.insert(shares.provenance.workload.clone(), *own);
             }

@@ -63,7 +63,7 @@ impl TipRef {
 }
 
 /// A shift that a hypothesis predicts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// Function or system call.
     pub name: String,
@@ -71,6 +71,10 @@ pub struct Prediction {
     pub quantity: Quantity,
     /// Which way.
     pub direction: Direction,
+    /// By how much, in per cent of what the quantity is before the patch, negative downwards; null if no size was predicted, and in
+    /// entries from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_pct: Option<f64>,
 }
 
 /// What a prediction is about.
@@ -162,6 +166,10 @@ pub struct Profiled {
     pub shifts: Vec<Shift>,
     /// The record.
     pub record: FileRef,
+    /// Workloads that were to be profiled and were not, with why: the next run profiles anew. None in entries from before this was
+    /// kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A comparison.
@@ -462,7 +470,13 @@ impl Event {
                     (_, false) => format!("{tier} gate failed: {}", gated.failed.join(", ")),
                 }
             }
-            Event::Profiled(profiled) => format!("{} predictions", profiled.shifts.len()),
+            Event::Profiled(profiled) => {
+                let missing = match profiled.missing.len() {
+                    0 => String::new(),
+                    n => format!(", {n} workloads missing"),
+                };
+                format!("{} predictions{missing}", profiled.shifts.len())
+            }
             Event::Measured(measured) => {
                 let count =
                     |verdict: &str| measured.changes.iter().filter(|c| c.verdict.as_deref() == Some(verdict)).count();

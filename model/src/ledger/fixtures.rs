@@ -118,7 +118,7 @@ pub(super) fn asking(verdict: Verdict, topic: Topic) -> Event {
 
 pub(super) fn profiled(run: &str) -> Event {
     let record = file(&format!("{run}/profile.json"), run);
-    Event::Profiled(Profiled { sides: ["b".repeat(12), "c".repeat(12)], shifts: vec![], record })
+    Event::Profiled(Profiled { sides: ["b".repeat(12), "c".repeat(12)], shifts: vec![], record, missing: vec![] })
 }
 
 pub(super) fn explained(about: About, by: &str) -> Event {

@@ -121,8 +121,12 @@ mod tests {
         serde_json::from_value(text).unwrap()
     }
 
+    fn predicted(quantity: Quantity) -> Prediction {
+        Prediction { name: "f".into(), quantity, direction: Direction::Less, size_pct: None }
+    }
+
     fn found(shares: &[(&str, Option<f64>, Option<f64>)]) -> (String, Option<f64>, Option<f64>) {
-        let prediction = Prediction { name: "f".into(), quantity: Quantity::SelfSharePct, direction: Direction::Less };
+        let prediction = predicted(Quantity::SelfSharePct);
         let evidence = evidence(&record(shares), ["a", "b"], &[prediction]);
         let [shift] = evidence.shifts.as_slice() else { panic!("one prediction") };
         (shift.workload.clone(), shift.baseline, shift.candidate)
@@ -138,8 +142,7 @@ mod tests {
     }
 
     fn one_shift(record: &ProfileRecord, quantity: Quantity) -> Shift {
-        let prediction = Prediction { name: "f".into(), quantity, direction: Direction::Less };
-        evidence(record, ["a", "b"], &[prediction]).shifts.remove(0)
+        evidence(record, ["a", "b"], &[predicted(quantity)]).shifts.remove(0)
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl OwnCode {
         self.0.contains(name)
     }
 
+    /// All of them, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Functions that have in both, where a side has two builds.
     pub fn in_both(&self, other: &OwnCode) -> OwnCode {
         OwnCode(self.0.intersection(&other.0).cloned().collect())

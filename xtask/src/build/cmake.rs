@@ -3,6 +3,7 @@
 use super::Plan;
 use super::answers::{self, Answers};
 use super::compiler::without_compiler_settings;
+use super::outside::Outside;
 use crate::exit::{Exit, exit_of, failure};
 use crate::{process, progress, sandbox};
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// Configuring and compiling takes about 20 s on two cores, where the system has to be asked.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// Lines of a log in which errors are looked for.
+const LINES_OF_A_LOG: usize = 4000;
 
 /// Compiles `source` as planned, with `more` flags behind the plan's.
 pub(super) fn compile(plan: &Plan, variant: &Variant, source: &Path, more: &[String]) -> Result<()> {
@@ -127,6 +131,8 @@ fn shell_quoted(word: &str) -> String {
 
 fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Result<()> {
     without_compiler_settings(&mut command);
+    // The log is on the disk of the build.
+    let outside = Outside::begin(log);
     let status = process::within_bounds("building libevent", process::logged(&mut command, LIMIT, log))?;
     if status.success() {
         return Ok(());
@@ -138,11 +144,11 @@ fn step(variant: &Variant, mut command: Command, log: &Path, what: &str) -> Resu
         log.display(),
         errors_of(log)
     );
-    Err(failure(Exit::Failed, message))
+    Err(outside.error(status, &process::tail(log, LINES_OF_A_LOG), message))
 }
 
 fn errors_of(log: &Path) -> String {
-    errors_in(&process::tail(log, 4000))
+    errors_in(&process::tail(log, LINES_OF_A_LOG))
 }
 
 /// The lines of a build log that say what is wrong: from the first error on, at most 40.

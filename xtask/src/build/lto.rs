@@ -6,6 +6,7 @@
 //! code has no part in it: it is the same beside every build.
 
 use super::compiler::without_compiler_settings;
+use super::outside::Outside;
 use super::{Plan, pgo};
 use crate::exit::{Exit, failure};
 use crate::process;
@@ -88,7 +89,9 @@ const CORE: &str = "libevent_core.a";
 fn run(plan: &Plan, variant: &Variant, command: &mut Command) -> Result<()> {
     without_compiler_settings(command);
     let log = plan.log();
-    if process::logged(command, LIMIT, &log)?.success() {
+    let outside = Outside::begin(&log);
+    let status = process::logged(command, LIMIT, &log)?;
+    if status.success() {
         return Ok(());
     }
     let message = format!(
@@ -98,7 +101,7 @@ fn run(plan: &Plan, variant: &Variant, command: &mut Command) -> Result<()> {
         log.display(),
         process::tail(&log, 20)
     );
-    Err(failure(Exit::Failed, message))
+    Err(outside.error(status, &process::tail(&log, 20), message))
 }
 
 /// Fails unless the object is machine code alone: what is left over would be optimised once more, together with

@@ -6,8 +6,8 @@ use crate::exp::evidence::Records;
 use crate::exp::open::{self, Hypothesis};
 use crate::exp::run::{self, Options};
 use crate::exp::{decide, export, reproduce, sides};
-use crate::report::exp as report;
-use crate::{git, interrupt, ledger, lock, progress};
+use crate::report::{exp as report, print_patch};
+use crate::{git, interrupt, ledger, lock, progress, variants};
 use anyhow::Result;
 use model::decision::Verdict;
 use model::experiment::State;
@@ -48,8 +48,8 @@ enum Action {
         /// In a few words; part of the id [default: the first words of the hypothesis]
         #[arg(long, value_name = "TEXT")]
         title: Option<String>,
-        /// What the profile should show, repeatable: SYMBOL=less (or -20%), syscalls:NAME=less, instructions:SYMBOL=more. The
-        /// direction counts; the profile says how much
+        /// What the profile should show, repeatable: SYMBOL=less (or -20%, of what it is), syscalls:NAME=less,
+        /// instructions:SYMBOL=more. The direction confirms; whether half of the size was reached is told beside it
         #[arg(long = "predict", value_name = "SYMBOL=PCT", value_parser = open::prediction)]
         predictions: Vec<Prediction>,
         /// Experiment that it follows
@@ -244,7 +244,9 @@ fn write(action: &Action, context: &Context) -> Result<Exit> {
         }
         Action::Reject { exp, reason, non_starter } => {
             said("--reason", reason)?;
-            ("reject", decide::reject(context, exp, reason, *non_starter)?)
+            let id = decide::reject(context, exp, reason, *non_starter)?;
+            variants::discard::candidate_of(context, &id);
+            ("reject", id)
         }
         Action::Park { exp, reason } => {
             said("--reason", reason)?;
@@ -299,6 +301,8 @@ fn run_one(exp: &str, how: &How, resume: Option<Option<&str>>, context: &Context
     match resume {
         Some(Some(reason)) => {
             said("--reason", reason)?;
+            // An attempt that could not be run to its end is none.
+            run::refuse_unplannable(context, given.as_ref().unwrap_or(&Options::default()))?;
             open::reopen(context, &experiment.id, reason)?;
         }
         Some(None) if !under_way => {
@@ -343,6 +347,7 @@ fn again(exp: &str, how: &How, record: bool, context: &Context) -> Result<Exit> 
         Some(given) => given,
         None => reproduce::options_of(context, &experiment)?,
     };
+    run::refuse_unplannable(context, &options)?;
     let again = reproduce::reproduce(context, &experiment.id, &options, record)?;
     let (state, commit) = rebuilt(context, &experiment.id)?;
     let commit_line = if record { format!("\ncommit {}\n", commit.join(" ")) } else { String::new() };
@@ -377,6 +382,10 @@ fn diff(exp: &str, context: &Context) -> Result<Exit> {
     let experiment = ledger::named(&history, exp)?;
     let sides = sides::sides(context, &history, experiment)?;
     let text = git::Store::open(&context.work)?.diff(&sides.baseline.tree, &sides.candidate.tree)? + "\n";
+    if !context.json {
+        print_patch(&text)?;
+        return Ok(Exit::Ok);
+    }
     let content = json!({
         "id": experiment.id, "baseline": sides.baseline.id, "candidate": sides.candidate.id, "diff": text,
     });

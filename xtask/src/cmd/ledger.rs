@@ -82,11 +82,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             deliver(context, &document, &view::checked(&checked))?;
             Ok(checked.exit())
         }
-        Action::Rebuild => changed(context, "rebuild", &ledger::rebuild(context)?, "git add experiments README.md"),
+        Action::Rebuild => {
+            let done = changed(context, "rebuild", &ledger::rebuild(context)?, None)?;
+            super::tip::verify(context)?;
+            Ok(done)
+        }
         Action::Merge { driver: Some(files), .. } => {
             let [ours, theirs] = &files[..] else { return Err(failure(Exit::Usage, "a driver merges two files")) };
             ledger::drive(ours, theirs)?;
-            changed(context, "merge", std::slice::from_ref(ours), "cargo xtask ledger rebuild, when the merge is done")
+            let next = "cargo xtask ledger rebuild, when the merge is done";
+            changed(context, "merge", std::slice::from_ref(ours), Some(next))
         }
         Action::Merge { install: true, .. } => {
             ledger::install(context)?;
@@ -94,7 +99,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             deliver(context, &Document { changed: Some(vec![]), ..document("merge") }, note)?;
             Ok(Exit::Ok)
         }
-        Action::Merge { .. } => changed(context, "merge", &ledger::resolve(context)?, "git add experiments README.md"),
+        Action::Merge { .. } => changed(context, "merge", &ledger::resolve(context)?, None),
         Action::Log { experiment } => {
             let (ledger, history) = ledger::read(context)?;
             let of = experiment.as_ref().map(|text| ledger::named(&history, text)).transpose()?;
@@ -129,9 +134,11 @@ fn document<'a>(action: &'static str) -> Document<'a> {
     Document { schema: LEDGER_SCHEMA, host, partial: false, action, check: None, changed: None, entries: None }
 }
 
-fn changed(context: &Context, action: &'static str, files: &[PathBuf], next: &str) -> Result<Exit> {
+/// Says which files were written, and what comes next: without `next`, to add them.
+fn changed(context: &Context, action: &'static str, files: &[PathBuf], next: Option<&str>) -> Result<Exit> {
     let relative = |path: &PathBuf| path.strip_prefix(&context.root).unwrap_or(path).display().to_string();
     let names: Vec<String> = files.iter().map(relative).collect();
+    let next = next.map_or_else(|| to_add(&names), str::to_owned);
     let text = if names.is_empty() {
         "everything generated is what the ledger says\n".to_owned()
     } else {
@@ -141,6 +148,27 @@ fn changed(context: &Context, action: &'static str, files: &[PathBuf], next: &st
     Ok(Exit::Ok)
 }
 
+/// The command that adds what was written: the folder of experiments, README, in which a merge may have left a conflict, and whatever
+/// is generated elsewhere.
+fn to_add(written: &[String]) -> String {
+    let is_elsewhere = |name: &&String| !name.starts_with("experiments/") && name.as_str() != "README.md";
+    let others = written.iter().filter(is_elsewhere).map(|name| format!(" {name}"));
+    format!("git add experiments README.md{}", others.collect::<String>())
+}
+
 fn deliver(context: &Context, document: &Document<'_>, text: &str) -> Result<()> {
     if context.json { report::print(&(serde_json::to_string(document)? + "\n")) } else { report::print(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_was_written_is_to_be_added() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(to_add(&names(&["experiments/SUMMARY.md", "README.md"])), "git add experiments README.md");
+        let all = ["experiments/series", "config/hot-methods.toml", "README.md", "playbook/program.md"];
+        assert_eq!(to_add(&names(&all)), "git add experiments README.md config/hot-methods.toml playbook/program.md");
+    }
 }

@@ -2,9 +2,9 @@
 
 use crate::build;
 use crate::context::Context;
-use crate::exit::{Exit, failure};
+use crate::exit::{Exit, exit_of, failure};
 use crate::exp::gate_step::{self, Gate};
-use crate::exp::sides;
+use crate::exp::{open, sides};
 use crate::report;
 use crate::setup::{self, Verb};
 use crate::tip::{self, Derived};
@@ -124,6 +124,22 @@ fn same(derived: &Derived, recorded: &TipRef) -> Result<()> {
     Err(failure(Exit::Tampering, format!("the tip is not the one that was accepted: {what}")))
 }
 
+/// Derives the tip anew and holds its commit against the ledger's. Where no patch is accepted there is nothing to hold, and where
+/// libevent's source cannot be had, that is said.
+pub(crate) fn verify(context: &Context) -> Result<()> {
+    let (_, history) = ledger::read(context)?;
+    let Some(recorded) = history.tip.as_ref().filter(|_| !history.series.is_empty()) else { return Ok(()) };
+    let derived = match source::resolve(context, None).and_then(|source| tip::derive(context, &source, &history)) {
+        Ok(derived) => derived,
+        Err(error) if exit_of(&error) == Exit::Infrastructure => {
+            crate::progress::note(&format!("the tip was not derived, and its commit not checked: {error:#}"));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    same(&derived, recorded)
+}
+
 /// Writes the commit down where there is none. What is there already is the same, or this is not reached.
 fn record(context: &Context, derived: &Derived, history: &History) -> Result<()> {
     if history.tip.as_ref() == Some(&derived.reference) || history.series.is_empty() {
@@ -154,8 +170,8 @@ fn record(context: &Context, derived: &Derived, history: &History) -> Result<()>
         record_sha256: files::sha256_file(&experiments.join(&folder).join(gate_step::RECORD))?,
     };
     book.append_at_large(Event::TipDerived(TipDerived { tip: derived.reference.clone(), gate }))?;
-    book.rebuild()?;
-    crate::progress::note(&format!("tip: commit {}, {}/{folder}", layout::LEDGER, layout::EXPERIMENTS));
+    let rebuilt = book.rebuild()?;
+    crate::progress::note(&format!("tip: commit {}", open::to_commit(context, &folder, &rebuilt).join(" ")));
     Ok(())
 }
 
@@ -267,7 +283,6 @@ fn deliver(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::exit_of;
     use model::gate::StageRecord;
 
     fn record() -> VerifyRecord {

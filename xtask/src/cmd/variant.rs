@@ -397,6 +397,14 @@ fn kept_within_bounds(context: &Context) -> Result<()> {
     let holdings = disk::holdings(context)?;
     let rule = Rule { unused: Duration::MAX, states: vec![], only: None, most_bytes: limits.most_mib << 20 };
     let doomed = prune::plan(&holdings, &needed(context)?, &rule);
+    if let Some(left) = prune::beyond(&holdings, &doomed, rule.most_bytes) {
+        progress::note(&format!(
+            "variants take {} of the disk, beyond the {} of config/variants.toml: what is left are folders for editing and what \
+             experiments under way and the tip are made of; `variant list` shows which, and `exp park` or `exp reject` let go of it",
+            prune::mib(left),
+            prune::mib(rule.most_bytes)
+        ));
+    }
     if doomed.is_empty() {
         return Ok(());
     }

@@ -1,10 +1,14 @@
 //! The third step: the comparison, by the code of `compare`, with a confirmation from fresh blocks.
 
 use super::steps::{self, Kept, Step};
+use crate::bench::plan::Cost;
+use crate::bench::select;
 use crate::calibrate::store;
 use crate::cmd::compare::{self, Args};
 use crate::cmd::measuring::Measuring;
+use crate::compare::shape::{self, Shape};
 use crate::context::Context;
+use crate::exit::{Exit, failure};
 use crate::records::RunFolder;
 use crate::report::{self, table::Style};
 use crate::setup::{self, Verb};
@@ -14,6 +18,8 @@ use anyhow::{Context as _, Result};
 use model::build_config::Profile;
 use model::compare::CompareRecord;
 use model::thresholds::Thresholds;
+use model::verdict::Plan;
+use model::workload::Manifest;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -112,6 +118,35 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     Ok((step, kept, record))
 }
 
+/// Fails where a comparison could not be planned: a workload that does not exist, or a budget that is too small for its fewest
+/// blocks even of a workload with short batches. A larger one may still be too small for a workload with long ones.
+pub(crate) fn refuse_unplannable(context: &Context, quick: bool, workloads: &[String], budget: Duration) -> Result<()> {
+    let thresholds = Thresholds::parse(&context.config("thresholds.toml")?).context("config/thresholds.toml")?;
+    let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
+    select::select(&manifest, workloads)?;
+    let least = least_budget(thresholds.alpha)?;
+    if quick || budget >= least {
+        return Ok(());
+    }
+    let message = format!(
+        "--budget: {:.1} s is too little for any answer about a workload: the fewest blocks take {:.1} s at least; nothing was \
+         begun",
+        budget.as_secs_f64(),
+        least.as_secs_f64()
+    );
+    Err(failure(Exit::Usage, message))
+}
+
+/// What the fewest blocks take: of one pair of launches each, of a workload with short batches. Starting and linking come on top of
+/// that, and longer batches.
+fn least_budget(alpha: f64) -> Result<Duration> {
+    let batch = Duration::from_millis(1);
+    let Shape { warm_up, turn, rounds } = shape::shape(Cost { batch, overhead: Duration::ZERO });
+    // Both sides warm up; a round has two turns of each.
+    let pair_s = batch.as_secs_f64() * (2 * warm_up + 4 * turn * rounds) as f64;
+    Ok(Duration::from_secs_f64(pair_s * Plan::least_blocks(alpha)? as f64))
+}
+
 /// Instructions are counted where that can be: what decides without them says so.
 fn counts_instructions(context: &Context) -> bool {
     match setup::ensure(Verb::Instructions, context) {
@@ -120,5 +155,33 @@ fn counts_instructions(context: &Context) -> bool {
             progress::note(&format!("instructions are not counted: {error:#}"));
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::exit_of;
+    use std::path::Path;
+
+    #[test]
+    fn what_cannot_be_planned_is_refused_before_anything_is_begun() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let context = crate::exp::tests::context(root);
+        let refuse = |quick, workload: &str, budget_s: f64| {
+            let workloads: Vec<String> =
+                [workload].iter().filter(|name| !name.is_empty()).map(|n| (*n).to_owned()).collect();
+            refuse_unplannable(&context, quick, &workloads, Duration::from_secs_f64(budget_s))
+        };
+        refuse(false, "", 30.0).unwrap();
+        refuse(false, "evbuffer.*", 30.0).unwrap();
+        let error = refuse(false, "evbufer.add", 30.0).unwrap_err();
+        assert!(exit_of(&error) == Exit::Usage && error.to_string().contains("no workload matches"), "{error}");
+        let error = refuse(false, "", 1.0).unwrap_err();
+        assert!(exit_of(&error) == Exit::Usage && error.to_string().contains("--budget: 1.0 s"), "{error}");
+        refuse(true, "", 1.0).unwrap();
+        // Turns of some 130 ms, eight times.
+        let least = least_budget(0.01).unwrap();
+        assert!((1.0..2.0).contains(&least.as_secs_f64()), "{least:?}");
     }
 }

@@ -12,6 +12,7 @@ use model::decision::{Decision, Verdict};
 use model::experiment::State;
 use model::ledger::event::{About, Acceptance, Because, Decided, Event, Explained, Forced, Rejected};
 use model::ledger::history::Experiment;
+use model::plain::plain;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 /// Accepts the patch of an experiment: it becomes part of the tip. Without `force` only if the full gate, a confirmed
@@ -137,7 +138,8 @@ fn ask_for_name(id: &str, option: &str, question: &str) -> Result<()> {
         let message = format!("{option} is a person's word: it is asked for on a terminal, and this is none");
         return Err(failure(Exit::Usage, message));
     }
-    write!(stderr, "{question}")?;
+    // Sentences of patches are in it, and somebody is about to believe what stands there.
+    write!(stderr, "{}", plain(question))?;
     stderr.flush()?;
     let mut line = String::new();
     stdin.lock().read_line(&mut line).context("cannot read the answer")?;

@@ -11,6 +11,7 @@ use crate::{files, ledger, process};
 use anyhow::{Context as _, Result};
 use model::experiment::State;
 use model::ledger::history::Experiment;
+use model::plain::plain;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(crate) fn export(context: &Context, text: &str, out: Option<&Path>, author: 
         Some(author) => author.to_owned(),
         None => configured_author(context)?,
     };
-    if !author.contains('<') || !author.ends_with('>') {
+    if !author.contains('<') || !author.ends_with('>') || author.contains(char::is_control) {
         return Err(failure(Exit::Usage, format!("`{author}` is no author: write \"Name <name@host>\"")));
     }
     let mut notes = Vec::new();
@@ -55,11 +56,11 @@ pub(crate) fn export(context: &Context, text: &str, out: Option<&Path>, author: 
     let patch = folder.join(&attached.patch.path);
     let mail = Mail { context, experiment: &experiment, sides: &sides, records: &records, author: &author };
     let parts = if sides.test_patch.is_some() { 2 } else { 1 };
-    let mut text = mail.library(&patch, parts)?;
+    let mut text = mail.library(parts)?;
     if let Some(tests) = &sides.test_patch {
         text.push_str(&mail.tests(tests)?);
     }
-    mail.check(&text)?;
+    mail.check(&text, parts)?;
     files::write_atomic(&path, text.as_bytes())?;
     let style = style::check(context, &sides.candidate, &patch)?;
     Ok(Exported { path, style, notes })
@@ -74,7 +75,7 @@ struct Mail<'a> {
 }
 
 impl Mail<'_> {
-    fn library(&self, patch: &Path, parts: u32) -> Result<String> {
+    fn library(&self, parts: usize) -> Result<String> {
         let Sides { baseline, candidate, .. } = self.sides;
         let experiment = self.experiment;
         let mut body = wrapped(&experiment.hypothesis);
@@ -86,47 +87,30 @@ impl Mail<'_> {
         body.push_str("\nHow to test\n-----------\n");
         body.push_str(&self.advice()?);
         body.push_str(&format!("\n{}\n", self.standing()));
-        let numbers = Store::open(&self.context.work)?.numbers(&baseline.tree, &candidate.tree)?;
-        self.mail(&format!("1/{parts}"), &experiment.title, &candidate.commit, &body, &numbers, patch)
+        let part = if parts == 1 { String::new() } else { format!(" 1/{parts}") };
+        self.mail(&part, &experiment.title, &candidate.commit, &body, [&baseline.tree, &candidate.tree])
     }
 
     fn tests(&self, patch: &Path) -> Result<String> {
         let with_tests = crate::variant::with_tests(self.context, &self.sides.candidate, patch)?.0;
-        let store = Store::open(&self.context.work)?;
-        let numbers = store.numbers(&self.sides.candidate.tree, &with_tests.tree)?;
         let changed = self.experiment.gated.as_ref().map_or(vec![], |gated| gated.tests_changed.clone());
         let mut body =
             "Unit tests for the patch before. They were built apart, and no measured build has them.\n".to_owned();
         changed.iter().for_each(|changed| body.push_str(&format!("- {changed}\n")));
         let title = format!("test: {}", self.experiment.title);
-        self.mail("2/2", &title, &with_tests.commit, &body, &numbers, patch)
+        self.mail(" 2/2", &title, &with_tests.commit, &body, [&self.sides.candidate.tree, &with_tests.tree])
     }
 
-    fn mail(
-        &self,
-        part: &str,
-        title: &str,
-        commit: &str,
-        body: &str,
-        numbers: &[(String, u64, u64)],
-        patch: &Path,
-    ) -> Result<String> {
-        let text = std::fs::read_to_string(patch)
-            .with_context(|| format!("cannot read {}: a mail needs a patch in UTF-8", patch.display()))?;
-        let part = if part == "1/1" { String::new() } else { format!(" {part}") };
-        let stat: String =
-            numbers.iter().map(|(file, added, removed)| format!(" {file} | +{added} -{removed}\n")).collect();
-        // The first line is what mail readers of git know a patch by; its date means nothing.
-        Ok(format!(
-            "From {commit} Mon Sep 17 00:00:00 2001\nFrom: {}\nDate: {}\nSubject: [PATCH{part}] {title}\nMIME-Version: 1.0\n\
-             Content-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\n\n{}---\n{stat} {} changed\n\n{}-- \n{}\n\n",
-            self.author,
-            jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S +0000"),
-            quoted(body),
-            counted(numbers.len(), "file", "files"),
-            with_line_end(&text),
-            env!("CARGO_PKG_VERSION")
-        ))
+    /// What differs between two trees, as mail. The patch file itself may have mail of its own above its first file, and would be
+    /// two messages.
+    fn mail(&self, part: &str, title: &str, commit: &str, body: &str, trees: [&str; 2]) -> Result<String> {
+        let store = Store::open(&self.context.work)?;
+        let scratch = self.context.scratch("mail-")?;
+        let file = scratch.path().join("patch");
+        store.write_patch(trees[0], trees[1], &file)?;
+        let patch = std::fs::read_to_string(&file).context("a mail needs a patch in UTF-8")?;
+        let numbers = store.numbers(trees[0], trees[1])?;
+        Ok(message(&Message { author: self.author, part, title, commit, body, numbers: &numbers, patch: &patch }))
     }
 
     /// What to run, for whoever gets it.
@@ -180,18 +164,22 @@ impl Mail<'_> {
         ))
     }
 
-    /// Fails unless what was written, taken as a patch, makes exactly the candidate's files.
-    fn check(&self, text: &str) -> Result<()> {
+    /// Fails unless `git am` takes what was written, as so many commits of that author, and makes exactly the candidate's files of it.
+    fn check(&self, text: &str, parts: usize) -> Result<()> {
         let scratch = self.context.scratch("mail-")?;
         let file = scratch.path().join("mail");
         files::write_atomic(&file, text.as_bytes())?;
         let store = Store::open(&self.context.work)?;
-        let tree = store.apply(&self.sides.baseline.tree, &file)?;
+        let received = store.am(&self.sides.baseline.commit, &file, &scratch.path().join("repository"))?;
+        if let Some(other) = received.authors.iter().find(|author| *author != self.author) {
+            let message = format!("git reads the author `{}` as `{other}`; write it so with --author", self.author);
+            return Err(failure(Exit::Usage, message));
+        }
         let wanted = match &self.sides.test_patch {
             Some(tests) => crate::variant::with_tests(self.context, &self.sides.candidate, tests)?.0.tree,
             None => self.sides.candidate.tree.clone(),
         };
-        if tree == wanted {
+        if received.tree == wanted && received.authors.len() == parts {
             return Ok(());
         }
         let message =
@@ -216,14 +204,50 @@ fn configured_author(context: &Context) -> Result<String> {
     }
 }
 
+/// What one mail is made of.
+struct Message<'a> {
+    author: &'a str,
+    /// ` 1/2`; empty of a single one.
+    part: &'a str,
+    title: &'a str,
+    commit: &'a str,
+    body: &'a str,
+    /// Files with lines added and removed.
+    numbers: &'a [(String, u64, u64)],
+    patch: &'a str,
+}
+
+/// One mail as `git format-patch` would write it.
+fn message(message: &Message<'_>) -> String {
+    let Message { author, part, title, commit, body, numbers, patch } = *message;
+    let stat: String =
+        numbers.iter().map(|(file, added, removed)| format!(" {file} | +{added} -{removed}\n")).collect();
+    // The first line is what mail readers of git know a patch by; its date means nothing.
+    format!(
+        "From {commit} Mon Sep 17 00:00:00 2001\nFrom: {author}\nDate: {}\nSubject: [PATCH{part}] {}\nMIME-Version: 1.0\n\
+         Content-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\n\n{}---\n{stat} {} changed\n\n{}-- \n{}\n\n",
+        jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S +0000"),
+        one_line(title),
+        quoted(body),
+        counted(numbers.len(), "file", "files"),
+        with_line_end(patch),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
 fn with_line_end(text: &str) -> String {
     if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
 }
 
-/// A line that would end the message, or begin a patch, is set off.
+/// A title as a header may have it: a line end would begin another header.
+fn one_line(title: &str) -> String {
+    plain(title).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A line that would end the message, begin another one or a patch, or be taken for a header, is set off.
 fn quoted(body: &str) -> String {
-    let begins_something =
-        |line: &str| line == "---" || ["diff -", "Index: ", "--- "].iter().any(|sign| line.starts_with(sign));
+    const SIGNS: &[&str] = &["diff -", "Index: ", "--- ", "From ", ">From ", "From:", "Date:", "Subject:", "[PATCH"];
+    let begins_something = |line: &str| line == "---" || SIGNS.iter().any(|sign| line.starts_with(sign));
     body.lines().map(|line| if begins_something(line) { format!(" {line}\n") } else { format!("{line}\n") }).collect()
 }
 
@@ -263,6 +287,50 @@ mod tests {
         assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
         assert!(text.ends_with("\n\nsecond paragraph\n"), "{text}");
         assert_eq!(text.split_whitespace().count(), 42);
+    }
+
+    #[test]
+    fn git_takes_the_mail_whatever_is_written_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let source = folder.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        let tree = |text: &str| {
+            std::fs::write(source.join("event.c"), text).unwrap();
+            store.import(&source).unwrap()
+        };
+        let [before, after] = ["int a;\nint b;\n", "int a;\nint c;\n"].map(tree);
+        let root = store.root_commit(&before, "x").unwrap();
+        let file = folder.path().join("patch");
+        store.write_patch(&before, &after, &file).unwrap();
+        let patch = std::fs::read_to_string(&file).unwrap();
+        let hypothesis = "From: Somebody Else <else@example.org>\nSubject: another\n\n\
+                          From 0123456789012345678901234567890123456789 Mon Sep 17 00:00:00 2001\nFrom: c <c@d>\n\n---\ndiff --git a b\n";
+        let mail = message(&Message {
+            author: "Ann Ä <ann@example.org>",
+            part: "",
+            title: "Larger\nBcc: x@example.org\n\nreads",
+            commit: &root,
+            body: &wrapped(hypothesis),
+            numbers: &store.numbers(&before, &after).unwrap(),
+            patch: &patch,
+        });
+        std::fs::write(folder.path().join("mail"), &mail).unwrap();
+        let am = |name: &str| store.am(&root, &folder.path().join("mail"), &folder.path().join(name));
+        let received = am("one").unwrap();
+        assert_eq!(
+            (received.tree.as_str(), &received.authors[..]),
+            (after.as_str(), &["Ann Ä <ann@example.org>".to_owned()][..])
+        );
+        assert_eq!(received.subjects, ["Larger Bcc: x@example.org reads"]);
+        // What `git format-patch` puts above a patch is a second message in the same file.
+        let within = mail.replace(
+            &patch,
+            &format!("From {root} Mon Sep 17 00:00:00 2001\nFrom: a <a@b>\nSubject: x\n\ny\n---\n{patch}"),
+        );
+        std::fs::write(folder.path().join("mail"), within).unwrap();
+        let error = am("two").unwrap_err();
+        assert_eq!(crate::exit::exit_of(&error), Exit::Infrastructure, "{error:#}");
     }
 
     #[test]

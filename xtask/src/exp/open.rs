@@ -172,7 +172,7 @@ fn refuse_if_decided(experiment: &Experiment) -> Result<()> {
     Err(failure(Exit::Usage, message))
 }
 
-/// `NAME=less`, `NAME=-20`, `syscalls:NAME=+1`, `instructions:NAME=-5%`.
+/// `NAME=less`, `NAME=-20`, `syscalls:NAME=+1`, `instructions:NAME=-5%`: a number is the size, in per cent of what it is before.
 pub(crate) fn prediction(text: &str) -> Result<Prediction, String> {
     let usage = "write SYMBOL=less, SYMBOL=-20%, syscalls:NAME=less or instructions:SYMBOL=more";
     let (name, direction) = text.split_once('=').ok_or(usage)?;
@@ -183,17 +183,18 @@ pub(crate) fn prediction(text: &str) -> Result<Prediction, String> {
         Some(_) => return Err(usage.to_owned()),
         None => (Quantity::SelfSharePct, name),
     };
-    let direction = match (direction, direction.trim_end_matches('%').parse::<f64>()) {
-        ("less", _) => Direction::Less,
-        ("more", _) => Direction::More,
-        (_, Ok(pct)) if pct < 0.0 => Direction::Less,
-        (_, Ok(pct)) if pct > 0.0 => Direction::More,
+    let (direction, size_pct) = match (direction, direction.trim_end_matches('%').parse::<f64>()) {
+        ("less", _) => (Direction::Less, None),
+        ("more", _) => (Direction::More, None),
+        (_, Ok(pct)) if pct < -100.0 => return Err("nothing becomes less by more than 100%".to_owned()),
+        (_, Ok(pct)) if pct < 0.0 => (Direction::Less, Some(pct)),
+        (_, Ok(pct)) if pct > 0.0 && pct.is_finite() => (Direction::More, Some(pct)),
         _ => return Err(usage.to_owned()),
     };
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err(usage.to_owned());
     }
-    Ok(Prediction { name: name.to_owned(), quantity, direction })
+    Ok(Prediction { name: name.to_owned(), quantity, direction, size_pct })
 }
 
 /// Paths of an experiment that a person commits, relative to the workspace.

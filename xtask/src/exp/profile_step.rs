@@ -1,9 +1,11 @@
 //! The second step: the profile of both sides, by the code of `profile`, which says whether the predicted shift happened. A time
 //! of a profiled run is in no verdict.
 
+use super::gate_step;
 use super::sides::Sides;
 use super::steps::{self, Kept, Step};
 use crate::context::Context;
+use crate::process;
 use crate::profile::{self, Options};
 use crate::records::RunFolder;
 use crate::report::{self, table::Style};
@@ -13,7 +15,8 @@ use anyhow::{Context as _, Result};
 use model::build_config::Profile as BuildProfile;
 use model::decision::ProfileEvidence;
 use model::ledger::event::Prediction;
-use model::profile::{ProfileRecord, predicted};
+use model::profile::{ProfileRecord, WorkloadProfile, predicted};
+use model::record::Role;
 use model::thresholds::Thresholds;
 use std::collections::BTreeMap;
 
@@ -24,8 +27,8 @@ const RECORD: &str = "profile.json";
 pub(crate) enum Profile {
     /// It did not run, and that is no pass: nothing can be accepted without one.
     NotRun(String),
-    /// It ran.
-    Done(Step, Kept, ProfileEvidence),
+    /// It ran; workloads that it lacks, with why.
+    Done(Step, Kept, ProfileEvidence, Vec<String>),
 }
 
 /// Profiles both sides, or finds the result of an earlier profile with the same inputs.
@@ -70,7 +73,7 @@ pub(crate) fn profile(
                 (RECORD.to_owned(), path.join("record.json")),
                 ("profile.txt".to_owned(), path.join("summary.txt")),
             ]);
-            (step.keep(&files, is_answer(&profiled.record))?, profiled.record)
+            (step.keep(&files, missing(&profiled.record).is_empty())?, profiled.record)
         }
     };
     if !predicted::tells_shares(&record) {
@@ -78,11 +81,31 @@ pub(crate) fn profile(
         return Ok(Profile::NotRun(record.settings.missing.first().cloned().unwrap_or_else(few)));
     }
     let evidence = predicted::evidence(&record, [&baseline.id, &candidate.id], predictions);
-    Ok(Profile::Done(step, kept, evidence))
+    // The ledger is to have them: no folder of this machine, no page of text.
+    let told = |why: &String| {
+        let why = gate_step::without_places(context, why.as_bytes());
+        process::excerpt(&String::from_utf8_lossy(&why))
+    };
+    let missing = missing(&record).iter().map(told).collect();
+    Ok(Profile::Done(step, kept, evidence, missing))
 }
 
-/// Whether every workload was seen that was to be: what was not may be next time.
-fn is_answer(record: &ProfileRecord) -> bool {
-    let is_seen = |workload: &model::profile::WorkloadProfile| workload.error.is_none() && !workload.symbols.is_empty();
-    !record.workloads.is_empty() && record.workloads.iter().all(is_seen)
+/// Workloads that were to be seen and were not, with why: they may be next time.
+fn missing(record: &ProfileRecord) -> Vec<String> {
+    if record.workloads.is_empty() {
+        return vec!["all: no workload was profiled".to_owned()];
+    }
+    let why = |workload: &WorkloadProfile| {
+        let why = match &workload.error {
+            Some(error) => error.clone(),
+            None if workload.symbols.is_empty() => "no samples".to_owned(),
+            None => return None,
+        };
+        let role = match workload.role {
+            Role::Baseline => "baseline",
+            Role::Candidate => "candidate",
+        };
+        Some(format!("{} on the {role}: {why}", workload.workload))
+    };
+    record.workloads.iter().filter_map(why).collect()
 }

@@ -63,7 +63,8 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
         } else {
             match profile_step::profile(context, &sides, &experiment.predictions, &options.workloads, &attempt)? {
                 Profile::NotRun(why) => not_run.push(format!("profile: {why}")),
-                Profile::Done(step, kept, evidence) => {
+                Profile::Done(step, kept, evidence, missing) => {
+                    not_run.extend(missing.into_iter().map(|why| format!("profile of {why}")));
                     records.profile = Some(evidence);
                     published.push((step, kept));
                 }

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::sandbox::Sandbox;
 use crate::setup::{self, Verb};
-use crate::{files, interrupt, ledger, progress};
+use crate::{files, git, interrupt, ledger, progress};
 use anyhow::Result;
 use model::compare::CompareRecord;
 use model::decision::Decision;
@@ -20,6 +20,7 @@ use model::gate;
 use model::ledger::event::{ChangeRef, Decided, Event, Gated, Measured, Profiled};
 use model::ledger::history::Experiment;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Resul
     let (_, history) = ledger::read(context)?;
     let sides = sides::sides(context, &history, &experiment)?;
     refuse_unable(context, &sides)?;
+    refuse_unplannable(context, given.unwrap_or(&Options::default()))?;
+    say_changes(context, id);
     let begun = begin(context, &experiment, given)?;
     let place = layout::Run::new(experiment.attempt, &begun.tag);
     let run = Run { context, id, sides: &sides, options: &begun.options, place: &place };
@@ -87,6 +90,37 @@ pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Resul
 fn refuse_unable(context: &Context, sides: &Sides) -> Result<()> {
     setup::ensure_all(&[Verb::Bench, Verb::Verify], false, context)?;
     Sandbox::open()?.suffices(context, &sides.candidate)
+}
+
+/// Fails where the last step could not be planned: a name or a budget that is wrong is not found out hours later, when the attempt is
+/// bound to it.
+pub(crate) fn refuse_unplannable(context: &Context, options: &Options) -> Result<()> {
+    let budget = Duration::from_secs_f64(options.budget_s);
+    compare_step::refuse_unplannable(context, options.quick, &options.workloads, budget)
+}
+
+/// Says before the first step what would be a sentence of the decision after the last one.
+fn say_changes(context: &Context, id: &str) {
+    let changes = git::harness_changes(&context.root).unwrap_or_default();
+    if let Some(said) = changes_said(&changes) {
+        progress::note(&format!("{id}: {said}"));
+    }
+}
+
+/// What uncommitted changes of the harness mean for a run, as git's status has them; `None` without any.
+fn changes_said(changes: &[String]) -> Option<String> {
+    const MOST: usize = 5;
+    if changes.is_empty() {
+        return None;
+    }
+    let mut named = changes.iter().take(MOST).map(|line| line.trim()).collect::<Vec<_>>().join(", ");
+    if changes.len() > MOST {
+        named += &format!(", and {} more", changes.len() - MOST);
+    }
+    Some(format!(
+        "the harness has changes that no commit has ({named}): whatever this run finds is parked at best, and cannot be accepted. \
+         Ctrl-C, commit them, and run the same command"
+    ))
 }
 
 /// Why the host, or a tool, ended a step that had begun: an answer of the attempt, and no reason to try again without one.
@@ -218,7 +252,7 @@ impl Run<'_> {
             not_run.push(why.to_owned());
             return Ok(());
         }
-        if experiment.profiled.is_none() {
+        if is_profile_due(experiment.profiled.as_ref()) {
             not_run.extend(self.profile(experiment)?);
         }
         interrupt::check()?;
@@ -259,18 +293,25 @@ impl Run<'_> {
         let attempt = attempt(self.id, experiment.attempt);
         let (predictions, workloads) = (&experiment.predictions, &self.options.workloads);
         let profiled = profile_step::profile(self.context, self.sides, predictions, workloads, &attempt);
-        let (step, kept, evidence) = match of_host(self.context, profiled)? {
+        let (step, kept, evidence, missing) = match of_host(self.context, profiled)? {
             Profile::NotRun(why) => {
                 progress::note(&format!("{}: the profile was not run: {why}", self.id));
                 return Ok(Some(format!("profile: {why}")));
             }
-            Profile::Done(step, kept, evidence) => (step, kept, evidence),
+            Profile::Done(step, kept, evidence, missing) => (step, kept, evidence, missing),
         };
+        for why in &missing {
+            progress::note(&format!(
+                "{}: the profile lacks a workload, and the next run profiles anew: {why}",
+                self.id
+            ));
+        }
         let folder = sides::folder(self.context, self.id);
-        let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
+        let place = place_of_profile(self.place, &experiment.files);
+        let paths = step.publish(&kept, &folder, &place.folder, &experiment.files)?;
         let mut book = ledger::write(self.context)?;
-        let record = book.file(self.id, &self.place.profile())?;
-        let event = Event::Profiled(Profiled { sides: evidence.sides, shifts: evidence.shifts, record });
+        let record = book.file(self.id, &place.profile())?;
+        let event = Event::Profiled(Profiled { sides: evidence.sides, shifts: evidence.shifts, record, missing });
         let besides: Vec<&str> = paths.iter().map(String::as_str).collect();
         book.append(self.id, event, &besides)?;
         Ok(None)
@@ -314,6 +355,19 @@ impl Run<'_> {
     }
 }
 
+/// Whether both sides are to be profiled: they were not, or not on every workload. What lacks one is evidence as far as it goes,
+/// but no result.
+fn is_profile_due(profiled: Option<&Profiled>) -> bool {
+    profiled.is_none_or(|profiled| !profiled.missing.is_empty())
+}
+
+/// Where the files of a profile go: beside those of the other steps, or, where a profile of this run is recorded there, below.
+fn place_of_profile(run: &layout::Run, recorded: &BTreeMap<String, String>) -> layout::Run {
+    let again = (2..).map(|number| run.again(number));
+    let mut places = std::iter::once(run.clone()).chain(again);
+    places.find(|place| !recorded.contains_key(&place.profile())).unwrap_or_else(|| run.clone())
+}
+
 /// A comparison in short.
 pub(crate) fn changes(record: &CompareRecord) -> Vec<ChangeRef> {
     let change = |workload: &model::compare::Compared| ChangeRef {
@@ -335,6 +389,31 @@ fn tests_changed(record: &gate::VerifyRecord) -> Vec<String> {
 mod tests {
     use super::*;
     use std::path::Path;
+
+    #[test]
+    fn a_profile_that_lacks_a_workload_is_done_again_beside_what_is_recorded() {
+        let record = model::ledger::event::FileRef { path: "run-1-a/profile.json".into(), sha256: "a".into() };
+        let whole = Profiled { sides: ["a", "b"].map(str::to_owned), shifts: vec![], record, missing: vec![] };
+        let lacking = Profiled { missing: vec!["timers.a: crashed".to_owned()], ..whole.clone() };
+        assert!(is_profile_due(None) && is_profile_due(Some(&lacking)) && !is_profile_due(Some(&whole)));
+
+        let run = layout::Run::new(1, "a");
+        let mut recorded = BTreeMap::from([("run-2-b/profile.json".to_owned(), "a".to_owned())]);
+        assert_eq!(place_of_profile(&run, &recorded).profile(), "run-1-a/profile.json");
+        recorded.insert(run.profile(), "a".to_owned());
+        assert_eq!(place_of_profile(&run, &recorded).profile(), "run-1-a/again-2/profile.json");
+        recorded.insert("run-1-a/again-2/profile.json".to_owned(), "a".to_owned());
+        assert_eq!(place_of_profile(&run, &recorded).profile(), "run-1-a/again-3/profile.json");
+    }
+
+    #[test]
+    fn changes_that_no_commit_has_are_said_before_the_first_step() {
+        assert_eq!(changes_said(&[]), None);
+        let changes: Vec<String> = (1..=7).map(|number| format!(" M xtask/src/{number}.rs")).collect();
+        let said = changes_said(&changes).unwrap();
+        assert!(said.contains("(M xtask/src/1.rs, ") && said.contains("M xtask/src/5.rs, and 2 more)"), "{said}");
+        assert!(said.contains("cannot be accepted"), "{said}");
+    }
 
     #[test]
     fn what_the_host_does_to_a_step_is_an_answer_and_what_the_same_command_mends_is_none() {

@@ -22,13 +22,17 @@ pub(crate) fn context(folder: &Path) -> Context {
 #[test]
 fn a_prediction_says_what_of_which_and_which_way() {
     let of = |text: &str| prediction(text).map(|p| (p.name, p.quantity, p.direction));
+    let sizes = ["f=-20%", "f=+5", "syscalls:f=-100", "f=less"].map(|text| prediction(text).unwrap().size_pct);
+    assert_eq!(sizes, [Some(-20.0), Some(5.0), Some(-100.0), None], "the size is kept");
     let shares = |name: &str, direction| Ok((name.to_owned(), Quantity::SelfSharePct, direction));
     assert_eq!(of("evbuffer_drain=-5"), shares("evbuffer_drain", Direction::Less));
     assert_eq!(of("evbuffer_drain=+5%"), shares("evbuffer_drain", Direction::More));
     assert_eq!(of("share:event_add=less"), shares("event_add", Direction::Less));
     assert_eq!(of("syscalls:epoll_ctl=-50"), Ok(("epoll_ctl".into(), Quantity::SyscallsPerEvent, Direction::Less)));
     assert_eq!(of("instructions:f=more"), Ok(("f".into(), Quantity::InstructionsPerEvent, Direction::More)));
-    for wrong in ["", "f", "f=", "f=0", "f=x", "=less", "cycles:f=less", "a b=less", "f=nan"] {
+    for wrong in
+        ["", "f", "f=", "f=0", "f=x", "=less", "cycles:f=less", "a b=less", "f=nan", "f=inf", "f=-inf", "f=-101%"]
+    {
         prediction(wrong).unwrap_err();
     }
 }

@@ -5,6 +5,7 @@ mod layouts;
 mod symbols;
 
 use super::build::GateBuild;
+use crate::build::outside::Outside;
 use crate::build::without_compiler_settings;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -92,6 +93,7 @@ fn compile(build: &GateBuild, probe: &Path, arguments: &[&str]) -> Result<Captur
     let mut command = sandbox::build_tool(&build.cc, &readable, &made_in(probe))?;
     without_compiler_settings(&mut command);
     command.args(build.include.iter().map(|path| format!("-I{}", path.display()))).args(arguments).arg(probe);
+    let outside = Outside::begin(probe);
     let got = process::within_bounds("compiling what programs see of it", process::capture(&mut command, LIMIT))?;
     if got.status.success() {
         return Ok(got);
@@ -102,5 +104,5 @@ fn compile(build: &GateBuild, probe: &Path, arguments: &[&str]) -> Result<Captur
         build.variant.name,
         got.stderr.lines().take(20).collect::<Vec<_>>().join("\n")
     );
-    Err(failure(Exit::Failed, message))
+    Err(outside.error(got.status, &got.stderr, message))
 }

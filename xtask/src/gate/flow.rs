@@ -330,8 +330,13 @@ impl Gate<'_> {
         let Some(patch) = request.tests.filter(|_| is_compilers) else { return Err(error) };
         let files = patch.files();
         let built = build::build_changed_tests(self.context, &patch.variant, request.profile, sanitizer, &files);
-        // If that fails as well, it is not the tests that are in the way.
-        let Ok(build) = built else { return Err(error) };
+        let build = match built {
+            Ok(build) => build,
+            // If that fails as well, it is not the tests that are in the way.
+            Err(again) if exit_of(&again) == Exit::Failed => return Err(error),
+            // What the host does to it says nothing.
+            Err(again) => return Err(again),
+        };
         if files.len() > 1 {
             let why = format!(
                 "pristine's tests do not compile with this variant; a test patch that adapts one of their files has to change \

@@ -80,7 +80,7 @@ impl Matrix {
     pub(super) fn note(&self, message: &str) {
         match &self.lines {
             // A closed standard error is no reason to end a run.
-            Some(lines) => drop(lines.println(message)),
+            Some(lines) => drop(lines.println(model::plain::plain(message))),
             None => progress::note(message),
         }
     }

@@ -4,9 +4,9 @@
 use super::build::GateBuild;
 use super::child::{self, Bounds};
 use super::launch;
+use crate::build::outside::Outside;
 use crate::build::without_compiler_settings;
 use crate::context::Context;
-use crate::exit::{Exit, failure};
 use crate::{process, sandbox};
 use anyhow::{Context as _, Result};
 use model::gate::Proof;
@@ -32,12 +32,13 @@ pub(super) fn link(build: &GateBuild, folder: &Path) -> Result<PathBuf> {
     without_compiler_settings(&mut cc);
     cc.args(["-O1", "-g"]).args(&build.flags).arg("-o").arg(&program).arg(&code);
     cc.args(&build.libraries).args(&build.system_libraries).arg("-lpthread");
+    let outside = Outside::begin(folder);
     let got = process::within_bounds("linking the probe", process::capture(&mut cc, LIMIT))?;
     if got.status.success() {
         return Ok(program);
     }
     let message = format!("the probe cannot be linked against build {}: {}", build.id, got.stderr.trim());
-    Err(failure(Exit::Failed, message))
+    Err(outside.error(got.status, &got.stderr, message))
 }
 
 /// What the library says of itself in an environment, or why it says nothing.

@@ -10,6 +10,7 @@ mod fingerprint;
 pub(crate) mod noise;
 pub(crate) mod parse;
 mod pinning;
+pub(crate) mod room;
 
 pub(crate) use fingerprint::{fingerprint, first_line};
 pub(crate) use pinning::{Aside, Pinning, pinning, restrict};

@@ -12,6 +12,7 @@ mod file;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod git_history;
+mod hot_methods;
 mod pages;
 mod rebuild;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use model::experiment::layout;
 use model::ledger::Ledger;
 use model::ledger::anchor::Anchor;
 use model::ledger::history::{Experiment, History};
+use model::plain::plain;
 use std::collections::BTreeMap;
 
 /// Said in every file that is generated as a whole.
@@ -58,10 +59,12 @@ fn series(history: &History) -> String {
     text
 }
 
-/// A text of somebody's, as one cell of a table.
+/// A text of somebody's, as one cell of a table or one line of a page: it begins no heading, list or tag of its own, and has
+/// nothing in it that a terminal would obey.
 fn cell(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
+    let line: String = plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
+    let begins = if ["#", "```", "~~~"].iter().any(|sign| line.starts_with(sign)) { "\\" } else { "" };
+    format!("{begins}{}", line.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;"))
 }
 
 /// The same, shortened.

@@ -1,7 +1,6 @@
 //! What is generated from the ledger, and whether it is what the ledger says.
 
-use super::pages;
-use super::{Book, Place};
+use super::{Book, Place, hot_methods, pages};
 use crate::context::Context;
 use crate::files;
 use anyhow::{Context as _, Result};
@@ -44,10 +43,12 @@ pub(super) fn write(place: &Place, ledger: &Ledger, history: &History) -> Result
 
 /// Every generated file, by name relative to the workspace.
 fn generated(place: &Place, ledger: &Ledger, history: &History) -> Result<BTreeMap<String, String>> {
-    pages::all(ledger, history, |name| read(place, name))
+    let mut files = pages::all(ledger, history, |name| read(place, name))?;
+    files.extend(hot_methods::text(place, history)?.map(|text| (hot_methods::NAME.to_owned(), text)));
+    Ok(files)
 }
 
-fn read(place: &Place, name: &str) -> Result<Option<String>> {
+pub(super) fn read(place: &Place, name: &str) -> Result<Option<String>> {
     let path = place.root.join(name);
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text)),

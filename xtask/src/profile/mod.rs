@@ -33,7 +33,7 @@ use anyhow::{Context as _, Result};
 use flames::Painter;
 use host::Seen;
 use model::bottleneck;
-use model::hot_methods::{HotMethods, Measured, MeasuredSymbol, Merged, Provenance};
+use model::hot_methods::{self, HotMethods, Measured, Merged};
 use model::profile::{
     self, Config, OwnCode, PROFILE_SCHEMA, Prediction, ProfileRecord, ProfileSettings, Shift, WorkloadProfile,
 };
@@ -283,31 +283,9 @@ impl Run<'_> {
 
     /// What config/hot-methods.toml takes of a profile; nothing without samples enough.
     fn measured(&self, profile: &WorkloadProfile, functions: &BTreeMap<String, String>) -> Option<Measured> {
-        let budget = profile.budget.as_ref().filter(|budget| budget.samples >= self.config.fewest_samples)?;
-        let build = &self.prepared.subjects.last()?.build;
-        let event = profile.phases.iter().find(|phase| phase.phase == "attribution")?.source.clone()?;
-        Some(Measured {
-            provenance: Provenance {
-                workload: profile.workload.clone(),
-                host: crate::host::fingerprint().id,
-                variant: profile.variant.clone(),
-                variant_name: build.variant.name.clone(),
-                build: build.id.clone(),
-                event,
-                samples: budget.samples,
-                at: records::now(),
-            },
-            symbols: profile
-                .symbols
-                .iter()
-                .map(|share| MeasuredSymbol {
-                    symbol: share.symbol.clone(),
-                    self_pct: share.self_share * 100.0,
-                    inclusive_pct: Some(share.inclusive_share * 100.0),
-                })
-                .collect(),
-            present: functions.clone(),
-        })
+        let (build, host) = (&self.prepared.subjects.last()?.build, crate::host::fingerprint().id);
+        let fewest = self.config.fewest_samples;
+        hot_methods::recorded::of_workload(profile, build, &host, &records::now(), fewest, functions.clone())
     }
 
     /// Both sides of each workload, compared.
@@ -362,7 +340,7 @@ pub(crate) fn update_manifest(context: &Context, measured: &[Measured]) -> Resul
                    what this host does not show";
         return Err(failure(Exit::Infrastructure, why));
     }
-    let text = told(&manifest::update(context, measured, &model::hot_methods::Limits::default())?);
+    let text = told(&manifest::update(context, measured, &hot_methods::Limits::default())?);
     progress::note(text.trim_end());
     Ok(text)
 }
@@ -389,7 +367,7 @@ fn told(merged: &Merged) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::hot_methods::Limits;
+    use model::hot_methods::{Limits, MeasuredSymbol, Provenance};
 
     const MANIFEST: &str = "[[cold]]\nsymbol = \"evbuffer_new\"\nfile = \"buffer.c\"\nnote = \"set-up\"\n";
 

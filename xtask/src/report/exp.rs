@@ -131,6 +131,8 @@ pub(crate) fn show(history: &History, experiment: &Experiment, records: &Records
         Some(profile) if profile.shifts.is_empty() => "run; nothing was predicted\n".to_owned(),
         Some(profile) => profile.shifts.iter().map(shift).collect(),
     });
+    let missing = experiment.profiled.iter().flat_map(|profiled| &profiled.missing);
+    missing.for_each(|why| text.push_str(&format!("missing, the next run profiles anew: {why}\n")));
     for explained in &experiment.explained {
         text.push_str(&format!("{} explains: {}\n", explained.by, explained.text));
     }
@@ -154,12 +156,14 @@ fn predicted(prediction: &Prediction) -> String {
         Direction::Less => "less",
         Direction::More => "more",
     };
-    format!("{}: {way} {what}", prediction.name)
+    let size = prediction.size_pct.map_or(String::new(), |pct| format!(" ({pct:+}%)"));
+    format!("{}: {way} {what}{size}", prediction.name)
 }
 
 fn shift(shift: &model::decision::Shift) -> String {
     let (from, to) = (figure(shift.baseline), figure(shift.candidate));
-    format!("{} on {}: {from} -> {to}\n", predicted(&shift.prediction), shift.workload)
+    let size = shift.of_size().map_or(String::new(), |said| format!("; {said}"));
+    format!("{} on {}: {from} -> {to}{size}\n", predicted(&shift.prediction), shift.workload)
 }
 
 /// A decision with all its sentences.

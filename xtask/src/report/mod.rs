@@ -21,8 +21,9 @@ use crate::exit::Exit;
 use crate::host;
 use anyhow::{Context as _, Result};
 use model::host::HostFingerprint;
+use model::plain::{plain, plain_json};
 use serde::Serialize;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Something was printed: a second document must not follow the first.
@@ -50,12 +51,41 @@ pub(crate) fn print_failure(verb: &str, exit: Exit, error: &anyhow::Error) {
     drop(serde_json::to_string(&document).map_err(anyhow::Error::new).and_then(|text| print(&(text + "\n"))));
 }
 
-/// Prints results on standard output. A reader that went away (`| head`) is no error; a full disk is.
+/// Prints results on standard output, without what a terminal would obey: patches and what they print are in them. A reader that
+/// went away (`| head`) is no error; a full disk is.
 pub(crate) fn print(text: &str) -> Result<()> {
+    write_out(&shown(text))
+}
+
+/// Prints a patch: byte for byte where it may be put to use, and as others on a terminal.
+pub(crate) fn print_patch(text: &str) -> Result<()> {
+    if std::io::stdout().is_terminal() { print(text) } else { write_out(text) }
+}
+
+/// What a terminal may have of a text. A document begins as only one in JSON does, and stays one with the same content.
+fn shown(text: &str) -> String {
+    if text.starts_with('{') { plain_json(text) } else { plain(text) }
+}
+
+fn write_out(text: &str) -> Result<()> {
     PRINTED.store(true, Ordering::SeqCst);
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot print the results"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_shown_and_not_obeyed() {
+        assert_eq!(shown("reason: \u{1b}[2Kaccepted\n"), "reason: \u{fffd}[2Kaccepted\n");
+        let document = serde_json::json!({ "text": "\u{1b}[2K\u{9b}1m\u{202e}x" });
+        let printed = shown(&(document.to_string() + "\n"));
+        assert!(!printed.contains(model::plain::is_obeyed), "{printed:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&printed).unwrap(), document);
     }
 }

@@ -1,7 +1,7 @@
 //! What `variant` prints.
 
 use super::table::{Style, draw};
-use super::{format::UNKNOWN, print};
+use super::{format::UNKNOWN, print, print_patch};
 use crate::context::Context;
 use crate::git::Store;
 use crate::host;
@@ -189,7 +189,7 @@ pub(crate) fn diff(context: &Context, store: &Store, from: &Variant, to: &Varian
         let lines: String = lines.collect();
         return print(&if lines.is_empty() { format!("{} and {} are the same code\n", from.id, to.id) } else { lines });
     }
-    print(&(store.diff(&from.tree, &to.tree)? + "\n"))
+    print_patch(&(store.diff(&from.tree, &to.tree)? + "\n"))
 }
 
 /// A build.

@@ -31,7 +31,7 @@ pub(crate) enum State {
     Unnamed,
     /// It has a name.
     Named,
-    /// Pristine, the tip, or part of an open experiment: it never goes.
+    /// Pristine, the tip, or part of an experiment under way: it never goes.
     #[value(skip)]
     Needed,
 }
@@ -110,6 +110,13 @@ pub(crate) fn plan(holdings: &[Holding], needed: &BTreeMap<String, String>, rule
     doomed
 }
 
+/// What is left beyond a bound when everything has gone that may; `None` if that is within it.
+pub(crate) fn beyond(holdings: &[Holding], doomed: &[Doomed], most_bytes: u64) -> Option<u64> {
+    let all: u64 = holdings.iter().map(Holding::bytes).sum();
+    let left = all.saturating_sub(doomed.iter().map(|doomed| doomed.bytes).sum());
+    (left > most_bytes).then_some(left)
+}
+
 /// Bytes for people.
 pub(crate) fn mib(bytes: u64) -> String {
     match bytes as f64 / f64::from(1 << 20) {
@@ -183,6 +190,14 @@ mod tests {
         assert_eq!(ids(&within(80)), ["u2"]);
         assert_eq!(ids(&within(40)), ["u2", "u1"]);
         assert_eq!(ids(&within(10)), ["u2", "u1", "n"]);
+    }
+
+    #[test]
+    fn what_is_left_beyond_the_bound_is_told() {
+        let holdings = [holding("open", None, 900, 60), holding("old", None, 900, 10)];
+        let needed = BTreeMap::from([("open".to_owned(), "EXP-0001".to_owned())]);
+        let left = |mib| beyond(&holdings, &plan(&holdings, &needed, &rule(1000, &[], mib)), mib * MIB);
+        assert_eq!((left(70), left(60), left(50)), (None, None, Some(60 * MIB)));
     }
 
     #[test]

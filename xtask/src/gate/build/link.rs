@@ -3,7 +3,7 @@
 use super::objects::{Job, Object};
 use super::template::{self, Compile, Link};
 use super::{GateBuild, launch};
-use crate::exit::{Exit, failure};
+use crate::build::outside::Outside;
 use crate::gate::identity;
 use crate::interrupt;
 use anyhow::{Context as _, Result};
@@ -90,6 +90,7 @@ fn in_cmake(path: &std::path::Path) -> Option<String> {
 }
 
 fn finish(job: &Job<'_>, command: &mut Command, what: &str) -> Result<()> {
+    let outside = Outside::begin(job.folder);
     let got = launch::run(command)?;
     if got.status.success() {
         return Ok(());
@@ -102,5 +103,5 @@ fn finish(job: &Job<'_>, command: &mut Command, what: &str) -> Result<()> {
         got.status,
         lines.join("\n")
     );
-    Err(failure(Exit::Failed, message))
+    Err(outside.error(got.status, &got.stderr, message))
 }

@@ -7,7 +7,7 @@
 use super::launch;
 use super::read::{Hashes, Places};
 use super::template::{Compile, SOURCE};
-use crate::exit::{Exit, failure};
+use crate::build::outside::Outside;
 use crate::{files, interrupt, sandbox};
 use anyhow::{Context as _, Result};
 use model::variant::Variant;
@@ -108,6 +108,7 @@ fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> 
     let mut command = launch::tool(job.cc, job.folder, job.readable, &folder)?;
     command.args(arguments).args(job.flags).arg("-MD").arg("-MF").arg(&read).arg("-o").arg(&path);
     command.arg("-c").arg(&source);
+    let outside = Outside::begin(&folder);
     let got = launch::run(&mut command)?;
     if !got.status.success() {
         let message = format!(
@@ -117,7 +118,7 @@ fn compile(job: &Job<'_>, compile: &Compile, hashes: &Hashes) -> Result<Object> 
             compile.source.replace(&format!("{SOURCE}/"), ""),
             first_lines(&got.stderr, 40)
         );
-        return Err(failure(Exit::Failed, message));
+        return Err(outside.error(got.status, &got.stderr, message));
     }
     sandbox::take_back(&path)?;
     let text = std::fs::read_to_string(&read).with_context(|| format!("cannot read {}", read.display()))?;

@@ -1,5 +1,6 @@
 //! The model tests' program: compiled once for a set of public headers, linked against each gate build.
 
+use crate::build::outside::Outside;
 use crate::build::{compiler, compiler_version, without_compiler_settings};
 use crate::context::Context;
 use crate::exit::{Exit, failure};
@@ -92,6 +93,7 @@ pub(crate) fn link<'a>(object: &Path, build: &'a GateBuild) -> Result<Linked<'a>
     let mut command = linker(build, object, &place)?;
     command.arg("-O1").args(&build.flags).arg("-o").arg(&made).arg(&build.identity).arg(object);
     command.args(&build.libraries).args(&build.system_libraries).args(SYSTEM_LIBRARIES);
+    let outside = Outside::begin(&folder);
     let got = process::within_bounds("linking the model tests", process::capture(&mut command, LINK_LIMIT))?;
     if !got.status.success() {
         let lines: Vec<&str> = got.stderr.lines().take(20).collect();
@@ -101,7 +103,7 @@ pub(crate) fn link<'a>(object: &Path, build: &'a GateBuild) -> Result<Linked<'a>
             build.variant.name,
             lines.join("\n")
         );
-        return Err(failure(Exit::Failed, message));
+        return Err(outside.error(got.status, &got.stderr, message));
     }
     std::fs::rename(&made, &program).with_context(|| format!("the linker left no {}", made.display()))?;
     sandbox::take_back(&program)?;

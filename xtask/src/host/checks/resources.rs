@@ -1,7 +1,7 @@
 //! Memory, disk space and descriptors.
 
 use super::{Check, Scene, Status};
-use crate::host::parse;
+use crate::host::{parse, room};
 use serde_json::json;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -91,16 +91,11 @@ fn has_capability(status: &str, bit: u32) -> Option<bool> {
 
 /// Bytes that are left to this user, and whether it may write there at all.
 fn free_space(folder: &Path) -> Option<(u64, bool)> {
+    let room = room::of(folder)?;
     let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
-    // SAFETY: an all-zero statvfs is a valid value of the type.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends with a zero byte, and the structure is valid for writing.
-    if unsafe { libc::statvfs(path.as_ptr(), &raw mut stat) } != 0 {
-        return None;
-    }
     // SAFETY: the path ends with a zero byte. Read-only file systems are refused here, too.
     let writable = unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0;
-    Some((stat.f_bavail.saturating_mul(stat.f_frsize), writable))
+    Some((room.bytes, writable))
 }
 
 fn gib(bytes: u64) -> String {

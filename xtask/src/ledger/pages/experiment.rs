@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value};
+use model::decision::Shift;
 use model::experiment::layout;
 use model::ledger::event::{Attached, ChangeRef, Event, Explained, Forced, Prediction};
 use model::ledger::history::{Experiment, History, Step};
@@ -24,7 +25,7 @@ struct Page<'a> {
     technique: &'a str,
     author: Option<&'a str>,
     follows: Option<&'a str>,
-    predictions: &'a [Prediction],
+    predictions: Vec<Predicted<'a>>,
     opened_at: &'a str,
     state: String,
     attempt: u32,
@@ -42,6 +43,14 @@ struct Page<'a> {
     reproduced: Vec<Again<'a>>,
     steps: Vec<Line<'a>>,
     files: Vec<File<'a>>,
+}
+
+#[derive(Serialize)]
+struct Predicted<'a> {
+    #[serde(flatten)]
+    prediction: &'a Prediction,
+    /// What became of its size, once it is profiled.
+    of_size: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -130,7 +139,7 @@ fn page<'a>(history: &History, experiment: &'a Experiment) -> Page<'a> {
         technique: &experiment.technique,
         author: experiment.author.as_deref(),
         follows: experiment.follows.as_deref(),
-        predictions: &experiment.predictions,
+        predictions: experiment.predictions.iter().map(|one| predicted(experiment, one)).collect(),
         opened_at: &experiment.opened_at,
         state: state(history, experiment),
         attempt: experiment.attempt,
@@ -149,6 +158,13 @@ fn page<'a>(history: &History, experiment: &'a Experiment) -> Page<'a> {
         steps: experiment.steps.iter().map(line).collect(),
         files: experiment.files.iter().map(|(path, sha256)| File { path, sha256: format!("{sha256:.16}") }).collect(),
     }
+}
+
+fn predicted<'a>(experiment: &Experiment, prediction: &'a Prediction) -> Predicted<'a> {
+    let mut shifts = experiment.profiled.iter().flat_map(|profiled| &profiled.shifts);
+    let found = shifts.find(|shift| shift.prediction == *prediction).and_then(Shift::of_size);
+    let asked = || prediction.size_pct.map(|pct| format!("{pct:+}% of it is predicted"));
+    Predicted { prediction, of_size: found.or_else(asked) }
 }
 
 fn change(change: &ChangeRef) -> Change<'_> {

@@ -2,7 +2,7 @@
 
 use super::super::fixtures::*;
 use super::{blocks, cell, short};
-use model::ledger::event::TipRef;
+use model::ledger::event::{Attached, Direction, Event, Opened, Prediction, Quantity, TipRef};
 use std::path::Path;
 
 fn read(root: &Path, name: &str) -> String {
@@ -63,6 +63,39 @@ fn force_disagreement_and_dead_ends_are_shown_everywhere() {
     assert!(read(&root, "README.md").contains("The tip is pristine."));
 }
 
+/// Whatever somebody writes, and whatever a patch says through its screened lines, is text of a page and no part of its structure.
+#[test]
+fn no_text_of_a_patch_or_of_somebody_makes_a_page_say_something_else() {
+    let workspace = Workspace::new();
+    let mut book = workspace.book();
+    let evil = "x\n## Decision: accept\n<!-- \u{1b}[2K\u{202e}";
+    let predicted = Prediction {
+        name: "f".to_owned(),
+        quantity: Quantity::SelfSharePct,
+        direction: Direction::Less,
+        size_pct: Some(-20.0),
+    };
+    let opened = Opened {
+        title: evil.to_owned(),
+        hypothesis: evil.to_owned(),
+        predictions: vec![predicted],
+        ..opened("Larger reads", &TipRef::default())
+    };
+    let id = book.open_experiment(opened).unwrap();
+    std::fs::write(book.folder(&id).join("p.patch"), "patch").unwrap();
+    let patch = book.file(&id, "p.patch").unwrap();
+    let screened = vec![evil.to_owned()];
+    let event = Event::Attached(Attached { patch, test_patch: None, variant: "c".repeat(12), screened });
+    book.append(&id, event, &[]).unwrap();
+    book.append(&id, noted(evil), &[]).unwrap();
+    book.rebuild().unwrap();
+    let page = read(&workspace.place.root, &format!("experiments/{id}/README.md"));
+    assert!(!page.lines().any(|line| line.starts_with("## Decision")), "{page}");
+    assert!(!page.contains(model::plain::is_obeyed) && page.matches("<!--").count() == 1, "{page:?}");
+    assert!(page.contains("- x ## Decision: accept &lt;!-- \u{fffd}[2K\u{fffd}\n"), "{page}");
+    assert!(page.contains("- f: less self-share-pct; -20% of it is predicted\n"), "{page}");
+}
+
 #[test]
 fn what_git_left_in_a_block_goes_with_a_rebuild() {
     let workspace = Workspace::new();
@@ -107,6 +140,9 @@ fn a_template_with_an_unknown_word_is_an_error() {
 #[test]
 fn texts_of_people_stay_in_their_cell() {
     assert_eq!(cell("a | b\nc <i>"), "a \\| b c &lt;i>");
+    assert_eq!(cell("## Decision: accept"), "\\## Decision: accept");
+    assert_eq!(cell("```\nx"), "\\``` x", "the rest of the page is no part of it");
+    assert_eq!(cell("a\u{1b}[2K\u{202e}b"), "a\u{fffd}[2K\u{fffd}b");
     assert_eq!(short("abcdef", 3), "abc...");
     assert_eq!(short("äöü", 3), "äöü");
 }
