@@ -3,6 +3,7 @@
 //! their name says `traced`.
 
 pub mod calls;
+mod call_names;
 mod caveats;
 mod config;
 pub mod epoll;
