@@ -468,6 +468,7 @@ fn empty(spec: &WorkloadSpec, subject: &Subject) -> WorkloadProfile {
         role: subject.role,
         event: spec.event.clone(),
         metric: spec.metric,
+        exact_counts: Some(spec.exact_counts),
         kernel_share: None,
         user_share: None,
         idle_share: None,
@@ -506,6 +507,7 @@ mod tests {
         let call = |name: &str, per_event| SyscallProfile {
             name: name.to_owned(),
             per_event,
+            standard_error_per_event: None,
             traced_ns_median: None,
             cpu_ns_per_call: None,
             cpu_share_of_calls: None,
