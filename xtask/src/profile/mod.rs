@@ -2,6 +2,7 @@
 
 pub(crate) mod allocations;
 pub(crate) mod callgrind;
+mod cfi;
 mod counters;
 mod flames;
 pub(crate) mod functions;
