@@ -777,8 +777,8 @@ mod tests {
             let stopped = unchecked(&mut found, error, |phase| phase != PhaseName::Allocations, Instant::now());
             (found, stopped)
         };
-        let full: Result<()> = Err(std::io::Error::from_raw_os_error(libc::ENOSPC).into());
-        let (found, stopped) = tried(of_workload(full.unwrap_err()));
+        let full = anyhow::Error::from(std::io::Error::from_raw_os_error(libc::ENOSPC));
+        let (found, stopped) = tried(of_workload(full));
         assert!(stopped.is_none() && found.error.is_none());
         let names: Vec<&str> = found.phases.iter().map(|phase| phase.phase.as_str()).collect();
         assert_eq!(
