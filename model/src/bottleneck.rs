@@ -77,6 +77,10 @@ pub struct Figures {
     pub samples: Option<u64>,
     /// Self shares of symbols by [`Part`], of all samples on the CPU, the kernel's included.
     pub parts: Option<BTreeMap<Part, f64>>,
+    /// Self share of libraries' functions without a name, of the same samples: what `parts` says of those that are told by
+    /// such names ([`Part::is_by_names_of_libraries`]) may be too little by so much.
+    #[serde(default)]
+    pub unnamed_library_pct: Option<f64>,
     /// Calls of malloc, calloc, realloc and their kin of one event, of any code in the process.
     pub allocations_per_event: Option<f64>,
 }

@@ -107,6 +107,9 @@ pub struct Cold {
     pub file: String,
     /// Why.
     pub note: String,
+    /// Self share by workload, as methods have it. `None`: never measured, or by a version that kept the largest one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<BTreeMap<String, f64>>,
     /// Largest self share over the profiled workloads, in per cent; `None`: never measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_share: Option<f64>,

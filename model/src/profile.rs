@@ -2,9 +2,11 @@
 //! and other tools say. Shares are of 1; figures of one event are never taken from what a profiler slowed down, unless
 //! their name says `traced`.
 
+mod call_names;
 pub mod calls;
 mod caveats;
 mod config;
+mod counted;
 pub mod epoll;
 mod figures;
 pub mod off_cpu;
@@ -91,6 +93,9 @@ pub struct WorkloadProfile {
     pub event: String,
     /// What the workload is judged by.
     pub metric: Metric,
+    /// Whether its calls and instructions are the same in every repeat; null in records from before this was kept.
+    #[serde(default)]
+    pub exact_counts: Option<bool>,
     /// Share of the wall clock in the kernel, by samples and the process's CPU time.
     pub kernel_share: Option<f64>,
     /// Share of the wall clock in user space.
@@ -135,7 +140,7 @@ pub struct WorkloadProfile {
 pub struct Phase {
     /// `cycle-budget`, `attribution`, `off-cpu`, `system-calls`, `instructions`, `allocations`.
     pub phase: String,
-    /// What was used: `cycles`, `cpu-clock`, `sched-tracepoints`, `schedstat`, `syscall-tracepoints`, `strace`,
+    /// What was used: `cycles`, `cpu-clock`, `proc-ticks`, `sched-tracepoints`, `schedstat`, `syscall-tracepoints`, `strace`,
     /// `callgrind`, ...; null if nothing could be.
     pub source: Option<String>,
     /// Why it is not what is preferred, and how to get that; null if it is.
@@ -182,7 +187,7 @@ pub struct Budget {
     pub samples: u64,
     /// Of the time on the CPU, that in the kernel: of samples, or, where the kernel is not sampled, of ticks.
     pub kernel_share_of_cpu: Option<f64>,
-    /// The kernel could not be sampled: shares of functions are of the time in user space.
+    /// The kernel could not be sampled: shares of functions are of the time in user space, and so is what the CPU counted.
     #[serde(default)]
     pub user_space_alone: bool,
     /// Share of the wall clock inside of system calls, on the CPU.
@@ -193,9 +198,9 @@ pub struct Budget {
     pub unplaced_share: f64,
     /// The process used more than one CPU at a time: shares of the wall clock are those of its CPU time.
     pub several_cpus: bool,
-    /// Instructions of an event, user and kernel, by the CPU's counter.
+    /// Instructions of an event, user and kernel (user alone where the kernel could not be sampled), by the CPU's counter.
     pub instructions_per_event: Option<f64>,
-    /// Cycles of an event, user and kernel.
+    /// Cycles of an event, user and kernel, as above.
     pub cycles_per_event: Option<f64>,
     /// Instructions by cycles.
     pub instructions_per_cycle: Option<f64>,
@@ -289,6 +294,7 @@ pub(crate) mod tests {
             role: Role::Baseline,
             event: "one thing".to_owned(),
             metric: Metric::CpuTime,
+            exact_counts: None,
             kernel_share: Some(0.6),
             user_share: Some(0.4),
             idle_share: Some(0.0),
@@ -313,6 +319,7 @@ pub(crate) mod tests {
             syscalls: vec![SyscallProfile {
                 name: "readv".to_owned(),
                 per_event: 2.0,
+                standard_error_per_event: None,
                 traced_ns_median: Some(300.0),
                 cpu_ns_per_call: None,
                 cpu_share_of_calls: None,
@@ -343,6 +350,11 @@ pub(crate) mod tests {
         let json = serde_json::to_value(&one).unwrap();
         assert!(json["kernel_share"].is_null() && json["budget"].is_null() && json["instructions"].is_null());
         assert_eq!(json["symbols"][0]["symbol"], "ksys_read");
-        assert_eq!(serde_json::from_value::<WorkloadProfile>(json).unwrap(), one);
+        assert_eq!(serde_json::from_value::<WorkloadProfile>(json.clone()).unwrap(), one);
+        // A record from before there were these fields.
+        let mut old = json;
+        old.as_object_mut().unwrap().remove("exact_counts");
+        old["syscalls"][0].as_object_mut().unwrap().remove("standard_error_per_event");
+        assert_eq!(serde_json::from_value::<WorkloadProfile>(old).unwrap(), one);
     }
 }

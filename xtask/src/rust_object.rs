@@ -4,7 +4,7 @@
 use crate::build;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
-use crate::process;
+use crate::{process, worker};
 use anyhow::{Context as _, Result};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,11 @@ const CARGO_SETTINGS_BEGIN: &[&str] =
 /// What the worker's profile leaves at its default, where a user's configuration could put something else.
 const PROFILE_DEFAULTS: &[&str] =
     &["debug-assertions=false", "incremental=false", "overflow-checks=false", "rpath=false", "strip=\"none\""];
+
+/// The first rustc that writes unwind tables on Linux although a panic aborts. A profile's stacks need them.
+const TABLES_SINCE: [u32; 2] = [1, 92];
+/// Asks an older one for them.
+const TABLES: &str = "-Cforce-unwind-tables=yes";
 
 /// What Rust's standard library needs from the system (`--print native-static-libs`).
 pub(crate) const SYSTEM_LIBRARIES: &[&str] = &["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
@@ -91,6 +96,7 @@ fn join(context: &Context, package: &str, library: &Path, log: &Path) -> Result<
 fn cargo(context: &Context, package: &str) -> Result<Command> {
     let mut command = plain_cargo(context);
     command.args(["build", "--locked", "--profile", "worker", "--package", package, "--lib"]);
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags_of(&worker::rustc_version(context)?));
     for setting in profile_settings(&context.root.join("Cargo.toml"))? {
         command.arg("--config").arg(setting);
     }
@@ -116,6 +122,16 @@ pub(crate) fn plain_cargo(context: &Context) -> Command {
     // The one whose version is recorded, not that of a configuration file.
     command.env("RUSTC", "rustc");
     command
+}
+
+/// Flags for the rustc that calls itself so. None for one that does it anyway: the worker stays the same to the byte.
+fn flags_of(version: &str) -> &'static str {
+    let number = version.split_ascii_whitespace().nth(1).unwrap_or_default();
+    let mut parts = number.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    match (parts.next(), parts.next()) {
+        (Some(major), Some(minor)) if [major, minor] < TABLES_SINCE => TABLES,
+        _ => "",
+    }
 }
 
 /// The worker's profile as arguments of `--config`, which nothing overrules.
@@ -144,6 +160,20 @@ fn places(target: &Path, package: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unwind_tables_are_asked_of_a_rustc_that_would_leave_them_out() {
+        for (version, flags) in [
+            ("rustc 1.89.0 (29483883e 2025-08-04)", TABLES),
+            ("rustc 1.91.1 (ed61e7d7e 2025-11-07)", TABLES),
+            ("rustc 1.92.0 (ded5c06cf 2025-12-08)", ""),
+            ("rustc 1.95.0 (59807616e 2026-04-14)", ""),
+            ("rustc 2.0.0-nightly", ""),
+            ("", ""),
+        ] {
+            assert_eq!(flags_of(version), flags, "{version}");
+        }
+    }
 
     #[test]
     fn the_whole_profile_is_given_to_cargo_where_nothing_overrules_it() {

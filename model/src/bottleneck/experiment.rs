@@ -27,7 +27,8 @@ pub(super) struct Suggestion {
     pub(super) futile: fn(&Figures) -> bool,
 }
 
-/// What the playbook suggests for a class, in the order of its tiers, without what the figures rule out.
+/// What the playbook suggests for a class, in the order of its tiers, without what the figures rule out. A share of functions without
+/// names that does not matter must be left out of the figures.
 pub(super) fn of(class: Class, figures: &Figures) -> Vec<Experiment> {
     ordered(class)
         .filter(|suggestion| !(suggestion.futile)(figures))
@@ -62,6 +63,10 @@ fn call_is_not_made(figures: &Figures, names: &[&str]) -> bool {
 }
 
 fn part_is_idle(figures: &Figures, parts: &[Part]) -> bool {
+    // Where libraries have no names, a part that was not seen may be there.
+    if figures.unnamed_library_pct.is_some() && parts.iter().any(|part| part.is_by_names_of_libraries()) {
+        return false;
+    }
     let shares = figures.parts.as_ref().filter(|_| figures.samples.is_some_and(|samples| samples > 0));
     shares.is_some_and(|shares| parts.iter().all(|part| shares.get(part).is_none_or(|share| *share == 0.0)))
 }
@@ -324,11 +329,12 @@ const SUGGESTIONS: &[Suggestion] = &[
     },
     // ---- steps that are no technique ----
     Suggestion {
-        name: "misses-by-function",
+        name: "misses-by-size",
         tier: None,
         classes: &[Class::CacheBound],
-        what: "profile again by cache misses, and see which function's data they are of",
-        workloads: &["timers.readd.100k", "idle.10000.*"],
+        what: "profile the same work at a size that fits into the cache, and see which functions take more ns of an event at the \
+               larger one: the misses are of their data",
+        workloads: &["timers.readd.1k", "timers.readd.100k", "idle.10000.*"],
         futile: never,
     },
     Suggestion {

@@ -303,6 +303,14 @@ impl Part {
         )
     }
 
+    /// Whether it is mostly made of functions of the C library, and so not known where that has no names.
+    pub fn is_by_names_of_libraries(self) -> bool {
+        matches!(
+            self,
+            Part::Locks | Part::Allocation | Part::Copying | Part::Searching | Part::Formatting | Part::Calls
+        )
+    }
+
     /// As records have it.
     pub fn name(self) -> &'static str {
         match self {

@@ -10,6 +10,9 @@ const WAITS: &[&str] = &["epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "p
 const READS: &[&str] = &["read", "readv", "recvfrom", "recvmsg", "pread64", "preadv"];
 
 pub(super) fn classify(figures: &Figures, thresholds: &Thresholds) -> Classification {
+    // What is less than a tie decides nothing.
+    let unnamed_library_pct = figures.unnamed_library_pct.filter(|share| *share >= thresholds.tie_points);
+    let figures = &Figures { unnamed_library_pct, ..figures.clone() };
     let judged = Judged::new(figures, thresholds);
     let syscall_bound = judged.syscalls.as_ref().map(Deciding::is_reached);
     let latency = judged.latency();
@@ -224,7 +227,9 @@ impl<'a> Judged<'a> {
             (Class::Workload, &[Part::Workload], t.workload_share_pct),
         ];
         let share = |part: &Part| parts.get(part).copied().unwrap_or(0.0);
+        let is_known = |part: &Part| self.figures.unnamed_library_pct.is_none() || !part.is_by_names_of_libraries();
         let class = |(class, of, threshold): (Class, &[Part], f64)| {
+            let of: Vec<Part> = of.iter().copied().filter(is_known).collect();
             let sum: f64 = of.iter().map(share).sum();
             if sum < threshold {
                 return None;
@@ -345,7 +350,9 @@ fn unknown(figures: &Figures) -> Vec<String> {
         ("samples", figures.samples.is_some()),
         ("parts", figures.parts.is_some()),
     ];
-    known.into_iter().filter(|(_, known)| !known).map(|(name, _)| name.to_owned()).collect()
+    let of_libraries = figures.unnamed_library_pct.map(|_| "parts.locks+allocation+copying+searching+formatting_pct");
+    let unknown = known.into_iter().filter(|(_, known)| !known).map(|(name, _)| name);
+    unknown.chain(of_libraries).map(str::to_owned).collect()
 }
 
 fn caveats(figures: &Figures, thresholds: &Thresholds) -> Vec<String> {
@@ -360,6 +367,13 @@ fn caveats(figures: &Figures, thresholds: &Thresholds) -> Vec<String> {
         let fewest = thresholds.fewest_samples;
         caveats.push(format!(
             "{samples} samples are fewer than {fewest}: shares of the code decided nothing; profile for longer"
+        ));
+    }
+    if let Some(share) = figures.unnamed_library_pct {
+        caveats.push(format!(
+            "{share:.0}% of the time is in functions of libraries without names: how much of it is allocating, copying, searching, \
+             formatting or locking is not known, and neither is a class; the package with the C library's debugging symbols has the \
+             names (libc6-dbg on Debian)"
         ));
     }
     caveats

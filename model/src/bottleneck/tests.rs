@@ -36,6 +36,7 @@ fn quiet() -> Figures {
         branch_misses_pct: Some(0.5),
         samples: Some(5000),
         parts: Some(parts(&[(Part::Workload, 20.0), (Part::Other, 10.0)])),
+        unnamed_library_pct: Some(0.0),
         allocations_per_event: Some(0.0),
     }
 }
@@ -126,6 +127,31 @@ fn every_class_is_reached() {
     }
     let reached: BTreeSet<Class> = examples.iter().map(|(class, _)| *class).collect();
     assert_eq!(reached, Class::ALL.into_iter().collect());
+}
+
+#[test]
+fn functions_of_libraries_without_names_leave_their_parts_unknown() {
+    let shares = [(Part::Copying, 16.0), (Part::Evbuffer, 15.0)];
+    let copying = |unnamed| Figures { unnamed_library_pct: Some(unnamed), ..in_part(&shares) };
+    assert_eq!(of(&copying(3.9)).class, Class::Copying, "less than a tie");
+    assert!(of(&copying(3.9)).caveats.is_empty());
+    let stripped = of(&copying(40.0));
+    assert_eq!((stripped.class, stripped.also.len()), (Class::Unknown, 0), "{}", stripped.because);
+    assert!(stripped.unknown.iter().any(|name| name.contains("copying")), "{:?}", stripped.unknown);
+    assert!(stripped.caveats.iter().any(|caveat| caveat.contains("40%") && caveat.contains("libc6-dbg")));
+    // What is libevent's own is known.
+    let searching = [(Part::EvbufferSearch, 60.0), (Part::Searching, 1.0)];
+    let searching = of(&Figures { unnamed_library_pct: Some(10.0), ..in_part(&searching) });
+    assert_eq!(searching.class, Class::Searching);
+    assert_eq!(searching.deciding[0].figure, "parts.evbuffer-search_pct");
+    // Nothing is ruled out by what could not be seen.
+    let names = |unnamed| {
+        let http = in_part(&[(Part::Http, 40.0)]);
+        let found = of(&Figures { unnamed_library_pct: Some(unnamed), ..http });
+        found.experiments.into_iter().map(|experiment| experiment.name).collect::<Vec<_>>()
+    };
+    assert!(!names(0.0).contains(&"headers-without-vsnprintf".to_owned()));
+    assert!(names(20.0).contains(&"headers-without-vsnprintf".to_owned()), "{:?}", names(20.0));
 }
 
 #[test]

@@ -88,7 +88,9 @@ fn check(manifest: &HotMethods) -> Result<(), ManifestError> {
     let of_methods = manifest.methods.iter().flat_map(|method| {
         [&method.share, &method.inclusive].into_iter().flatten().map(move |share| (&method.symbol, share))
     });
-    for (symbol, shares) in of_methods.chain(manifest.unlisted.iter().map(|u| (&u.symbol, &u.share))) {
+    let of_cold = manifest.cold.iter().filter_map(|cold| Some((&cold.symbol, cold.share.as_ref()?)));
+    let of_unlisted = manifest.unlisted.iter().map(|unlisted| (&unlisted.symbol, &unlisted.share));
+    for (symbol, shares) in of_methods.chain(of_cold).chain(of_unlisted) {
         for (workload, share) in shares {
             let wrong = |why| ManifestError::Share { symbol: symbol.clone(), workload: workload.clone(), why };
             if !(0.0..=100.0).contains(share) {

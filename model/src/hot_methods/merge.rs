@@ -1,6 +1,7 @@
 //! What was measured, put into the manifest.
 
 use super::{Cold, HotMethod, HotMethods, Provenance, Unlisted};
+use crate::profile::OwnCode;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Shares of one workload in one profile.
@@ -77,8 +78,14 @@ pub(super) fn merge(manifest: &HotMethods, measured: &[Measured], limits: &Limit
         measured.iter().for_each(|shares| put(method, shares));
     }
     for cold in &mut manifest.cold {
-        let largest = measured.iter().filter_map(|shares| shares.of_present(&cold.symbol)).map(|(own, _)| own);
-        cold.largest_share = largest.chain(cold.largest_share).reduce(f64::max);
+        for shares in &measured {
+            let own = shares.of_present(&cold.symbol).map(|(own, _)| own);
+            set(&mut cold.share, &shares.provenance.workload, own);
+        }
+        if !measured.is_empty() {
+            // Of these workloads, so that one that was hot once is not hot for ever.
+            cold.largest_share = cold.share.iter().flat_map(|share| share.values().copied()).reduce(f64::max);
+        }
     }
     let unlisted = hot_and_unlisted(&manifest, &measured, limits);
     merge_unlisted(&mut manifest, &measured, &unlisted);
@@ -94,7 +101,9 @@ struct Shares<'a> {
     provenance: &'a Provenance,
     /// Self share, and the one with what is called.
     of: BTreeMap<&'a str, (f64, Option<f64>)>,
-    present: BTreeMap<&'a str, &'a str>,
+    /// Files of functions, and of those of which only a part is there.
+    files: BTreeMap<&'a str, &'a str>,
+    own: OwnCode,
 }
 
 impl<'a> Shares<'a> {
@@ -106,14 +115,16 @@ impl<'a> Shares<'a> {
             // Parts of one function call each other: their inclusive shares do not add up.
             *inclusive = symbol.inclusive_pct.into_iter().chain(*inclusive).reduce(f64::max);
         }
-        let present = measured.present.iter().map(|(symbol, file)| (in_source(symbol), file.as_str())).collect();
-        Shares { provenance: &measured.provenance, of, present }
+        let files = measured.present.iter().map(|(symbol, file)| (in_source(symbol), file.as_str())).collect();
+        let own = OwnCode::new(measured.present.keys().map(String::as_str));
+        Shares { provenance: &measured.provenance, of, files, own }
     }
 
-    /// Shares of a function that is in the program: zero where no sample fell on it.
+    /// Shares of a function that is in the program: zero where no sample fell on it. One of which only a part is there, the rest
+    /// inlined into its callers, has no share of its own: that of the part would be too small.
     fn of_present(&self, symbol: &str) -> Option<(f64, Option<f64>)> {
         let known = self.of.get(symbol).copied();
-        known.or_else(|| self.present.contains_key(symbol).then_some((0.0, Some(0.0))))
+        self.own.has(symbol).then(|| known.unwrap_or((0.0, Some(0.0))))
     }
 }
 
@@ -125,18 +136,20 @@ fn in_source(symbol: &str) -> &str {
 fn put(method: &mut HotMethod, shares: &Shares) {
     let workload = &shares.provenance.workload;
     let of = shares.of_present(&method.symbol);
-    let set = |map: &mut Option<BTreeMap<String, f64>>, value: Option<f64>| {
-        // A function that was inlined away has no share of its own: an older one would not be of this profile.
-        match value {
-            Some(value) => drop(map.get_or_insert_default().insert(workload.clone(), value)),
-            None => drop(map.as_mut().and_then(|map| map.remove(workload))),
-        }
-        if map.as_ref().is_some_and(BTreeMap::is_empty) {
-            *map = None;
-        }
-    };
-    set(&mut method.share, of.map(|(own, _)| own));
-    set(&mut method.inclusive, of.and_then(|(_, inclusive)| inclusive));
+    set(&mut method.share, workload, of.map(|(own, _)| own));
+    set(&mut method.inclusive, workload, of.and_then(|(_, inclusive)| inclusive));
+}
+
+/// Puts the share of a workload into a map, or takes it out: a function that was inlined away has no share of its own, and an
+/// older one would not be of this profile.
+fn set(map: &mut Option<BTreeMap<String, f64>>, workload: &str, value: Option<f64>) {
+    match value {
+        Some(value) => drop(map.get_or_insert_default().insert(workload.to_owned(), value)),
+        None => drop(map.as_mut().and_then(|map| map.remove(workload))),
+    }
+    if map.as_ref().is_some_and(BTreeMap::is_empty) {
+        *map = None;
+    }
 }
 
 fn why_absent(symbol: &str, measured: &[Shares]) -> Option<String> {
@@ -154,7 +167,7 @@ fn hot_and_unlisted(manifest: &HotMethods, measured: &[Shares], limits: &Limits)
     let mut hot: BTreeMap<&str, Unlisted> = BTreeMap::new();
     for shares in measured {
         for (symbol, (own, _)) in &shares.of {
-            let Some(file) = shares.present.get(symbol) else { continue };
+            let Some(file) = shares.files.get(symbol) else { continue };
             if *own >= limits.hot_from_pct && !listed.contains(symbol) {
                 let file = Some((*file).to_owned()).filter(|file| !file.is_empty());
                 let symbol_name = (*symbol).to_owned();
@@ -210,6 +223,7 @@ fn unused(manifest: &HotMethods, limits: &Limits) -> Vec<Cold> {
             symbol: method.symbol.clone(),
             file: method.file.clone(),
             note,
+            share: method.share.clone(),
             largest_share: Some(largest),
             comments: vec![],
         })

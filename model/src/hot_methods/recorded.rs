@@ -6,7 +6,10 @@ use crate::record::Role;
 use crate::variant::Build;
 use std::collections::BTreeMap;
 
-/// What a manifest takes of one workload's profile; nothing without samples enough.
+/// What a manifest takes of one workload's profile, or why it takes nothing.
+///
+/// # Errors
+/// A profile that failed, without samples, or with fewer than `fewest_samples`.
 pub fn of_workload(
     profile: &WorkloadProfile,
     build: &Build,
@@ -14,15 +17,14 @@ pub fn of_workload(
     at: &str,
     fewest_samples: u64,
     present: BTreeMap<String, String>,
-) -> Option<Measured> {
-    let budget = profile.budget.as_ref().filter(|budget| budget.samples >= fewest_samples)?;
-    let event = profile.phases.iter().find(|phase| phase.phase == "attribution")?.source.clone()?;
+) -> Result<Measured, String> {
+    let (event, samples) = enough_samples(profile, fewest_samples)?;
     let symbols = profile.symbols.iter().map(|share| MeasuredSymbol {
         symbol: share.symbol.clone(),
         self_pct: share.self_share * 100.0,
         inclusive_pct: Some(share.inclusive_share * 100.0),
     });
-    Some(Measured {
+    Ok(Measured {
         provenance: Provenance {
             workload: profile.workload.clone(),
             host: host.to_owned(),
@@ -30,12 +32,28 @@ pub fn of_workload(
             variant_name: build.variant.name.clone(),
             build: build.id.clone(),
             event,
-            samples: budget.samples,
+            samples,
             at: at.to_owned(),
         },
         symbols: symbols.collect(),
         present,
     })
+}
+
+/// By what a profile was sampled, and how many samples it has; or why they are too few for shares that are kept.
+fn enough_samples(profile: &WorkloadProfile, fewest: u64) -> Result<(String, u64), String> {
+    if let Some(error) = &profile.error {
+        return Err(error.clone());
+    }
+    let attribution = profile.phases.iter().find(|phase| phase.phase == "attribution");
+    let Some((event, budget)) = attribution.and_then(|phase| phase.source.clone()).zip(profile.budget.as_ref()) else {
+        let why = attribution.and_then(|phase| phase.fallback.as_deref()).unwrap_or("the phase was not done");
+        return Err(format!("no samples: {why}"));
+    };
+    match budget.samples {
+        samples if samples >= fewest => Ok((event, samples)),
+        samples => Err(format!("{samples} samples, and {fewest} are the fewest; a longer --seconds finds more")),
+    }
 }
 
 /// What a manifest takes of one side of a record. A record does not tell the files of functions: they are those that `manifest`
@@ -59,7 +77,7 @@ pub fn of_record(record: &ProfileRecord, role: Role, manifest: &HotMethods) -> V
     let present: BTreeMap<String, String> = own.names().map(|name| (name.to_owned(), file(name))).collect();
     let (host, at) = (&record.head.host.id, &record.head.finished_at);
     let fewest = record.settings.config.fewest_samples;
-    workloads().filter_map(|one| of_workload(one, &side.build, host, at, fewest, present.clone())).collect()
+    workloads().filter_map(|one| of_workload(one, &side.build, host, at, fewest, present.clone()).ok()).collect()
 }
 
 impl HotMethods {

@@ -144,6 +144,39 @@ fn a_function_that_the_source_does_not_have_is_said_and_is_no_error() {
 }
 
 #[test]
+fn a_function_of_which_only_a_part_is_left_has_no_share() {
+    let manifest = HotMethods::parse(SMALL).unwrap();
+    for part in ["evbuffer_add.part.0", "evbuffer_add.cold"] {
+        let merged = manifest.merge(&[measured("w1", &[(part, 3.0)], &[part])], &Limits::default());
+        assert_eq!(merged.manifest.methods[0].share, None, "{part}");
+        assert!(merged.absent.contains_key("evbuffer_add"), "{part}");
+    }
+    let whole = measured("w1", &[("evbuffer_add.part.0", 3.0)], &["evbuffer_add", "evbuffer_add.part.0"]);
+    let merged = manifest.merge(&[whole], &Limits::default());
+    assert_eq!(
+        merged.manifest.methods[0].share.as_ref().unwrap()["w1"],
+        3.0,
+        "the function is there, and this is of it"
+    );
+}
+
+#[test]
+fn what_was_hot_once_and_is_called_cold_is_forgotten_when_it_is_cool() {
+    let mut manifest = HotMethods::parse(SMALL).unwrap();
+    manifest.cold[0].largest_share = Some(9.0);
+    let of = |workload: &str, share: f64| measured(workload, &[("event_base_new", share)], &["event_base_new"]);
+    assert_eq!(manifest.merge(&[], &Limits::default()).manifest.cold[0].largest_share, Some(9.0));
+    let hot = manifest.merge(&[of("w1", 4.0), of("w2", 0.5)], &Limits::default());
+    assert_eq!(hot.cold_but_hot["event_base_new"], 4.0, "9 was of nobody knows which workload");
+    let cool = hot.manifest.merge(&[of("w1", 0.1)], &Limits::default());
+    assert!(cool.cold_but_hot.is_empty());
+    assert_eq!(cool.manifest.cold[0].largest_share, Some(0.5));
+    assert_eq!(HotMethods::parse(&cool.manifest.to_toml()).unwrap(), cool.manifest);
+    let wrong = cool.manifest.to_toml().replace("\"w2\" = 0.50", "\"w9\" = 0.50");
+    assert!(HotMethods::parse(&wrong).unwrap_err().to_string().contains("no `profile`"), "{wrong}");
+}
+
+#[test]
 fn what_is_hot_and_not_listed_is_named_if_it_is_libevents() {
     let manifest = HotMethods::parse(SMALL).unwrap();
     let shares = [("evbuffer_drain", 9.0), ("malloc", 30.0), ("evbuffer_new", 0.5), ("event_base_new", 4.0)];

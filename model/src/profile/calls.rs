@@ -58,6 +58,10 @@ pub struct SyscallProfile {
     pub name: String,
     /// Calls of one event.
     pub per_event: f64,
+    /// Standard error of that number, by what batches and launches differ; null where one batch alone was counted, and in records
+    /// from before this was kept.
+    #[serde(default)]
+    pub standard_error_per_event: Option<f64>,
     /// Median time of a call as traced: waiting and the tracer's own time included. Null where they were only counted.
     pub traced_ns_median: Option<f64>,
     /// Time on the CPU of one call, by samples, without the tracer. Null where samples do not tell.
@@ -108,11 +112,19 @@ pub struct Collector {
     waits: OfWaits,
     fionread: u64,
     marks: u64,
+    /// Which process the streams are of, and how many batches of each were counted.
+    launch: u32,
+    batches_of: BTreeMap<u32, u64>,
 }
 
 #[derive(Debug, Default)]
 struct OfName {
     count: u64,
+    /// In the batch that goes on.
+    in_batch: u64,
+    /// Sum over batches of the squares of their numbers.
+    squares: f64,
+    of_launch: BTreeMap<u32, u64>,
     /// Number of calls by the time that they took: no more memory for more calls.
     took_ns: BTreeMap<u64, u64>,
     errors: BTreeMap<i64, u64>,
@@ -145,15 +157,35 @@ impl Collector {
         let mut inside = false;
         for traced in stream {
             match traced {
-                Traced::Mark => inside = !inside,
+                Traced::Mark => {
+                    inside = !inside;
+                    if !inside {
+                        self.end_batch();
+                    }
+                }
                 Traced::Call(call) => self.call(call, inside),
             }
         }
         self.marks += marks;
+        *self.batches_of.entry(self.launch).or_default() += marks / 2;
         Ok(())
     }
 
-    /// The next stream does not go on where the last one ended: it is another process's, or something was lost in between.
+    fn end_batch(&mut self) {
+        for of in self.names.values_mut() {
+            let count = std::mem::take(&mut of.in_batch);
+            of.squares += (count as f64).powi(2);
+            *of.of_launch.entry(self.launch).or_default() += count;
+        }
+    }
+
+    /// The next stream is another process's.
+    pub fn next_launch(&mut self) {
+        self.forget();
+        self.launch = self.launch.saturating_add(1);
+    }
+
+    /// The next stream does not go on where the last one ended: something was lost in between.
     pub fn forget(&mut self) {
         self.epoll.forget();
     }
@@ -188,6 +220,7 @@ impl Collector {
         }
         let of_name = self.names.entry(call.name.clone()).or_default();
         of_name.count += 1;
+        of_name.in_batch += 1;
         *of_name.took_ns.entry(call.took_ns).or_default() += 1;
         match u64::try_from(call.result) {
             Err(_) => *of_name.errors.entry(call.result.saturating_neg()).or_default() += 1,
@@ -214,11 +247,14 @@ impl Collector {
     pub fn finish(self, events: u64, timed: bool, error_name: impl Fn(i64) -> String) -> Calls {
         let per_event = |count: u64| count as f64 / events.max(1) as f64;
         let batches = self.batches();
+        let batches_of: Vec<(u32, u64)> = self.batches_of.iter().map(|(launch, count)| (*launch, *count)).collect();
+        let of_event = batches as f64 / events.max(1) as f64;
         let mut by_name: Vec<SyscallProfile> = self
             .names
             .into_iter()
             .map(|(name, of)| SyscallProfile {
                 per_event: per_event(of.count),
+                standard_error_per_event: standard_error(&of, &batches_of).map(|error| error * of_event),
                 traced_ns_median: if timed { median(&of.took_ns) } else { None },
                 cpu_ns_per_call: None,
                 cpu_share_of_calls: None,
@@ -240,6 +276,27 @@ impl Collector {
             batches,
         }
     }
+}
+
+/// Standard error of the number of a call in a batch, by what batches differ, or by what launches do, if that is more: batches
+/// of one process may have more in common than those of two. Null of fewer than two batches.
+fn standard_error(of: &OfName, batches_of: &[(u32, u64)]) -> Option<f64> {
+    let batches: u64 = batches_of.iter().map(|(_, batches)| batches).sum();
+    let all = batches as f64;
+    if batches < 2 {
+        return None;
+    }
+    let mean = of.count as f64 / all;
+    let of_batches = ((of.squares / all - mean.powi(2)).max(0.0) / (all - 1.0)).sqrt();
+    let launches: Vec<(u32, u64)> = batches_of.iter().copied().filter(|(_, batches)| *batches > 0).collect();
+    let apart = |(launch, batches): &(u32, u64)| {
+        let count = of.of_launch.get(launch).copied().unwrap_or(0);
+        ((count as f64 - mean * *batches as f64) / all).powi(2)
+    };
+    let sum: f64 = launches.iter().map(apart).sum();
+    let number = launches.len() as f64;
+    let of_launches = if launches.len() > 1 { (sum * number / (number - 1.0)).sqrt() } else { 0.0 };
+    Some(of_batches.max(of_launches))
 }
 
 /// A stream of calls that ends inside of a batch.
@@ -365,6 +422,29 @@ mod tests {
         assert_eq!(calls.by_name[0].name, "epoll_wait", "the most frequent one first");
         assert!((calls.fionread_per_event - 0.5).abs() < 1e-9);
         assert_eq!(of("readv").unwrap().traced_ns_median, Some(100.0));
+    }
+
+    #[test]
+    fn what_batches_and_launches_differ_by_is_the_error_of_a_number() {
+        let batch = |reads: usize| {
+            let calls = std::iter::repeat_n(call("read", &[7, 0, 1], 1), reads);
+            std::iter::once(Traced::Mark).chain(calls).chain([Traced::Mark]).collect::<Vec<_>>()
+        };
+        let error = |launches: &[&[usize]], events: u64| {
+            let mut collector = Collector::default();
+            for launch in launches {
+                collector.next_launch();
+                launch.iter().for_each(|reads| collector.add(&batch(*reads)).unwrap());
+            }
+            collector.finish(events, true, |error| error.to_string()).by_name[0].standard_error_per_event
+        };
+        assert_eq!(error(&[&[5]], 1), None, "one batch tells nothing");
+        assert_eq!(error(&[&[5, 5], &[5]], 3), Some(0.0));
+        // 8 and 12 of two events each: a standard deviation of 2.83 between batches, of 2 of their mean.
+        assert!((error(&[&[8, 12]], 4).unwrap() - 1.0).abs() < 1e-9);
+        // Each launch repeats itself exactly, and another one is different.
+        let modes = error(&[&[8; 50], &[12; 50]], 100).unwrap();
+        assert!((modes - 2.0).abs() < 1e-9, "not that of a hundred batches: {modes}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn caveats(profile: &WorkloadProfile) -> Vec<String> {
     }
     let lost = profile.phases.iter().find(|phase| phase.phase == "cycle-budget").map_or(0, |phase| phase.lost);
     if let Some(budget) = &profile.budget {
-        let all = budget.samples + budget.outside_samples + lost;
+        let all = budget.samples.saturating_add(budget.outside_samples).saturating_add(lost);
         if lost as f64 > MOST_LOST * all as f64 {
             caveats.push(format!(
                 "the kernel lost {lost} of {all} samples, those at the end of a burst more often than others: shares lean \

@@ -1,7 +1,7 @@
 //! From a profile to the figures that a class is decided by.
 
 use super::stacks::{Origin, SymbolShare};
-use super::{Budget, WorkloadProfile};
+use super::{Budget, Phase, WorkloadProfile};
 use crate::bottleneck::{Figures, Part, full_reads_pct};
 use std::collections::BTreeMap;
 
@@ -55,10 +55,16 @@ pub fn figures(profile: &WorkloadProfile, file: impl Fn(&str) -> Option<String>)
         instructions_per_cycle: budget.and_then(|budget| budget.instructions_per_cycle),
         cache_misses_per_kilo_instruction: budget.and_then(|budget| budget.cache_misses_per_kilo_instruction),
         branch_misses_pct: pct(budget.and_then(|budget| budget.branch_miss_share)),
-        samples: budget.map(|budget| budget.samples),
+        samples: budget.filter(|_| !profile.phases.iter().any(is_undone_attribution)).map(|budget| budget.samples),
         parts: budget.and_then(|budget| parts(budget, &profile.symbols, file)),
+        unnamed_library_pct: budget.and_then(|budget| unnamed(budget, &profile.symbols)),
         allocations_per_event: profile.allocations.as_ref().map(|counted| counted.total.allocations),
     }
+}
+
+/// Without samples, none is not few.
+fn is_undone_attribution(phase: &Phase) -> bool {
+    phase.phase == "attribution" && phase.source.is_none()
 }
 
 /// Self shares of the CPU time by part, the kernel's included; none without samples, and where the kernel could not be sampled and
@@ -89,6 +95,14 @@ fn parts(
     Some(parts)
 }
 
+/// Self share of libraries' functions of which nobody knows the names, in per cent of the CPU time: what is exported has a name, and
+/// most of what malloc, memcpy and vsnprintf do is not. None where there are no parts.
+fn unnamed(budget: &Budget, symbols: &[SymbolShare]) -> Option<f64> {
+    let sampled_part = budget.sampled_part().filter(|_| budget.samples > 0 && !symbols.is_empty())?;
+    let shares = symbols.iter().filter(|share| share.is_unnamed_library()).map(|share| share.self_share);
+    Some(shares.sum::<f64>() * sampled_part * 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::profile;
@@ -116,6 +130,28 @@ mod tests {
         assert!((parts[&Part::Kernel] - 60.0).abs() < 1e-9 && (parts[&Part::Copying] - 10.0).abs() < 1e-9, "{parts:?}");
         alone.budget.as_mut().unwrap().kernel_share_of_cpu = None;
         assert_eq!(super::figures(&alone, |_| None).parts, None, "a share of user space is none of the whole");
+        assert_eq!(figures.unnamed_library_pct, Some(0.0));
+        let mut stripped = profile();
+        for (name, of) in [("[libc.so.6]", 0.08), ("[libcrypto.so.3]", 0.02), ("[plt]", 0.5), ("[vdso]", 0.5)] {
+            let mut share = stripped.symbols[2].clone();
+            (share.symbol, share.self_share) = (name.to_owned(), of);
+            stripped.symbols.push(share);
+        }
+        assert!(near(super::figures(&stripped, |_| None).unnamed_library_pct, 10.0));
+        // By ticks alone: that there are no samples is not that there are few.
+        let mut ticks = profile();
+        (ticks.symbols, ticks.budget.as_mut().unwrap().samples) = (vec![], 0);
+        ticks.phases.push(Phase {
+            phase: "attribution".to_owned(),
+            source: None,
+            fallback: Some("no perf events".to_owned()),
+            seconds: 0.0,
+            perturbation: None,
+            lost: 0,
+        });
+        let found = super::figures(&ticks, |_| None);
+        assert_eq!((found.samples, found.parts.clone(), found.unnamed_library_pct), (None, None, None));
+        assert!(near(found.kernel_share_pct, 60.0));
         let mut nothing = profile();
         (nothing.budget, nothing.io, nothing.symbols) = (None, None, vec![]);
         let figures = super::figures(&nothing, |_| None);

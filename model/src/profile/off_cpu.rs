@@ -1,5 +1,6 @@
 //! Time off the CPU: from what the scheduler says to waits, each with where it began and what ended it.
 
+use super::call_names::{canonical, made_by};
 use super::stacks::{Frame, Origin, Stacks};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -142,7 +143,7 @@ struct Kind {
 impl Kinds {
     /// Adds a wait.
     pub fn add(&mut self, wait: &Wait) {
-        let kind = self.0.entry(syscall_of(&wait.stack)).or_default();
+        let kind = self.0.entry(call_of_wait(wait)).or_default();
         kind.count += 1;
         kind.blocked_ns = kind.blocked_ns.saturating_add(wait.blocked_ns);
         kind.runnable_ns = kind.runnable_ns.saturating_add(wait.runnable_ns.unwrap_or(0));
@@ -154,12 +155,12 @@ impl Kinds {
         let of = |call: &Option<String>| {
             names.is_none_or(|names| call.as_ref().is_some_and(|call| names.contains(&call.as_str())))
         };
-        self.0.iter().filter(|(call, _)| of(call)).map(|(_, kind)| kind.blocked_ns).sum()
+        sum(self.0.iter().filter(|(call, _)| of(call)).map(|(_, kind)| kind.blocked_ns))
     }
 
     /// Time waiting for a CPU, where it was seen.
     pub fn runnable_ns(&self) -> u64 {
-        self.0.values().map(|kind| kind.runnable_ns).sum()
+        sum(self.0.values().map(|kind| kind.runnable_ns))
     }
 
     /// Of every wait it was seen what ended it.
@@ -183,6 +184,11 @@ impl Kinds {
     }
 }
 
+/// Times are what somebody else says: a sum never overflows.
+fn sum(times: impl Iterator<Item = u64>) -> u64 {
+    times.fold(0, u64::saturating_add)
+}
+
 /// The innermost frame of a wait for the CPU.
 pub const FOR_A_CPU: &str = "[waiting for a CPU]";
 
@@ -199,7 +205,9 @@ pub fn add_stack(stacks: &mut Stacks, wait: &Wait) {
 }
 
 /// The system call that a stack is in: by the kernel's function for it; where that is not on the stack, since it ends with a
-/// jump, or the kernel's names are hidden, by the function of the C library that makes the call; `other` where neither tells.
+/// jump, or the kernel's names are hidden, by the function of the C library that makes the call; [`OTHER`] where neither tells.
+/// Which of its functions that is depends on the library: newer ones go through functions for all calls
+/// (`__syscall_cancel_arch`), so the innermost one whose name is a call's counts.
 pub fn syscall_of(stack: &[Frame]) -> Option<String> {
     const CALLS: &[&str] = &["__x64_sys_", "__arm64_sys_", "__riscv_sys_", "__se_sys_", "__do_sys_"];
     /// Ways into the kernel that only system calls take.
@@ -212,34 +220,30 @@ pub fn syscall_of(stack: &[Frame]) -> Option<String> {
     }
     let enters = |frame: &Frame| ENTRIES.iter().any(|entry| frame.symbol.starts_with(entry));
     let entered = kernel.clone().any(enters);
-    let hidden = kernel.clone().next().is_some() && kernel.clone().all(|frame| frame.symbol.starts_with('['));
-    let caller = stack.iter().rev().find(|frame| frame.origin != Origin::Kernel);
-    let named = caller.filter(|frame| frame.origin == Origin::Library && !frame.symbol.starts_with('[')).map(|frame| {
-        let bare = frame.symbol.trim_start_matches('_').trim_start_matches("libc_").trim_start_matches("GI_");
-        canonical(bare.trim_start_matches('_')).to_owned()
-    });
-    match (entered, hidden) {
-        (true, _) => Some(named.unwrap_or_else(|| "other".to_owned())),
-        // With hidden names a page fault in the C library looks the same: functions that make no calls are left out.
-        (false, true) => named.filter(|name| !is_plain(name)),
+    let callers = stack.iter().rev().skip_while(|frame| frame.origin == Origin::Kernel);
+    let named = callers.take_while(|frame| frame.origin == Origin::Library).find_map(|frame| made_by(&frame.symbol));
+    match (entered, are_names_hidden(stack)) {
+        (true, _) => Some(named.unwrap_or(OTHER).to_owned()),
+        // With hidden names a page fault in the C library looks the same: functions that make no calls tell none.
+        (false, true) => named.map(str::to_owned),
         (false, false) => None,
     }
 }
 
-/// Functions of the C library that work in user space alone.
-fn is_plain(name: &str) -> bool {
-    const PLAIN: &[&str] = &["mem", "str", "malloc", "calloc", "realloc", "free", "int_", "IO_", "vf", "vs", "itoa"];
-    PLAIN.iter().any(|word| name.starts_with(word))
+/// A system call of which only that it is one is known.
+pub const OTHER: &str = "other";
+
+/// The system call that a wait began in. Whoever leaves the CPU by its own will is in a call, but for pages that are missing: where
+/// the kernel's names are hidden and the C library tells none, it is [`OTHER`].
+pub fn call_of_wait(wait: &Wait) -> Option<String> {
+    let unnamed = || (wait.blocked_ns > 0 && are_names_hidden(&wait.stack)).then(|| OTHER.to_owned());
+    syscall_of(&wait.stack).or_else(unnamed)
 }
 
-/// Names as the table of system calls has them.
-fn canonical(name: &str) -> &str {
-    match name {
-        "newfstat" => "fstat",
-        "send" => "sendto",
-        "recv" => "recvfrom",
-        name => name,
-    }
+/// Whether a stack ends in the kernel, and none of the kernel's functions on it has a name.
+pub fn are_names_hidden(stack: &[Frame]) -> bool {
+    let mut kernel = stack.iter().filter(|frame| frame.origin == Origin::Kernel).peekable();
+    kernel.peek().is_some() && kernel.all(|frame| frame.symbol.starts_with('['))
 }
 
 #[cfg(test)]
@@ -332,6 +336,42 @@ mod tests {
         };
         assert_eq!(syscall_of(&stack("writev")).as_deref(), Some("writev"));
         assert_eq!(syscall_of(&stack("[libc.so.6]")).as_deref(), Some("other"));
+        assert_eq!(syscall_of(&stack("getaddrinfo")).as_deref(), Some("other"), "no call has this name");
+    }
+
+    /// The C library from 2.41 on, with its symbols and without.
+    #[test]
+    fn functions_for_all_calls_are_none_of_a_call() {
+        let outer = [Frame::new("evbuffer_write_atmost", Origin::Libevent), Frame::new("writev", Origin::Library)];
+        let ways: [&[&str]; 3] = [
+            &["__internal_syscall_cancel", "__syscall_cancel_arch"],
+            &["__syscall_cancel", "__internal_syscall_cancel", "__syscall_cancel_arch"],
+            &["[libc.so.6]", "[libc.so.6]"],
+        ];
+        for way in ways {
+            for kernel in [&["do_syscall_64", "do_writev"][..], &["[kernel]"]] {
+                let mut stack = outer.to_vec();
+                stack.extend(way.iter().map(|name| Frame::new(*name, Origin::Library)));
+                stack.extend(kernel.iter().map(|name| Frame::new(*name, Origin::Kernel)));
+                assert_eq!(syscall_of(&stack).as_deref(), Some("writev"), "{stack:?}");
+            }
+        }
+        // A name beyond libevent is not of this call.
+        let mut stack = vec![Frame::new("read", Origin::Library), Frame::new("evbuffer_read", Origin::Libevent)];
+        stack.extend([Frame::new("[libc.so.6]", Origin::Library), Frame::new("do_syscall_64", Origin::Kernel)]);
+        assert_eq!(syscall_of(&stack).as_deref(), Some(OTHER));
+    }
+
+    #[test]
+    fn a_wait_with_hidden_names_is_a_call_whose_name_is_not_known() {
+        let stack = vec![Frame::new("[libc.so.6]", Origin::Library), Frame::new("[kernel]", Origin::Kernel)];
+        let wait = Wait { thread: 1, stack, blocked_ns: 5, runnable_ns: None, placed: true };
+        assert_eq!(call_of_wait(&wait).as_deref(), Some(OTHER));
+        let taken = Wait { blocked_ns: 0, runnable_ns: Some(5), ..wait.clone() };
+        assert_eq!(call_of_wait(&taken), None, "the CPU was taken away");
+        let mut named = wait;
+        named.stack[1].symbol = "asm_exc_page_fault".to_owned();
+        assert_eq!(call_of_wait(&named), None, "a page was missing");
     }
 
     #[test]

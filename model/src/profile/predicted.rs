@@ -1,5 +1,6 @@
 //! What a profile of two variants says of an experiment's predictions: pure.
 
+use super::counted::{Repeats, repeats};
 use super::samples::Both;
 use super::stacks::name_in_source;
 use super::{ProfileRecord, WorkloadProfile};
@@ -63,7 +64,11 @@ fn figures(sides: [&WorkloadProfile; 2], both: &Both<'_>, prediction: &Predictio
                 side.io.as_ref()?;
                 Some(side.syscalls.iter().filter(|call| call.name == name).map(|call| call.per_event).sum())
             };
-            (sides.map(calls), None)
+            match repeats(sides, name) {
+                Repeats::Exactly => (sides.map(calls), None),
+                Repeats::Within(noise) => (sides.map(calls), Some(noise)),
+                Repeats::Unknown => ([None, None], None),
+            }
         }
         Quantity::InstructionsPerEvent => {
             let of_name = |side: &WorkloadProfile| {
@@ -173,6 +178,26 @@ mod tests {
         assert_eq!((few.baseline, few.candidate), (None, None));
         assert!(!with(600, 0.26).is_confirmed(2.0, 1.0), "four points of 600 samples");
         assert!(with(100_000, 0.26).is_confirmed(2.0, 1.0) && with(600, 0.1).is_confirmed(2.0, 1.0));
+    }
+
+    #[test]
+    fn numbers_of_calls_that_differ_from_batch_to_batch_confirm_no_more_than_their_noise() {
+        let calls = |exact: Option<bool>, error: Option<f64>| {
+            let mut record = record(&[("a", None, None)]);
+            for (one, per_event) in record.workloads.iter_mut().zip([2.0, 1.9]) {
+                one.exact_counts = exact;
+                (one.syscalls[0].per_event, one.syscalls[0].standard_error_per_event) = (per_event, error);
+            }
+            let prediction =
+                Prediction { name: "readv".into(), quantity: Quantity::SyscallsPerEvent, direction: Direction::Less };
+            evidence(&record, ["a", "b"], &[prediction]).shifts.remove(0)
+        };
+        let confirmed = |shift: Shift| shift.is_confirmed(2.0, 1.0);
+        assert!(confirmed(calls(Some(true), Some(0.04))) && confirmed(calls(None, None)), "exact, or an old record");
+        assert!(confirmed(calls(Some(false), Some(0.01))));
+        assert!(!confirmed(calls(Some(false), Some(0.04))), "five per cent of what repeats within eight");
+        let unknown = calls(Some(false), None);
+        assert_eq!((unknown.baseline, unknown.candidate), (None, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What samples of the worker's code without a symbol are called.
 const NAMELESS: &str = "[worker]";
 /// Standard deviations that two shares must be apart.
-const SIGMAS: f64 = 3.0;
+pub(super) const SIGMAS: f64 = 3.0;
 
 /// Functions of libevent that have code of their own in what was profiled, by their names in the source. The time of any
 /// other function is in that of its callers, or under another name: that none of its own is seen does not mean that it takes none.

@@ -1,5 +1,6 @@
 //! Two profiles of one workload: what moved, whether it was predicted, and what is in the way now.
 
+use super::counted::{Repeats, repeats};
 use super::samples::{Both, OwnCode};
 use super::{Config, WorkloadProfile};
 use serde::{Deserialize, Serialize};
@@ -184,8 +185,7 @@ fn moved_syscalls(sides: [&WorkloadProfile; 2]) -> Vec<Moved> {
     let mut moved: Vec<Moved> = names
         .into_iter()
         .map(|name| (name, of(&before, name), of(&after, name)))
-        // Of what depends on the clock, one in a hundred comes and goes.
-        .filter(|(_, before, after)| (after - before).abs() > 0.01 * before.max(*after))
+        .filter(|(name, before, after)| (after - before).abs() > calls_repeat(sides, name, before.max(*after)))
         .filter(|(_, before, after)| (after - before).abs() > 1e-3)
         .map(|(name, before, after)| Moved {
             name: name.to_owned(),
@@ -196,6 +196,17 @@ fn moved_syscalls(sides: [&WorkloadProfile; 2]) -> Vec<Moved> {
     let change = |moved: &Moved| (moved.per_event[1].unwrap_or(0.0) - moved.per_event[0].unwrap_or(0.0)).abs();
     moved.sort_by(|one, other| change(other).total_cmp(&change(one)));
     moved
+}
+
+/// What numbers of a call of equal things differ by, if they are at most `most`.
+fn calls_repeat(sides: [&WorkloadProfile; 2], name: &str, most: f64) -> f64 {
+    // Of what depends on the clock, one in a hundred comes and goes.
+    let least = 0.01 * most;
+    match repeats(sides, name) {
+        Repeats::Exactly => least,
+        Repeats::Within(noise) => least.max(noise),
+        Repeats::Unknown => f64::INFINITY,
+    }
 }
 
 fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], both: &Both<'_>, floor: f64) -> PredictionResult {
@@ -215,6 +226,7 @@ fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], both: &Both<'_>,
     };
     let times = both.times(shares);
     let seen: [Option<(f64, f64)>; 2] = [0, 1].map(|side| match is_call {
+        true if repeats(sides, name) == Repeats::Unknown => None,
         true => calls(sides[side]).map(|calls| (calls.get(name).copied().unwrap_or(0.0), 0.0)),
         false => times[side].zip(shares[side]),
     });
@@ -228,6 +240,9 @@ fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], both: &Both<'_>,
                 "it has no code of its own in the {}: inlined into its callers, renamed, or not in that source",
                 ["baseline", "candidate"][side]
             ),
+            _ if is_call && sides.iter().all(|side| calls(side).is_some()) => {
+                "calls of this workload differ from batch to batch, and one batch alone was counted".to_owned()
+            }
             _ => "one of the sides has no figure for it".to_owned(),
         };
         return result(Outcome::Unknown, why);
@@ -247,7 +262,7 @@ fn judge(prediction: &Prediction, sides: [&WorkloadProfile; 2], both: &Both<'_>,
     };
     // What profiles of equal things differ by, in the unit of the figure.
     let repeats = if is_call {
-        0.01 * before.max(after)
+        calls_repeat(sides, name, before.max(after))
     } else {
         let cpu_ns = both.times([Some(1.0); 2]).map(|ns| ns.unwrap_or(0.0));
         // A small share repeats better than a large one, and never better than so many samples tell.
@@ -436,6 +451,26 @@ mod tests {
         let noisy = shift(&before, &after, &predicted(&["evbuffer_add=-5%"]), &config());
         assert_eq!(noisy.predictions[0].outcome, Outcome::Refuted);
         assert!(noisy.symbols.is_empty() && noisy.new_bottlenecks.is_empty(), "{noisy:?}");
+    }
+
+    #[test]
+    fn numbers_of_calls_move_by_more_than_batches_differ_or_not_at_all() {
+        let side = |per_event, error| {
+            let mut side = with(&[("evbuffer_add", 1.0)], &[("futex", per_event)]);
+            side.exact_counts = Some(false);
+            side.syscalls[0].standard_error_per_event = error;
+            side
+        };
+        let asked = predicted(&["futex=-5%"]);
+        let found = |error| shift(&side(2.0, error), &side(1.8, error), &asked, &config());
+        let (certain, noisy, unknown) = (found(Some(0.01)), found(Some(0.1)), found(None));
+        assert_eq!((certain.syscalls.len(), certain.predictions[0].outcome), (1, Outcome::Confirmed));
+        assert_eq!((noisy.syscalls.len(), noisy.predictions[0].outcome), (0, Outcome::Refuted));
+        assert!(noisy.predictions[0].why.contains("differ by as much"), "{:?}", noisy.predictions[0]);
+        assert_eq!((unknown.syscalls.len(), unknown.predictions[0].outcome), (0, Outcome::Unknown));
+        assert!(unknown.predictions[0].why.contains("one batch alone"), "{:?}", unknown.predictions[0]);
+        let grown = shift(&side(1.8, Some(0.1)), &side(2.0, Some(0.1)), &[], &config());
+        assert!(grown.new_bottlenecks.is_empty(), "{:?}", grown.new_bottlenecks);
     }
 
     #[test]

@@ -53,6 +53,14 @@ pub struct SymbolShare {
     pub user_self_share: Option<f64>,
 }
 
+impl SymbolShare {
+    /// Whether it is of all functions of a library without names. Stubs, and what the kernel lends, are never named.
+    pub fn is_unnamed_library(&self) -> bool {
+        let bracketed = self.symbol.starts_with('[') && self.symbol.ends_with(']');
+        self.origin == Origin::Library && bracketed && !["[plt]", "[vdso]"].contains(&self.symbol.as_str())
+    }
+}
+
 /// Stacks with their weights: samples, or nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Stacks {
@@ -65,7 +73,7 @@ impl Stacks {
     /// Adds a stack, the outermost function first.
     pub fn add(&mut self, stack: &[Frame], weight: u64) {
         let ids = stack.iter().map(|frame| self.id(frame)).collect();
-        *self.weights.entry(ids).or_default() += weight;
+        raise(self.weights.entry(ids).or_default(), weight);
     }
 
     fn id(&mut self, frame: &Frame) -> u32 {
@@ -93,12 +101,12 @@ impl Stacks {
 
     /// All weights together.
     pub fn total(&self) -> u64 {
-        self.weights.values().sum()
+        self.weights.values().copied().fold(0, u64::saturating_add)
     }
 
     /// Weight of the stacks whose innermost function fulfils a condition.
     pub fn weight_where(&self, holds: impl Fn(&[&Frame]) -> bool) -> u64 {
-        self.iter().filter(|(stack, _)| holds(stack)).map(|(_, weight)| weight).sum()
+        self.iter().filter(|(stack, _)| holds(stack)).map(|(_, weight)| weight).fold(0, u64::saturating_add)
     }
 
     /// Folded lines, as flame graphs are made of: `outer;inner 12`. The kernel's functions end in `_[k]`.
@@ -122,14 +130,14 @@ impl Stacks {
             (BTreeMap::<&Frame, u64>::new(), BTreeMap::<&Frame, u64>::new(), BTreeMap::<&Frame, u64>::new());
         for (stack, weight) in self.iter() {
             if let Some(last) = stack.last() {
-                *own.entry(last).or_default() += weight;
+                raise(own.entry(last).or_default(), weight);
             }
             // A function that calls itself has the time once.
             for frame in stack.iter().copied().collect::<BTreeSet<_>>() {
-                *inclusive.entry(frame).or_default() += weight;
+                raise(inclusive.entry(frame).or_default(), weight);
             }
             if let Some(frame) = charged_to(&stack) {
-                *charged.entry(frame).or_default() += weight;
+                raise(charged.entry(frame).or_default(), weight);
             }
         }
         let share = |weight: u64, all: u64| weight as f64 / all as f64;
@@ -154,6 +162,11 @@ impl Stacks {
         });
         shares
     }
+}
+
+/// Adds a weight, up to the largest one there is.
+fn raise(sum: &mut u64, weight: u64) {
+    *sum = sum.saturating_add(weight);
 }
 
 /// The function of libevent that a stack's time is charged to: the innermost one, unless code of the workload (a callback)
@@ -224,6 +237,14 @@ mod tests {
         let mut odd = Stacks::default();
         odd.add(&[Frame::new("a;b\n", Origin::Workload)], 1);
         assert_eq!(odd.folded(), "a:b: 1\n");
+    }
+
+    #[test]
+    fn weights_never_overflow() {
+        let mut heavy = stacks();
+        (0..3).for_each(|_| heavy.add(&[Frame::new("evbuffer_add", Origin::Libevent)], u64::MAX));
+        assert_eq!(heavy.total(), u64::MAX);
+        assert!(heavy.shares().iter().all(|share| share.inclusive_share <= 1.0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Phase 3 as a whole: waits of many bursts, and the shares that they support.
 
 use super::OffCpu;
-use super::off_cpu::{FOR_A_CPU, Kinds, Wait, add_stack, syscall_of};
+use super::off_cpu::{FOR_A_CPU, Kinds, OTHER, Wait, add_stack, are_names_hidden, syscall_of};
 use super::stacks::{Frame, Origin, Stacks};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ const EVENT_WAITS: &[&str] = &[
 const FEWEST_SEEN: f64 = 0.95;
 /// Of the time off the CPU, at most so much may be in waits whose stack does not say what they are of.
 const MOST_UNPLACED: f64 = 0.05;
+/// Of the time blocked, at most so much may be in calls whose name is not known.
+const MOST_UNNAMED: f64 = 0.05;
 /// Of the wall clock, at most so much may be waiting for a CPU in waits of which nobody saw the end.
 const MOST_MIXED: f64 = 0.01;
 /// Stacks in a record.
@@ -136,13 +138,15 @@ impl Waiting {
             return off_cpu;
         }
         let share = |ns: u64| Some(ns as f64 / over.wall_ns as f64);
-        let events = share(self.main.blocked_ns(Some(EVENT_WAITS)));
-        let locks = share(self.main.blocked_ns(Some(&["futex"])));
+        let unnamed = self.unnamed();
+        let of_calls = |names| share(self.main.blocked_ns(Some(names))).filter(|_| unnamed.is_none());
+        let (events, locks) = (of_calls(EVENT_WAITS), of_calls(&["futex"]));
         let blocked = share(self.main.blocked_ns(None));
         let runnable = share(self.main.runnable_ns());
         if self.main.ends_seen() {
             off_cpu.runnable_share = runnable;
             (off_cpu.blocked_share, off_cpu.event_wait_share, off_cpu.lock_wait_share) = (blocked, events, locks);
+            off_cpu.unknown = unnamed;
             return off_cpu;
         }
         // What woke the thread was not seen: a wait for something goes on until there is a CPU. The kernel's sum says for how
@@ -152,6 +156,7 @@ impl Waiting {
         match mixed {
             Some(mixed) if mixed <= MOST_MIXED => {
                 (off_cpu.event_wait_share, off_cpu.lock_wait_share) = (events, locks);
+                off_cpu.unknown = unnamed;
             }
             Some(mixed) => {
                 off_cpu.unknown = Some(format!(
@@ -168,6 +173,18 @@ impl Waiting {
             }
         }
         off_cpu
+    }
+
+    /// Why nobody knows what the first thread waited for; null if that is known well enough.
+    fn unnamed(&self) -> Option<String> {
+        let (unnamed, all) = (self.main.blocked_ns(Some(&[OTHER])), self.main.blocked_ns(None));
+        (unnamed as f64 > MOST_UNNAMED * all as f64).then(|| {
+            format!(
+                "of the time in which it waited for something, {:.0}% was in system calls that neither the kernel nor the C library \
+                 names: waits for events and locks are not told apart",
+                unnamed as f64 / all as f64 * 100.0
+            )
+        })
     }
 }
 
@@ -207,7 +224,8 @@ fn incomplete(over: &Over) -> Option<String> {
             ),
         });
     }
-    let counted = over.voluntary + over.involuntary;
+    // By what the worker says: any number.
+    let counted = over.voluntary.saturating_add(over.involuntary);
     let missing = counted.saturating_sub(over.switches);
     // The process is asked a moment before and behind: one a burst says nothing.
     (missing > over.bursts && (over.switches as f64) < FEWEST_SEEN * counted as f64).then(|| {
@@ -245,7 +263,8 @@ fn largest(stacks: &Stacks, events: u64) -> Vec<StackTime> {
 
 fn syscall(stack: &[&Frame], for_a_cpu: bool) -> Option<String> {
     let end = stack.len() - usize::from(for_a_cpu);
-    syscall_of(&stack[..end].iter().map(|frame| (*frame).clone()).collect::<Vec<_>>())
+    let stack = stack[..end].iter().map(|frame| (*frame).clone()).collect::<Vec<_>>();
+    syscall_of(&stack).or_else(|| (!for_a_cpu && are_names_hidden(&stack)).then(|| OTHER.to_owned()))
 }
 
 #[cfg(test)]
@@ -315,6 +334,32 @@ mod tests {
         let many = followed(&[wait(EPOLL, 300, Some(0)), lost(100)]).off_cpu(&over());
         assert_eq!((many.event_wait_share, many.blocked_share), (None, None));
         assert!(many.unknown.unwrap().contains("1 waits, 25% of the time"));
+    }
+
+    #[test]
+    fn waits_in_calls_that_nobody_names_are_no_waits_of_another_kind() {
+        let hidden = |ns| {
+            let stack = vec![Frame::new("[libc.so.6]", Origin::Library), Frame::new("[kernel]", Origin::Kernel)];
+            Wait { stack, ..wait(EPOLL, ns, Some(0)) }
+        };
+        let few = followed(&[wait(EPOLL, 300, Some(0)), hidden(10)]).off_cpu(&over());
+        assert!(near(few.event_wait_share, 0.3) && few.unknown.is_none(), "{few:?}");
+        let many = followed(&[wait(EPOLL, 300, Some(0)), hidden(100)]).off_cpu(&over());
+        assert_eq!((many.event_wait_share, many.lock_wait_share), (None, None));
+        assert!(near(many.blocked_share, 0.4), "how long it waited is known: {many:?}");
+        assert!(many.unknown.unwrap().contains("25% was in system calls that neither"));
+        assert_eq!(many.stacks[1].syscall.as_deref(), Some("other"));
+        // Where it is not seen what wakes a thread, the same.
+        let unseen = Wait { runnable_ns: None, ..hidden(500) };
+        let found = followed(&[unseen]).off_cpu(&Over { delay: Some((0, 2000)), ..over() });
+        assert_eq!((found.event_wait_share, found.blocked_share), (None, Some(0.5)));
+        assert!(found.unknown.unwrap().contains("100% was in"));
+    }
+
+    #[test]
+    fn numbers_of_the_worker_may_be_any() {
+        let most = Over { voluntary: u64::MAX, involuntary: u64::MAX, cpu_ns: u64::MAX, switches: 1, ..over() };
+        assert!(Waiting::default().off_cpu(&most).unknown.unwrap().contains("records show 1 of"));
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn sides(args: &Args, context: &Context) -> Result<Vec<Side>> {
 }
 
 fn deliver(args: &Args, context: &Context, profiled: Profiled, folder: RunFolder) -> Result<Exit> {
-    let Profiled { record, measured, stopped } = profiled;
+    let Profiled { record, measured, unmeasured, stopped } = profiled;
     let page = |style, place: Option<&str>| report::full(&record, style, place);
     folder.deliver(context, &record, &Pages { markdown: args.markdown, page: &page, below: "", journal: None })?;
     if let Some(error) = stopped {
@@ -136,7 +136,7 @@ fn deliver(args: &Args, context: &Context, profiled: Profiled, folder: RunFolder
         if failed {
             progress::note("config/hot-methods.toml was not written: a workload failed");
         } else {
-            profile::update_manifest(context, &measured)?;
+            profile::update_manifest(context, &measured, &unmeasured)?;
         }
     }
     Ok(if failed { Exit::Failed } else { Exit::Ok })

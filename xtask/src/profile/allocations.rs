@@ -83,8 +83,9 @@ fn counted(
     session.batches_of(spec, WARM_UP)?;
     let counted = session.marks(BATCHES)?;
     session.quit()?;
-    if counted.events != BATCHES * spec.batch_events {
-        let (done, asked) = (counted.events, BATCHES * spec.batch_events);
+    let asked = BATCHES.saturating_mul(spec.batch_events);
+    if counted.events != asked {
+        let done = counted.events;
         return Err(failure(Exit::Failed, format!("wrong work: the worker did {done} of {asked} events")));
     }
     // The sandbox's user wrote it, and could have written anything in its place: a link, or without end.

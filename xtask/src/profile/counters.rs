@@ -8,10 +8,11 @@ use model::profile::Budget;
 use perf_event::Builder;
 use perf_event::events::Hardware;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Batches that are counted, after one that warms up.
 const BATCHES: u64 = 20;
-/// A counter that had the CPU's counter for less of the time than this says too little.
+/// A counter that had one of the CPU's for less of the time than this says too little.
 const LEAST_RUNNING: f64 = 0.2;
 
 const COUNTED: &[(&str, Hardware)] = &[
@@ -44,10 +45,8 @@ pub(super) fn count(work: &Work<'_>, kernel: bool) -> Result<Counted> {
             }
         })
         .collect();
-    let reasons = missing.iter().map(|(why, names)| format!("no {}: {why}", names.join(", ")));
-    let why = (!missing.is_empty()).then(|| reasons.collect::<Vec<_>>().join("; "));
     if available.is_empty() {
-        return Ok((BTreeMap::new(), why));
+        return Ok(of_event(&BTreeMap::new(), 0.0, kernel, missing));
     }
     let mut session = Session::start(work.worker, &work.spec.name, work.surroundings)?;
     session.batches_of(work.spec, 1)?;
@@ -60,38 +59,94 @@ pub(super) fn count(work: &Work<'_>, kernel: bool) -> Result<Counted> {
     for counter in open_all.iter_mut().flat_map(|(_, counters)| counters) {
         counter.enable()?;
     }
-    let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
-    let mut before: BTreeMap<&'static str, f64> = BTreeMap::new();
-    let mut doubtful: Vec<&'static str> = Vec::new();
+    let read = |counters: &mut Vec<perf_event::Counter>| {
+        counters.iter_mut().map(|counter| Ok(Reading::of(&counter.read_full()?))).collect::<Result<Vec<_>>>()
+    };
+    let mut before: BTreeMap<&'static str, Vec<Reading>> = BTreeMap::new();
+    let mut sums: BTreeMap<&'static str, Vec<Reading>> = BTreeMap::new();
     session.stops(BATCHES, |number| {
-        let mut now = BTreeMap::new();
         for (name, counters) in &mut open_all {
-            let mut sum = 0.0;
-            for counter in counters {
-                let read = counter.read_full()?;
-                let (Some(enabled), Some(running)) = (read.time_enabled(), read.time_running()) else { continue };
-                let share = if enabled.is_zero() { 1.0 } else { running.as_secs_f64() / enabled.as_secs_f64() };
-                if share < LEAST_RUNNING && read.count() > 0 {
-                    doubtful.push(*name);
+            let now = read(counters)?;
+            if let Some(before) = before.insert(*name, now.clone()).filter(|_| number % 2 == 1) {
+                let sums = sums.entry(*name).or_insert_with(|| vec![Reading::default(); now.len()]);
+                for (sum, (now, before)) in sums.iter_mut().zip(now.into_iter().zip(before)) {
+                    sum.add(now.since(before));
                 }
-                // More counters than the CPU has take turns.
-                sum += if share > 0.0 { read.count() as f64 / share } else { 0.0 };
-            }
-            now.insert(*name, sum);
-        }
-        if number % 2 == 1 {
-            for (name, count) in &now {
-                *sums.entry(name).or_default() += count - before.get(name).copied().unwrap_or(0.0);
             }
         }
-        before = now;
         Ok(())
     })?;
     session.quit()?;
-    let events = (BATCHES * work.spec.batch_events) as f64;
-    // One that opens and stays at zero does not count.
-    let counted = sums.into_iter().filter(|(name, count)| *count > 0.0 && !doubtful.contains(name));
-    Ok((counted.map(|(name, count)| (name, count / events)).collect(), why))
+    let events = BATCHES.saturating_mul(work.spec.batch_events) as f64;
+    Ok(of_event(&sums, events, kernel, missing))
+}
+
+/// What a counter has counted, and for how long it had one of the CPU's, of the time in which its thread ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reading {
+    count: u64,
+    enabled_ns: u64,
+    running_ns: u64,
+}
+
+impl Reading {
+    fn of(read: &perf_event::CounterData) -> Reading {
+        let ns = |time: Option<Duration>| u64::try_from(time.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX);
+        Reading { count: read.count(), enabled_ns: ns(read.time_enabled()), running_ns: ns(read.time_running()) }
+    }
+
+    fn since(self, before: Reading) -> Reading {
+        Reading {
+            count: self.count.saturating_sub(before.count),
+            enabled_ns: self.enabled_ns.saturating_sub(before.enabled_ns),
+            running_ns: self.running_ns.saturating_sub(before.running_ns),
+        }
+    }
+
+    fn add(&mut self, other: Reading) {
+        self.count = self.count.saturating_add(other.count);
+        self.enabled_ns = self.enabled_ns.saturating_add(other.enabled_ns);
+        self.running_ns = self.running_ns.saturating_add(other.running_ns);
+    }
+
+    /// What it would have counted all of the time: more counters than the CPU has take turns. Null if it ran for too little of it
+    /// to say.
+    fn scaled(self) -> Option<f64> {
+        if self.enabled_ns == 0 {
+            return Some(0.0);
+        }
+        let share = self.running_ns as f64 / self.enabled_ns as f64;
+        (share >= LEAST_RUNNING).then(|| self.count as f64 / share)
+    }
+}
+
+/// Counts of one event, from what each counter has counted in batches on each thread; those that say nothing are missing, with the
+/// reason.
+fn of_event(
+    sums: &BTreeMap<&'static str, Vec<Reading>>,
+    events: f64,
+    kernel: bool,
+    mut missing: BTreeMap<String, Vec<&str>>,
+) -> Counted {
+    let mut counted = BTreeMap::new();
+    for (name, threads) in sums {
+        let count = threads.iter().map(|sum| sum.scaled()).sum::<Option<f64>>();
+        let why = match count {
+            None => "there are more counters than the CPU has, and its turn was too short",
+            Some(count) if count <= 0.0 => "it opens, but stays at zero",
+            Some(count) => {
+                counted.insert(*name, count / events.max(1.0));
+                continue;
+            }
+        };
+        missing.entry(why.to_owned()).or_default().push(name);
+    }
+    let mut reasons: Vec<String> =
+        missing.iter().map(|(why, names)| format!("no {}: {why}", names.join(", "))).collect();
+    if !kernel && !counted.is_empty() {
+        reasons.push("what the CPU counted is of user space alone".to_owned());
+    }
+    (counted, (!reasons.is_empty()).then(|| reasons.join("; ")))
 }
 
 /// Adds what was counted to a budget; what was not stays unknown.
@@ -111,6 +166,44 @@ pub(super) fn fill(budget: &mut Budget, counted: &BTreeMap<&'static str, f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn reading(count: u64, enabled_ns: u64, running_ns: u64) -> Reading {
+        Reading { count, enabled_ns, running_ns }
+    }
+
+    #[test]
+    fn counters_that_take_turns_are_scaled_by_their_turns_in_the_batches() {
+        // A counter that ran all of the time before the batches, and half of it in them.
+        let (before, after) = (reading(1_000_000, 1000, 1000), reading(1_000_500, 1100, 1050));
+        assert_eq!(after.since(before).scaled(), Some(1000.0), "not by its share since it began");
+        let mut sum = Reading::default();
+        sum.add(reading(500, 100, 0));
+        assert_eq!(sum.scaled(), None);
+        sum.add(reading(500, 100, 100));
+        assert_eq!(sum.scaled(), Some(2000.0), "one batch without a turn is made up for by the others");
+        assert_eq!(Reading::default().scaled(), Some(0.0), "a thread that never ran");
+    }
+
+    #[test]
+    fn a_counter_that_says_nothing_is_named_with_the_reason() {
+        let sums = BTreeMap::from([
+            ("instructions", vec![reading(8000, 10, 10), reading(0, 0, 0)]),
+            ("cycles", vec![reading(500, 100, 10)]),
+            ("cache-misses", vec![reading(0, 10, 10)]),
+        ]);
+        let missing = BTreeMap::from([("the CPU does not offer it".to_owned(), vec!["branches"])]);
+        let (counted, why) = of_event(&sums, 2.0, true, missing.clone());
+        assert_eq!(counted, BTreeMap::from([("instructions", 4000.0)]));
+        let why = why.unwrap();
+        for reason in ["no branches: the CPU does not", "no cycles: there are more", "no cache-misses: it opens"] {
+            assert!(why.contains(reason), "{reason}: {why}");
+        }
+        assert!(!why.contains("user space"));
+        let (_, why) = of_event(&sums, 2.0, false, missing);
+        assert!(why.unwrap().ends_with("what the CPU counted is of user space alone"));
+        let all = BTreeMap::from([("cycles", vec![reading(500, 10, 10)])]);
+        assert_eq!(of_event(&all, 1.0, true, BTreeMap::new()).1, None);
+    }
 
     #[test]
     fn what_the_host_does_not_count_stays_unknown() {

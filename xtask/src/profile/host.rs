@@ -6,6 +6,7 @@ use super::{off_cpu, syscalls};
 use crate::context::Context;
 use crate::host::Facts;
 use crate::setup::Places;
+use model::profile::Config;
 
 /// Sources of all phases.
 pub(super) struct Seen {
@@ -22,13 +23,13 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Tries everything.
-    pub(super) fn find(context: &Context) -> Seen {
+    /// Tries everything, as it is going to be used.
+    pub(super) fn find(context: &Context, config: &Config) -> Seen {
         crate::host::counters::mount_tracefs();
         let facts = Facts::here();
         let valgrind = Places::here().program("valgrind").map(drop);
         Seen {
-            clock: Clock::find(),
+            clock: Clock::find(&facts, config.frequency_hz),
             off_cpu: off_cpu::Source::find(&facts),
             syscalls: syscalls::Source::find(context, &facts),
             kernel: Kernel::read(&facts),
@@ -55,7 +56,9 @@ impl Seen {
             }
             Err(why) => {
                 let way = "as root `sysctl -w kernel.perf_event_paranoid=-1`";
-                missing.push(format!("no samples at all: {why}; {way}"));
+                missing.push(format!(
+                    "no samples at all, the time is divided by ticks of /proc and no function is seen: {why}; {way}"
+                ));
             }
         }
         missing.extend(self.off_cpu.1.clone());

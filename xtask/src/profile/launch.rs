@@ -33,6 +33,12 @@ pub(crate) struct Work<'a> {
 #[error("{0}")]
 pub(super) struct Refused(String);
 
+impl Refused {
+    pub(super) fn new(why: &str) -> Refused {
+        Refused(format!("cannot attach to the worker: {why}"))
+    }
+}
+
 /// Times of single batches, with and without the profiler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Times {
@@ -46,18 +52,32 @@ impl Times {
     pub(super) fn add(&mut self, other: Times) {
         self.without.extend(other.without);
         self.with.extend(other.with);
-        self.voluntary_switches += other.voluntary_switches;
-        self.involuntary_switches += other.involuntary_switches;
+        self.add_switches(other.voluntary_switches, other.involuntary_switches);
+    }
+
+    /// The worker says how many: any number.
+    fn add_switches(&mut self, voluntary: u64, involuntary: u64) {
+        self.voluntary_switches = self.voluntary_switches.saturating_add(voluntary);
+        self.involuntary_switches = self.involuntary_switches.saturating_add(involuntary);
     }
 
     /// Events that were done under the profiler.
     pub(super) fn events(&self) -> u64 {
-        self.with.iter().map(|sample| sample.events).sum()
+        self.sum(|sample| sample.events)
     }
 
     /// Elapsed time of the batches under the profiler.
     pub(super) fn wall_ns(&self) -> u64 {
-        self.with.iter().map(|sample| sample.wall_time_ns).sum()
+        self.sum(|sample| sample.wall_time_ns)
+    }
+
+    /// CPU time of the batches under the profiler.
+    pub(super) fn cpu_ns(&self) -> u64 {
+        self.sum(|sample| sample.cpu_time_ns)
+    }
+
+    fn sum(&self, figure: impl Fn(&Sample) -> u64) -> u64 {
+        self.with.iter().map(figure).fold(0, u64::saturating_add)
     }
 
     pub(super) fn perturbation(&self) -> Option<Perturbation> {
@@ -99,7 +119,7 @@ pub(super) fn launch(work: &Work<'_>, time: Duration, profiler: &mut impl Profil
     let mut times = Times::default();
     let beside = time.mul_f64(work.config.unprofiled_share / 2.0);
     unprofiled(&mut session, work, batches, beside, &mut times)?;
-    profiler.attach(session.pid()).map_err(|error| Refused(format!("cannot attach to the worker: {error:#}")))?;
+    profiler.attach(session.pid()).map_err(|error| Refused::new(&format!("{error:#}")))?;
     let profiled = profile(&mut session, work, batches, time, profiler, &mut times);
     profiler.detach();
     profiled?;
@@ -137,8 +157,7 @@ fn profile(
         interrupt::check()?;
         let burst = profiler.burst(session, work, batches)?;
         if let Some(done) = burst.done {
-            times.voluntary_switches += done.usage.voluntary_context_switches;
-            times.involuntary_switches += done.usage.involuntary_context_switches;
+            times.add_switches(done.usage.voluntary_context_switches, done.usage.involuntary_context_switches);
             times.with.extend(done.samples);
         }
         if burst.enough || Instant::now() >= end {
@@ -240,5 +259,26 @@ mod tests {
         let perturbation = times.perturbation().unwrap();
         assert!((perturbation.slowdown_pct - 100.0).abs() < 1e-9, "{perturbation:?}");
         assert!(Times::default().perturbation().is_none());
+    }
+
+    #[test]
+    fn what_a_worker_says_of_its_batches_may_be_any_number() {
+        let most = Sample {
+            wall_time_ns: u64::MAX,
+            cpu_time_ns: u64::MAX,
+            events: u64::MAX,
+            checksum: Checksum(1),
+            probe_ns: 1,
+        };
+        let all = Times {
+            with: vec![most; 2],
+            voluntary_switches: u64::MAX,
+            involuntary_switches: u64::MAX,
+            ..Times::default()
+        };
+        let mut times = all.clone();
+        times.add(all);
+        assert_eq!((times.events(), times.wall_ns(), times.cpu_ns()), (u64::MAX, u64::MAX, u64::MAX));
+        assert_eq!((times.voluntary_switches, times.involuntary_switches), (u64::MAX, u64::MAX));
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod allocations;
 pub(crate) mod callgrind;
+mod cfi;
 mod counters;
 mod flames;
 pub(crate) mod functions;
@@ -22,6 +23,7 @@ mod watched;
 use crate::bench::assemble;
 use crate::bench::prepare::{self, Prepared, Request};
 use crate::bench::select;
+use crate::build::{self, Recipe};
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::progress::{self, Progress};
@@ -39,6 +41,7 @@ use model::profile::{
 };
 use model::record::Role;
 use model::thresholds;
+use model::variant::{Build, Purpose};
 use model::workload::WorkloadSpec;
 use one::OneSide;
 use std::collections::BTreeMap;
@@ -127,6 +130,8 @@ pub(crate) struct Profiled {
     pub(crate) record: ProfileRecord,
     /// Shares of the last side, for config/hot-methods.toml: one entry a workload.
     pub(crate) measured: Vec<Measured>,
+    /// Workloads that there are no shares of, each with the reason.
+    pub(crate) unmeasured: Vec<String>,
     /// Why it ended early.
     pub(crate) stopped: Option<anyhow::Error>,
 }
@@ -143,16 +148,23 @@ pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, fold
     let thresholds =
         bottleneck::Thresholds::parse(&context.config("bottlenecks.toml")?).context("config/bottlenecks.toml")?;
     let manifest = manifest::load(context)?;
-    let seen = Seen::find(context);
-    let counts = options.does(PhaseName::Instructions) && seen.callgrind.is_ok();
-    let request = Request { sides, candidate_place: None, instructions: counts, user_files: &options.user_files };
-    let prepared = prepare::prepare_sides(context, &request)?;
+    let seen = Seen::find(context, &config);
+    let request = Request { sides, candidate_place: None, instructions: false, user_files: &options.user_files };
+    let mut prepared = prepare::prepare_sides(context, &request)?;
+    let counting = match options.does(PhaseName::Instructions) && seen.callgrind.is_ok() {
+        true => sides.iter().map(|side| counting_build(context, side)).collect::<Result<Vec<_>>>()?,
+        false => vec![],
+    };
+    // In the record, and watched for changes.
+    prepared.instruction_builds =
+        counting.iter().cloned().collect::<Result<Vec<_>, _>>().ok().filter(|all| !all.is_empty());
     let specs = selected(context, &prepared, options)?;
     let mut notes = prepared.notes.clone();
     let painter = painter(context, options, &mut notes)?;
     let run = Run {
         context,
         prepared: &prepared,
+        counting: &counting,
         specs: &specs,
         config: &config,
         thresholds: &thresholds,
@@ -162,12 +174,13 @@ pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, fold
         options,
         folder: &folder.path,
     };
-    let (mut workloads, mut measured) = (Vec::new(), Vec::new());
-    let own = own_code(&prepared)?;
-    let stopped = run.all(folder, &mut workloads, &mut measured).err();
+    let mut done = Done::default();
+    let own = own_code(&prepared, &counting)?;
+    let stopped = run.all(folder, &mut done).err();
     // Figures of something else than what was built are no results.
     prepared.check_unchanged()?;
-    let shifts = if stopped.is_none() { run.shifts(&mut workloads, &own, &mut notes) } else { vec![] };
+    let shifts = run.shifts(&mut done, &own, &mut notes, stopped.is_none());
+    let Done { workloads, measured, unmeasured, .. } = done;
     notes.extend(stopped.iter().map(|error| format!("the run ended early: {error:#}")));
     let record = ProfileRecord {
         head: records::head(PROFILE_SCHEMA, &folder.id, &started_at, stopped.is_some()),
@@ -186,7 +199,51 @@ pub(crate) fn run_for(context: &Context, sides: &[Side], options: &Options, fold
         shifts,
         notes,
     };
-    Ok(Profiled { record, measured, stopped })
+    Ok(Profiled { record, measured, unmeasured, stopped })
+}
+
+/// What all workloads and sides came to.
+#[derive(Default)]
+struct Done {
+    workloads: Vec<WorkloadProfile>,
+    /// Of these, how many were not cut short. Only the last one may be.
+    whole: usize,
+    measured: Vec<Measured>,
+    unmeasured: Vec<String>,
+}
+
+impl Done {
+    /// Takes in a profile; one that was cut short if anything of it was done.
+    fn add(&mut self, profile: WorkloadProfile, is_whole: bool) {
+        if is_whole || !profile.phases.is_empty() {
+            self.whole += usize::from(is_whole);
+            self.workloads.push(profile);
+        }
+    }
+
+    /// Both sides of each workload that was profiled whole on both.
+    fn pairs(&mut self) -> impl Iterator<Item = [&mut WorkloadProfile; 2]> {
+        self.workloads[..self.whole].chunks_mut(2).filter_map(|pair| {
+            let [baseline, candidate] = pair else { return None };
+            let is_pair = candidate.role == Role::Candidate && baseline.workload == candidate.workload;
+            is_pair.then_some([baseline, candidate])
+        })
+    }
+}
+
+/// The build that instructions are counted of, or why there is none: nothing else of the profile needs it.
+fn counting_build(context: &Context, side: &Side) -> Result<Result<Build, String>> {
+    let recipe = Recipe { purpose: Purpose::Instructions, profile: side.profile, place: None };
+    build::build_recipe(context, &side.variant, &recipe).map(Ok).or_else(|error| dispensable(&error).map(Err))
+}
+
+/// Why a build that failed is done without. An interrupt, or sources that are not what they should be, end the run.
+fn dispensable(error: &anyhow::Error) -> Result<String> {
+    let why = format!("the build for it failed: {error:#}");
+    match exit_of(error) {
+        Exit::Failed | Exit::Infrastructure => Ok(why),
+        exit => Err(failure(exit, why)),
+    }
 }
 
 fn selected(context: &Context, prepared: &Prepared, options: &Options) -> Result<Vec<WorkloadSpec>> {
@@ -197,13 +254,13 @@ fn selected(context: &Context, prepared: &Prepared, options: &Options) -> Result
 }
 
 /// Functions that every build of a side has code of: what is inlined in one of them is not seen there.
-fn own_code(prepared: &Prepared) -> Result<BTreeMap<Role, OwnCode>> {
+fn own_code(prepared: &Prepared, counting: &[Result<Build, String>]) -> Result<BTreeMap<Role, OwnCode>> {
     let of_build =
         |build| -> Result<OwnCode> { Ok(OwnCode::new(functions::of_libevent(build)?.keys().map(String::as_str))) };
     let mut own = BTreeMap::new();
     for (index, subject) in prepared.subjects.iter().enumerate() {
         let timed = of_build(&subject.build)?;
-        let counted = prepared.instruction_builds.as_ref().map(|builds| of_build(&builds[index])).transpose()?;
+        let counted = counting.get(index).and_then(|build| build.as_ref().ok()).map(of_build).transpose()?;
         own.insert(subject.role, counted.map_or_else(|| timed.clone(), |counted| timed.in_both(&counted)));
     }
     Ok(own)
@@ -227,6 +284,8 @@ fn painter(context: &Context, options: &Options, notes: &mut Vec<String>) -> Res
 struct Run<'a> {
     context: &'a Context,
     prepared: &'a Prepared,
+    /// For callgrind, by side; nothing where it was not asked for.
+    counting: &'a [Result<Build, String>],
     specs: &'a [WorkloadSpec],
     config: &'a Config,
     thresholds: &'a bottleneck::Thresholds,
@@ -239,7 +298,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Every workload, its sides one after the other, so that they see the same host.
-    fn all(&self, folder: &RunFolder, done: &mut Vec<WorkloadProfile>, measured: &mut Vec<Measured>) -> Result<()> {
+    fn all(&self, folder: &RunFolder, done: &mut Done) -> Result<()> {
         let subjects = &self.prepared.subjects;
         let workers = subjects.iter().map(|subject| subject.link(LAYOUT_SEED)).collect::<Result<Vec<_>>>()?;
         let functions =
@@ -252,7 +311,7 @@ impl Run<'_> {
                     context: self.context,
                     subject,
                     worker: &workers[index],
-                    counting: self.prepared.instruction_builds.as_ref().map(|builds| &builds[index]),
+                    counting: self.counting.get(index).map(|build| build.as_ref().map_err(String::as_str)),
                     libevent: &functions[index],
                     manifest: self.manifest,
                     thresholds: self.thresholds,
@@ -267,43 +326,46 @@ impl Run<'_> {
                     },
                     folder: self.folder,
                 };
-                let profile = side.profile(spec, &mut progress)?;
+                let one::Profiled { found, stopped } = side.profile(spec, &mut progress);
                 // Nothing is lost however the run ends.
-                if let Err(error) = folder.append(&profile) {
+                if let Err(error) = folder.append(&found) {
                     progress.note(&format!("{error:#}"));
                 }
                 if index + 1 == subjects.len() {
-                    measured.extend(self.measured(&profile, &functions[index]));
+                    match self.measured(&found, &functions[index]) {
+                        Ok(measured) => done.measured.push(measured),
+                        Err(why) => done.unmeasured.push(format!("{}: {why}", spec.name)),
+                    }
                 }
-                done.push(profile);
+                done.add(found, stopped.is_none());
+                if let Some(error) = stopped {
+                    return Err(error);
+                }
             }
         }
         Ok(())
     }
 
-    /// What config/hot-methods.toml takes of a profile; nothing without samples enough.
-    fn measured(&self, profile: &WorkloadProfile, functions: &BTreeMap<String, String>) -> Option<Measured> {
-        let (build, host) = (&self.prepared.subjects.last()?.build, crate::host::fingerprint().id);
-        let fewest = self.config.fewest_samples;
+    /// What config/hot-methods.toml takes of a profile, or why it takes nothing.
+    fn measured(&self, profile: &WorkloadProfile, functions: &BTreeMap<String, String>) -> Result<Measured, String> {
+        let build = &self.prepared.subjects.last().ok_or("there is no side")?.build;
+        let (host, fewest) = (crate::host::fingerprint().id, self.config.fewest_samples);
         hot_methods::recorded::of_workload(profile, build, &host, &records::now(), fewest, functions.clone())
     }
 
     /// Both sides of each workload, compared.
     fn shifts(
         &self,
-        workloads: &mut [WorkloadProfile],
+        done: &mut Done,
         own: &BTreeMap<Role, OwnCode>,
         notes: &mut Vec<String>,
+        draw: bool,
     ) -> Vec<Shift> {
         let own = [Role::Baseline, Role::Candidate].map(|role| own.get(&role));
         let mut shifts = Vec::new();
-        for pair in workloads.chunks_mut(2) {
-            let [baseline, candidate] = pair else { continue };
-            if candidate.role != Role::Candidate || baseline.workload != candidate.workload {
-                continue;
-            }
+        for [baseline, candidate] in done.pairs() {
             shifts.push(profile::shift(baseline, candidate, own, &self.options.predictions, self.config));
-            if let Err(error) = self.differential(baseline, candidate) {
+            if draw && let Err(error) = self.differential(baseline, candidate) {
                 notes.push(format!("{}: {error:#}", candidate.workload));
             }
         }
@@ -333,14 +395,16 @@ pub(crate) fn predictions(texts: &[String]) -> Result<Vec<Prediction>> {
     texts.iter().map(|text| text.parse().map_err(|error: String| failure(Exit::Usage, error))).collect()
 }
 
-/// Puts what was measured into config/hot-methods.toml, and says what stands out.
-pub(crate) fn update_manifest(context: &Context, measured: &[Measured]) -> Result<String> {
+/// Puts what was measured into config/hot-methods.toml, and says what stands out, and what is not in it.
+pub(crate) fn update_manifest(context: &Context, measured: &[Measured], unmeasured: &[String]) -> Result<String> {
+    let left_out: String = unmeasured.iter().map(|why| format!("\n- left out: {why}")).collect();
     if measured.is_empty() {
         let why = "config/hot-methods.toml was not written: no workload had samples enough for shares; give a longer --seconds, or see \
                    what this host does not show";
-        return Err(failure(Exit::Infrastructure, why));
+        return Err(failure(Exit::Infrastructure, format!("{why}{left_out}")));
     }
-    let text = told(&manifest::update(context, measured, &hot_methods::Limits::default())?);
+    let merged = manifest::update(context, measured, &hot_methods::Limits::default())?;
+    let text = format!("{}{left_out}\n", told(&merged).trim_end());
     progress::note(text.trim_end());
     Ok(text)
 }
@@ -393,6 +457,68 @@ mod tests {
         assert!(told.contains("called cold in it, and hot: evbuffer_new (12.5%)"), "{told}");
     }
 
+    fn profile_of(workload: &str, role: Role, samples: u64) -> WorkloadProfile {
+        let phase = |phase: &str| {
+            serde_json::json!({ "phase": phase, "source": "cycles", "fallback": null, "seconds": 1.0,
+            "perturbation": null, "lost": 0 })
+        };
+        let text = serde_json::json!({
+            "workload": workload, "variant": "b", "role": role, "event": "c", "metric": "cpu_time", "symbols": [],
+            "manifest": {}, "syscalls": [], "phases": [phase("cycle-budget"), phase("attribution")], "files": {}, "notes": [],
+        });
+        let mut profile: WorkloadProfile = serde_json::from_value(text).unwrap();
+        profile.budget = Some(profile::Budget { samples, ..Default::default() });
+        profile
+    }
+
+    #[test]
+    fn workloads_without_samples_enough_are_named_with_the_reason() {
+        let mut profile = profile_of("a", Role::Baseline, 500);
+        assert_eq!(enough_samples(&profile, 500).unwrap(), ("cycles".to_owned(), 500));
+        profile.budget.as_mut().unwrap().samples = 60;
+        assert!(enough_samples(&profile, 500).unwrap_err().contains("60 samples, and 500"));
+        (profile.phases[1].source, profile.phases[1].fallback) = (None, Some("no perf events".to_owned()));
+        assert!(enough_samples(&profile, 500).unwrap_err().contains("no perf events"));
+        profile.phases.clear();
+        assert!(enough_samples(&profile, 500).unwrap_err().contains("not done"));
+        profile.error = Some("wrong work".to_owned());
+        assert_eq!(enough_samples(&profile, 500).unwrap_err(), "wrong work");
+    }
+
+    #[test]
+    fn what_was_profiled_whole_on_both_sides_is_compared_however_the_run_ends() {
+        let mut done = Done::default();
+        for (workload, role) in [("a", Role::Baseline), ("a", Role::Candidate), ("b", Role::Baseline)] {
+            done.add(profile_of(workload, role, 1), true);
+        }
+        let compared = |done: &mut Done| done.pairs().map(|[one, _]| one.workload.clone()).collect::<Vec<_>>();
+        assert_eq!(compared(&mut done), ["a"], "`b` has one side");
+        let mut nothing = profile_of("b", Role::Candidate, 1);
+        nothing.phases.clear();
+        done.add(nothing, false);
+        assert_eq!(done.workloads.len(), 3, "nothing of it was done");
+        done.add(profile_of("b", Role::Candidate, 1), false);
+        assert_eq!(
+            (done.workloads.len(), compared(&mut done)),
+            (4, vec!["a".to_owned()]),
+            "it was cut short, and is kept"
+        );
+        let mut alone = Done::default();
+        alone.add(profile_of("a", Role::Baseline, 1), true);
+        alone.add(profile_of("b", Role::Baseline, 1), true);
+        assert!(compared(&mut alone).is_empty(), "one variant has no pairs");
+    }
+
+    #[test]
+    fn a_build_for_counting_that_fails_is_done_without_and_an_interrupt_is_not() {
+        let failed = failure(Exit::Failed, "-march=x86-64-v3 is unknown").context("buffer.c");
+        assert!(dispensable(&failed).unwrap().contains("buffer.c: -march=x86-64-v3"));
+        assert!(dispensable(&anyhow::anyhow!("a full disk")).unwrap().contains("a full disk"));
+        for exit in [Exit::Interrupted, Exit::Tampering] {
+            assert_eq!(exit_of(&dispensable(&failure(exit, "x")).unwrap_err()), exit);
+        }
+    }
+
     #[test]
     fn a_manifest_is_not_written_of_nothing() {
         let folder = tempfile::tempdir().unwrap();
@@ -401,8 +527,9 @@ mod tests {
         std::fs::write(&file, MANIFEST).unwrap();
         let mut context = Context::new(false, false, &[]).unwrap();
         folder.path().clone_into(&mut context.root);
-        let error = update_manifest(&context, &[]).unwrap_err();
+        let error = update_manifest(&context, &[], &["a: 60 samples".to_owned()]).unwrap_err();
         assert!(exit_of(&error) == Exit::Infrastructure && error.to_string().contains("was not written"), "{error:#}");
+        assert!(error.to_string().contains("left out: a: 60 samples"), "{error:#}");
         assert_eq!(std::fs::read_to_string(file).unwrap(), MANIFEST);
     }
 }

@@ -1,7 +1,7 @@
 //! Phase 3: why the worker is off the CPU, by what the scheduler says.
 
 use super::launch::{Burst, Held, Profiler, Times, Work, launch, threads};
-use super::ring::{Content, Drained, Record, Ring};
+use super::ring::{self, Content, Drained, Record, Refusal, Ring, Size};
 use super::sampling::{Place, place};
 use super::symbols::{Kernel, Symbolizer};
 use super::tracefs::{self, On};
@@ -50,7 +50,7 @@ impl Source {
             let switch = tracefs::format(facts, "sched/sched_switch")?;
             let waking = tracefs::format(facts, "sched/sched_waking")?;
             // Wake-ups are other threads' doing: whole CPUs are watched for them.
-            tracefs::open(&waking, On::Cpu(0), None, Content { raw: true, ..Content::default() }, 1 << 14)?;
+            tracefs::works(&waking, On::Cpu(0))?;
             Ok(Source::Tracepoints { switch, waking })
         };
         let why = match tracepoints() {
@@ -119,6 +119,7 @@ pub(super) fn follow(
         held: Held::new(),
         hopeless: 0,
         late_threads: false,
+        endless_tables: false,
         shrunk: None,
         drained: Drained::default(),
     };
@@ -144,6 +145,8 @@ struct Follower<'a> {
     hopeless: u32,
     /// Threads began while it was attached: nobody follows them.
     late_threads: bool,
+    /// The worker's unwind tables are left out.
+    endless_tables: bool,
     shrunk: Option<String>,
     drained: Drained,
 }
@@ -151,17 +154,51 @@ struct Follower<'a> {
 struct Attached {
     pid: u32,
     threads: Vec<i32>,
-    switches: Vec<Ring>,
-    records: Vec<Ring>,
-    wakes: Vec<Ring>,
+    rings: Rings,
     /// Threads by the numbers that the kernel itself knows them by, which a container's are not.
     numbers: BTreeMap<u64, i32>,
     stacks: unwind::Stacks,
 }
 
-impl Attached {
-    fn rings(&mut self) -> impl Iterator<Item = &mut Ring> {
+#[derive(Default)]
+struct Rings {
+    switches: Vec<Ring>,
+    records: Vec<Ring>,
+    wakes: Vec<Ring>,
+}
+
+impl Rings {
+    fn all(&mut self) -> impl Iterator<Item = &mut Ring> {
         self.switches.iter_mut().chain(&mut self.records).chain(&mut self.wakes)
+    }
+}
+
+impl Follower<'_> {
+    /// All rings of one size: those of one thread may not take what others need.
+    fn open(&self, pid: u32, threads: &[i32], halvings: u32) -> Result<Rings, Refusal> {
+        let [large, small] = [RING_BYTES, WAKE_RING_BYTES].map(|bytes| Size { bytes, halvings });
+        let with_stack = Content { callchain: true, raw: false, stack_bytes: self.stack_bytes };
+        let raw = Content { raw: true, ..Content::default() };
+        let mut rings = Rings::default();
+        for thread in threads {
+            rings.switches.push(match self.source {
+                Source::Tracepoints { switch, .. } => {
+                    tracefs::open(switch, On::Thread(*thread), None, Content { raw: true, ..with_stack }, large)?
+                }
+                Source::Switches => Ring::of_size(&mut switches(*thread), with_stack, large)?,
+                Source::Schedstat => return Ok(rings),
+            });
+            let mut records = Builder::new(Software::DUMMY);
+            records.observe_pid(*thread).any_cpu().context_switch(true).exclude_kernel(false).exclude_hv(true);
+            rings.records.push(Ring::of_size(&mut records, Content::default(), small)?);
+        }
+        if let Source::Tracepoints { waking, .. } = self.source {
+            let filter: Vec<String> = names(pid, threads).iter().map(|name| format!("comm == \"{name}\"")).collect();
+            for cpu in cpus() {
+                rings.wakes.push(tracefs::open(waking, On::Cpu(cpu), Some(&filter.join(" || ")), raw, small)?);
+            }
+        }
+        Ok(rings)
     }
 }
 
@@ -169,46 +206,13 @@ impl Profiler for Follower<'_> {
     fn attach(&mut self, pid: u32) -> Result<()> {
         let symbols = Symbolizer::of(pid, &self.program, self.libevent, self.kernel)?;
         let threads = threads(pid)?;
-        let mut attached = Attached {
-            pid,
-            threads: threads.clone(),
-            switches: vec![],
-            records: vec![],
-            wakes: vec![],
-            numbers: BTreeMap::new(),
-            stacks: unwind::Stacks::new(symbols),
-        };
-        let with_stack = Content { callchain: true, raw: false, stack_bytes: self.stack_bytes };
-        let refused = |why: String| anyhow::anyhow!("the kernel refuses to follow the worker: {why}");
-        for thread in &threads {
-            match self.source {
-                Source::Tracepoints { switch, .. } => {
-                    let content = Content { raw: true, ..with_stack };
-                    let ring =
-                        tracefs::open(switch, On::Thread(*thread), None, content, RING_BYTES).map_err(refused)?;
-                    attached.switches.push(ring);
-                }
-                Source::Switches => {
-                    let ring = Ring::open(&mut switches(*thread), with_stack, RING_BYTES);
-                    attached.switches.push(ring.map_err(|error| refused(tracefs::explain(&error)))?);
-                }
-                Source::Schedstat => continue,
-            }
-            let mut records = Builder::new(Software::DUMMY);
-            records.observe_pid(*thread).any_cpu().context_switch(true).exclude_kernel(false).exclude_hv(true);
-            let ring = Ring::open(&mut records, Content::default(), WAKE_RING_BYTES);
-            attached.records.push(ring.map_err(|error| refused(tracefs::explain(&error)))?);
-        }
-        if let Source::Tracepoints { waking, .. } = self.source {
-            let filter =
-                names(pid, &threads).iter().map(|name| format!("comm == \"{name}\"")).collect::<Vec<_>>().join(" || ");
-            for cpu in cpus() {
-                let content = Content { raw: true, ..Content::default() };
-                let ring = tracefs::open(waking, On::Cpu(cpu), Some(&filter), content, WAKE_RING_BYTES);
-                attached.wakes.push(ring.map_err(refused)?);
-            }
-        }
-        self.shrunk = self.shrunk.take().or_else(|| attached.rings().find_map(|ring| ring.shrunk()));
+        let rings = ring::fitting(|halvings| self.open(pid, &threads, halvings)).map_err(|error| {
+            anyhow::anyhow!("the kernel refuses to follow the worker: {}", tracefs::explain(&error))
+        })?;
+        let stacks = unwind::Stacks::new(symbols);
+        self.endless_tables |= stacks.are_tables_left_out();
+        let mut attached = Attached { pid, threads, rings, numbers: BTreeMap::new(), stacks };
+        self.shrunk = self.shrunk.take().or_else(|| attached.rings.all().find_map(|ring| ring.shrunk()));
         self.attached = Some(attached);
         Ok(())
     }
@@ -218,9 +222,9 @@ impl Profiler for Follower<'_> {
         let batches = self.held.batches(batches);
         let began = Instant::now();
         let delay_before = run_delay_ns(attached.pid);
-        attached.rings().try_for_each(Ring::enable)?;
+        attached.rings.all().try_for_each(Ring::enable)?;
         let done = session.batches_of(work.spec, batches)?;
-        attached.rings().try_for_each(Ring::disable)?;
+        attached.rings.all().try_for_each(Ring::disable)?;
         let delay = delay_before.zip(run_delay_ns(attached.pid)).map(|(before, after)| after.saturating_sub(before));
         let elapsed = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.late_threads |= threads(attached.pid)? != attached.threads;
@@ -234,7 +238,11 @@ impl Profiler for Follower<'_> {
             return Ok(Burst { done: None, enough: self.hopeless >= MOST_HOPELESS });
         }
         self.over.bursts += 1;
-        self.over.delay = self.over.delay.zip(delay).map(|((sum, time), delay)| (sum + delay, time + elapsed));
+        self.over.delay = self
+            .over
+            .delay
+            .zip(delay)
+            .map(|((sum, time), delay)| (sum.saturating_add(delay), time.saturating_add(elapsed)));
         self.over.switches += events.iter().filter(|event| matches!(event.event, Event::Out { .. })).count() as u64;
         // At once: what lies between two bursts was not seen, and nothing is kept but sums.
         self.waiting.add(&off_cpu::waits(&events), attached.pid.cast_signed());
@@ -249,7 +257,7 @@ impl Profiler for Follower<'_> {
 /// Empties the rings: what happened in a burst.
 fn take(attached: &mut Attached, source: &Source) -> (Vec<Sched>, Drained) {
     let (mut records, mut events, mut drained) = (Vec::new(), Vec::new(), Drained::default());
-    for ring in &mut attached.switches {
+    for ring in &mut attached.rings.switches {
         drained += ring.drain(|record| records.push(record));
     }
     for record in records {
@@ -276,7 +284,7 @@ fn take(attached: &mut Attached, source: &Source) -> (Vec<Sched>, Drained) {
         events.push(Sched { at_ns: sample.at_ns, thread: sample.thread, event });
     }
     let mut preempted = Vec::new();
-    for ring in &mut attached.records {
+    for ring in &mut attached.rings.records {
         drained += ring.drain(|record| match record {
             Record::Switch { thread, at_ns, out: false, .. } => {
                 events.push(Sched { at_ns, thread, event: Event::In });
@@ -289,7 +297,7 @@ fn take(attached: &mut Attached, source: &Source) -> (Vec<Sched>, Drained) {
         preempt(&mut events, &preempted);
     }
     if let Source::Tracepoints { waking, .. } = source {
-        for ring in &mut attached.wakes {
+        for ring in &mut attached.rings.wakes {
             drained += ring.drain(|record| {
                 // Whose it is is known when the thread has switched once; before that it has nothing to be woken from.
                 if let Record::Sample(sample) = record
@@ -327,7 +335,7 @@ fn summary(follower: Follower<'_>, times: &Times) -> Found {
     let over = Over {
         events: times.events(),
         wall_ns: times.wall_ns(),
-        cpu_ns: times.with.iter().map(|sample| sample.cpu_time_ns).sum(),
+        cpu_ns: times.cpu_ns(),
         voluntary: times.voluntary_switches,
         involuntary: times.involuntary_switches,
         ..follower.over
@@ -339,6 +347,9 @@ fn summary(follower: Follower<'_>, times: &Times) -> Found {
     let mut notes = Vec::new();
     if follower.late_threads {
         notes.push("waits of threads that began during the profile were not followed".to_owned());
+    }
+    if follower.endless_tables {
+        notes.push(format!("off the CPU: {}", unwind::WITHOUT_TABLES));
     }
     Found {
         off_cpu,

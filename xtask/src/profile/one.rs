@@ -3,7 +3,8 @@
 use super::flames::Painter;
 use super::host::Seen;
 use super::launch::{Refused, Work};
-use super::{Options, PhaseName, allocations, callgrind, counters, off_cpu, sampling, syscalls};
+use super::watched::of_workload;
+use super::{Options, PhaseName, allocations, callgrind, counters, off_cpu, sampling, syscalls, unwind};
 use crate::bench::subject::Subject;
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
@@ -16,7 +17,7 @@ use model::bottleneck::{self, Thresholds};
 use model::hot_methods::HotMethods;
 use model::profile::calls::SyscallProfile;
 use model::profile::stacks::{Stacks, SymbolShare, name_in_source};
-use model::profile::{self, Budget, Config, Io, Phase, WorkloadProfile};
+use model::profile::{self, Budget, Config, Io, OwnCode, Phase, WorkloadProfile};
 use model::record::Role;
 use model::variant::Build;
 use model::workload::WorkloadSpec;
@@ -24,8 +25,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Samples in a call of an unknown name (`off_cpu::syscall_of`).
-const OTHER: &str = "other";
 /// Samples that a call must have had, by its number, for none to mean that it takes no time.
 const FEWEST_EXPECTED: f64 = 10.0;
 
@@ -34,8 +33,8 @@ pub(super) struct OneSide<'a> {
     pub(super) context: &'a Context,
     pub(super) subject: &'a Subject,
     pub(super) worker: &'a Worker,
-    /// For callgrind; null where it is not there.
-    pub(super) counting: Option<&'a Build>,
+    /// For callgrind, or why there is none; null where it was not asked for.
+    pub(super) counting: Option<Result<&'a Build, &'a str>>,
     /// Functions of libevent in the worker, with their files.
     pub(super) libevent: &'a BTreeMap<String, String>,
     pub(super) manifest: &'a HotMethods,
@@ -50,16 +49,16 @@ pub(super) struct OneSide<'a> {
 }
 
 impl OneSide<'_> {
-    /// Profiles a workload. Errors of the workload are in the profile; an interrupt is an error.
-    pub(super) fn profile(&self, spec: &WorkloadSpec, progress: &mut Progress) -> Result<WorkloadProfile> {
-        let mut state = State { found: empty(spec, self.subject), call_weights: BTreeMap::new(), weight: 0.0 };
-        let checked = match self.subject.check(self.worker, spec, &self.surroundings) {
+    /// Profiles a workload. Errors of the workload are in the profile; an interrupt is an error, beside what was found until then.
+    pub(super) fn profile(&self, spec: &WorkloadSpec, progress: &mut Progress) -> Profiled {
+        let mut state = State::new(empty(spec, self.subject));
+        let began = Instant::now();
+        let checked = match self.subject.check(self.worker, spec, &self.surroundings).map_err(of_workload) {
             Ok(checked) => checked,
             Err(error) => {
-                interrupted(&error)?;
-                state.found.error = Some(format!("{error:#}"));
                 progress.steps(PhaseName::ALL.len() as u64, &spec.name);
-                return Ok(state.found);
+                let stopped = unchecked(&mut state.found, error, |phase| self.options.does(phase), began);
+                return Profiled { found: state.found, stopped };
             }
         };
         let work = Work {
@@ -69,71 +68,80 @@ impl OneSide<'_> {
             config: self.config,
             cost: checked.cost,
         };
-        for phase in PhaseName::ALL {
-            if self.options.does(phase) {
+        let stopped = each_phase(&mut state, |phase, state| {
+            let done = if self.options.does(phase) {
                 progress.steps(0, &format!("{}: {}", spec.name, phase.name()));
-                let began = Instant::now();
-                let done = match phase {
-                    PhaseName::Samples => self.samples(&work, &mut state),
-                    PhaseName::OffCpu => self.off_cpu(&work, &mut state.found),
-                    PhaseName::Syscalls => self.syscalls(&work, &mut state),
-                    PhaseName::Instructions => self.instructions(spec, &mut state.found),
-                    PhaseName::Allocations => self.allocations(spec, &mut state.found),
-                };
-                if let Err(error) = done {
-                    interrupted(&error)?;
-                    progress.note(&format!("{}: {}: {error:#}", spec.name, phase.name()));
-                    stopped(&mut state.found, phase, &error, began);
-                }
+                self.phase(phase, &work, state)
+            } else {
+                Ok(())
+            };
+            if let Some(error) = done.as_ref().err().filter(|error| exit_of(error) != Exit::Interrupted) {
+                progress.note(&format!("{}: {}: {error:#}", spec.name, phase.name()));
             }
             progress.step(&spec.name);
-        }
+            done
+        });
         self.classify(&mut state.found);
-        Ok(state.found)
+        Profiled { found: state.found, stopped }
+    }
+
+    fn phase(&self, phase: PhaseName, work: &Work<'_>, state: &mut State) -> Result<()> {
+        match phase {
+            PhaseName::Samples => self.samples(work, state),
+            PhaseName::OffCpu => self.off_cpu(work, &mut state.found),
+            PhaseName::Syscalls => self.syscalls(work, state),
+            PhaseName::Instructions => self.instructions(work.spec, &mut state.found),
+            PhaseName::Allocations => self.allocations(work.spec, &mut state.found),
+        }
     }
 
     /// Phases 1 and 2.
     fn samples(&self, work: &Work<'_>, state: &mut State) -> Result<()> {
-        let found = &mut state.found;
         let began = Instant::now();
-        let (clock, fallback) = match &self.seen.clock {
-            Ok((clock, fallback)) => (*clock, fallback.clone()),
-            Err(why) => {
-                found.phases.push(not_done("cycle-budget", why, began));
-                found.phases.push(not_done("attribution", why, began));
-                return Ok(());
+        let (kernel, time) = (&self.seen.kernel, self.options.time(self.config));
+        let sampled = match &self.seen.clock {
+            Ok((clock, fallback)) => {
+                let sampled = unless_refused(sampling::sample(work, *clock, time, self.libevent, kernel))?;
+                sampled.map(|sampled| (*clock, fallback.clone(), sampled))
             }
+            Err(why) => Err(why.clone()),
         };
-        let kernel = &self.seen.kernel;
-        let sampled = match sampling::sample(work, clock, self.options.time(self.config), self.libevent, kernel) {
-            Err(error) if error.downcast_ref::<Refused>().is_some() => {
-                let why = format!("{error:#}");
-                found.phases.push(not_done("cycle-budget", &why, began));
-                found.phases.push(not_done("attribution", &why, began));
-                return Ok(());
-            }
-            sampled => sampled?,
-        };
-        if let Some((budget, shares)) = sampling::budget(&sampled, kernel.is_named()) {
+        match sampled {
+            Ok((clock, fallback, sampled)) => self.by_samples(work, state, clock, fallback, &sampled, began),
+            Err(why) => self.by_ticks(work, &mut state.found, &why, began),
+        }
+    }
+
+    fn by_samples(
+        &self,
+        work: &Work<'_>,
+        state: &mut State,
+        clock: sampling::Clock,
+        fallback: Option<String>,
+        sampled: &sampling::Sampled,
+        began: Instant,
+    ) -> Result<()> {
+        let found = &mut state.found;
+        let is_named = self.seen.kernel.is_named();
+        if let Some((budget, shares)) = sampling::budget(sampled, is_named) {
             (found.user_share, found.kernel_share, found.idle_share) = (shares.user, shares.kernel, shares.idle);
             found.budget = Some(Budget { user_space_alone: !sampled.kernel, ..budget });
         }
         found.symbols = sampled.stacks.shares();
-        self.notes_of_samples(&sampled, found);
-        let fallback = also(fallback, sampled.shrunk.as_ref());
-        let mut counters_fallback = None;
-        if let Some(budget) = &mut found.budget {
-            match counters::count(work, clock.kernel) {
-                Ok((counted, why)) => {
-                    counters::fill(budget, &counted);
-                    counters_fallback = why;
-                }
-                Err(error) if exit_of(&error) != Exit::Infrastructure => return Err(error),
-                Err(error) => {
-                    counters_fallback = Some(format!("the CPU's counters: {error:#}"));
-                }
-            }
-        }
+        found.notes.extend(notes(sampled, &found.symbols, self.config.fewest_samples));
+        found.manifest = self.listed();
+        let of_counters = match &mut found.budget {
+            Some(budget) => count_into(budget, work, clock.kernel)?,
+            None => None,
+        };
+        let lesser = sampled.lesser.iter().fold(None, |all, why| also(all, Some(why)));
+        let untold = sampling::untold(sampled, is_named);
+        let of_kernel = found.budget.as_ref().and_then(user_space_alone).or_else(|| untold.map(untold_calls));
+        // What is said of cycles is not said twice.
+        let said =
+            |why: &&String| of_counters.as_ref().is_some_and(|more| more.starts_with("no cycles") && is_of_cycles(why));
+        let of_clock = fallback.clone().filter(|why| !said(&why));
+        let of_budget = [of_clock, lesser.clone(), of_counters, of_kernel];
         let phase = |phase: &str, fallback: Option<String>, seconds: f64| Phase {
             phase: phase.to_owned(),
             source: Some(clock.name().to_owned()),
@@ -142,24 +150,37 @@ impl OneSide<'_> {
             perturbation: sampled.times.perturbation(),
             lost: sampled.drained.missing(),
         };
-        let of_kernel = found.budget.as_ref().and_then(user_space_alone);
-        // What is said of cycles is not said twice.
-        let of_clock = fallback.clone().filter(|_| counters_fallback.is_none());
-        let of_budget: Vec<String> = of_clock.into_iter().chain(counters_fallback).chain(of_kernel).collect();
-        let of_budget = (!of_budget.is_empty()).then(|| of_budget.join("; "));
+        let of_budget = of_budget.iter().fold(None, |all, why| also(all, why.as_ref()));
         found.phases.push(phase("cycle-budget", of_budget, began.elapsed().as_secs_f64()));
-        found.phases.push(phase("attribution", fallback, 0.0));
-        self.keep(found, "on-cpu", "time on the CPU", if clock.cycles { "cycles" } else { "ns" }, &sampled.stacks)?;
-        state.call_weights = sampling::by_syscall(&sampled);
+        found.phases.push(phase("attribution", also(fallback, lesser.as_ref()), 0.0));
+        state.call_weights = sampling::by_syscall(sampled);
+        state.untold = untold.is_some();
         state.weight = sampled.stacks.total() as f64;
+        self.keep(found, "on-cpu", "time on the CPU", if clock.cycles { "cycles" } else { "ns" }, &sampled.stacks)
+    }
+
+    /// Phase 1 without samples: what the process's own clock says needs no perf events.
+    fn by_ticks(&self, work: &Work<'_>, found: &mut WorkloadProfile, why: &str, began: Instant) -> Result<()> {
+        let sampled = sampling::by_ticks(work, self.options.time(self.config))?;
+        found.manifest = self.listed();
+        let budget = sampling::budget(&sampled, false);
+        let Some((mut budget, shares)) = budget else {
+            found.phases.push(not_done("cycle-budget", why, began));
+            found.phases.push(not_done("attribution", why, began));
+            return Ok(());
+        };
+        (found.user_share, found.kernel_share, found.idle_share) = (shares.user, shares.kernel, shares.idle);
+        budget.user_space_alone = true;
+        let of_counters = count_into(&mut budget, work, false)?;
+        found.phases.extend(phases_of_ticks(&budget, why, of_counters.as_ref(), began));
+        found.budget = Some(budget);
         Ok(())
     }
 
-    fn notes_of_samples(&self, sampled: &sampling::Sampled, found: &mut WorkloadProfile) {
-        found.notes.extend(notes(sampled, &found.symbols, self.config.fewest_samples));
-        let names: std::collections::BTreeSet<&str> = self.libevent.keys().map(|name| name_in_source(name)).collect();
-        let listed = self.manifest.symbols().map(|symbol| (symbol.to_owned(), names.contains(symbol)));
-        found.manifest = listed.collect();
+    /// Which functions of the manifest are in this program.
+    fn listed(&self) -> BTreeMap<String, bool> {
+        let own = OwnCode::new(self.libevent.keys().map(String::as_str));
+        self.manifest.symbols().map(|symbol| (symbol.to_owned(), own.has(symbol))).collect()
     }
 
     /// Phase 3.
@@ -169,12 +190,12 @@ impl OneSide<'_> {
         // Each switch is seen, not a sample of them: half of the time says as much.
         let time = self.options.time(self.config).mul_f64(0.5);
         let followed = off_cpu::follow(work, source, time, self.libevent, &self.seen.kernel);
-        let followed = match followed {
-            Err(error) if error.downcast_ref::<Refused>().is_some() => {
-                found.phases.push(not_done("off-cpu", &format!("{error:#}"), began));
+        let followed = match unless_refused(followed)? {
+            Ok(followed) => followed,
+            Err(why) => {
+                found.phases.push(not_done("off-cpu", &why, began));
                 return Ok(());
             }
-            followed => followed?,
         };
         found.off_cpu = Some(followed.off_cpu);
         found.notes.extend(followed.notes);
@@ -201,12 +222,13 @@ impl OneSide<'_> {
             }
         };
         // Traces of single calls say much in little time.
-        let followed = match syscalls::follow(work, source, self.options.time(self.config).mul_f64(0.5)) {
-            Err(error) if error.downcast_ref::<Refused>().is_some() => {
-                found.phases.push(not_done("system-calls", &format!("{error:#}"), began));
+        let followed = syscalls::follow(work, source, self.options.time(self.config).mul_f64(0.5));
+        let followed = match unless_refused(followed)? {
+            Ok(followed) => followed,
+            Err(why) => {
+                found.phases.push(not_done("system-calls", &why, began));
                 return Ok(());
             }
-            followed => followed?,
         };
         found.notes.extend(followed.notes);
         let calls = followed.calls;
@@ -219,11 +241,12 @@ impl OneSide<'_> {
             batches_lost: followed.batches_lost,
         });
         found.syscalls = calls.by_name;
-        times_by_samples(&mut found.syscalls, &state.call_weights, state.weight, found.budget.as_ref());
+        let samples = OfCalls { weights: &state.call_weights, all: state.weight, untold: state.untold };
+        times_by_samples(&mut found.syscalls, &samples, found.budget.as_ref());
         found.phases.push(Phase {
             phase: "system-calls".to_owned(),
             source: Some(source.name().to_owned()),
-            fallback: fallback.clone(),
+            fallback: also(fallback.clone(), followed.shrunk.as_ref()),
             seconds: began.elapsed().as_secs_f64(),
             perturbation: followed.perturbation,
             lost: followed.drained.missing(),
@@ -234,19 +257,14 @@ impl OneSide<'_> {
     /// Instructions by function and line, under callgrind.
     fn instructions(&self, spec: &WorkloadSpec, found: &mut WorkloadProfile) -> Result<()> {
         let began = Instant::now();
-        let build = match (&self.seen.callgrind, self.counting) {
-            (Err(why), _) => {
+        let build = match to_count(&self.seen.callgrind, self.counting, spec.exact_counts) {
+            Some(Ok(build)) => build,
+            Some(Err(why)) => {
                 found.phases.push(not_done("instructions", why, began));
                 return Ok(());
             }
-            (Ok(()), None) => return Ok(()),
-            (Ok(()), Some(build)) => build,
+            None => return Ok(()),
         };
-        if !spec.exact_counts {
-            let why = "the workload has several threads or processes, or depends on the clock: its instructions differ from run to run";
-            found.phases.push(not_done("instructions", why, began));
-            return Ok(());
-        }
         match callgrind::attribute(self.context, build, &self.subject.code, spec, &self.surroundings) {
             Ok(attribution) => {
                 found.instructions = Some(attribution);
@@ -353,11 +371,21 @@ fn notes(sampled: &sampling::Sampled, symbols: &[SymbolShare], fewest: u64) -> V
         ));
     }
     let all = sampled.samples + sampled.outside + sampled.unplaced;
-    if sampled.unplaced * 50 > all {
-        notes.push(format!(
+    if (sampled.unplaced + sampled.cut) * 50 > all {
+        let mut note = format!(
             "{} of {all} samples have stacks that end too early to say whether they belong to the work: left out",
             sampled.unplaced
-        ));
+        );
+        if sampled.cut > 0 {
+            note.push_str(&format!(
+                "; {} more have libevent on such a stack, and count as work with unknown callers, be they that or not",
+                sampled.cut
+            ));
+        }
+        notes.push(note);
+    }
+    if sampled.endless_tables {
+        notes.push(format!("samples: {}", unwind::WITHOUT_TABLES));
     }
     if sampled.late_threads {
         notes.push("threads that began during the profile were not sampled".to_owned());
@@ -374,24 +402,147 @@ fn user_space_alone(budget: &Budget) -> Option<String> {
     budget.user_space_alone.then(|| format!("user space alone was sampled, and {by}"))
 }
 
+/// Where the kernel's names are hidden, why the share of system calls is not known.
+fn untold_calls(share: f64) -> String {
+    format!(
+        "the kernel hides its functions' names, and {:.0}% of the samples in it tell no system call by the C library either: the share \
+         inside system calls is not known, and the kernel's stands for it",
+        share * 100.0
+    )
+}
+
+/// Whether all that a clock lacks is cycles.
+fn is_of_cycles(why: &str) -> bool {
+    why.starts_with("no cycles:") && !why.contains("; ")
+}
+
+/// How phases 1 and 2 were done without samples.
+fn phases_of_ticks(budget: &Budget, why: &str, of_counters: Option<&String>, began: Instant) -> [Phase; 2] {
+    let by = match budget.kernel_share_of_cpu {
+        Some(_) => "the time on the CPU is divided by ticks of /proc/PID/stat, of all that the process does",
+        None => "the kernel's share is unknown, since the process took too few ticks of /proc/PID/stat",
+    };
+    let fallback = also(Some(format!("{why}; nothing was sampled, and {by}")), of_counters);
+    [
+        Phase { fallback, ..done("cycle-budget", sampling::BY_TICKS, began) },
+        Phase { seconds: 0.0, ..not_done("attribution", why, began) },
+    ]
+}
+
+/// What the CPU itself counts, into the budget; why that is not all.
+fn count_into(budget: &mut Budget, work: &Work<'_>, kernel: bool) -> Result<Option<String>> {
+    match counters::count(work, kernel) {
+        Ok((counted, why)) => {
+            counters::fill(budget, &counted);
+            Ok(why)
+        }
+        Err(error) if exit_of(&error) != Exit::Infrastructure => Err(error),
+        Err(error) => Ok(Some(format!("the CPU's counters: {error:#}"))),
+    }
+}
+
+/// The build to count instructions of, or why they are not counted; null where nobody asked.
+fn to_count<'a>(
+    callgrind: &'a Result<(), String>,
+    build: Option<Result<&'a Build, &'a str>>,
+    exact_counts: bool,
+) -> Option<Result<&'a Build, &'a str>> {
+    if let Err(why) = callgrind {
+        return Some(Err(why));
+    }
+    let why = "the workload has several threads or processes, or depends on the clock: its instructions differ from run to run";
+    Some(build?.and_then(|build| if exact_counts { Ok(build) } else { Err(why) }))
+}
+
+/// What was found, or why the kernel refused to attach. Any other error is one.
+fn unless_refused<T>(found: Result<T>) -> Result<Result<T, String>> {
+    match found {
+        Err(error) if error.is::<Refused>() => Ok(Err(format!("{error:#}"))),
+        found => found.map(Ok),
+    }
+}
+
+/// A profile of one workload, and what ended it before it was whole: an interrupt.
+pub(super) struct Profiled {
+    pub(super) found: WorkloadProfile,
+    pub(super) stopped: Option<anyhow::Error>,
+}
+
+/// All phases in their order. Errors of one leave the others alone, but for an interrupt: what was done until then stays, with a
+/// note.
+fn each_phase(state: &mut State, mut run: impl FnMut(PhaseName, &mut State) -> Result<()>) -> Option<anyhow::Error> {
+    for phase in PhaseName::ALL {
+        let began = Instant::now();
+        let Err(error) = run(phase, state) else { continue };
+        if let Err(interrupt) = interrupted(&error) {
+            let name = phase.name();
+            state.found.notes.push(format!("interrupted at {name}: the class is of what was done until then"));
+            return Some(interrupt);
+        }
+        stopped(&mut state.found, phase, &error, began);
+    }
+    None
+}
+
+/// A workload that could not be checked: its own error is the profile's, one of the host leaves every phase undone. An interrupt
+/// is handed back.
+fn unchecked(
+    found: &mut WorkloadProfile,
+    error: anyhow::Error,
+    does: impl Fn(PhaseName) -> bool,
+    began: Instant,
+) -> Option<anyhow::Error> {
+    if let Err(interrupt) = interrupted(&error) {
+        return Some(interrupt);
+    }
+    if exit_of(&error) != Exit::Infrastructure {
+        found.error = Some(format!("{error:#}"));
+        return None;
+    }
+    let error = error.context("the workload could not be checked");
+    PhaseName::ALL.into_iter().filter(|phase| does(*phase)).for_each(|phase| stopped(found, phase, &error, began));
+    None
+}
+
 /// A profile in progress.
 struct State {
     found: WorkloadProfile,
     /// Weights of samples inside of system calls, by call.
     call_weights: BTreeMap<String, f64>,
+    /// Some samples in the kernel may be in calls that nobody tells.
+    untold: bool,
     /// Of all samples.
     weight: f64,
 }
 
+impl State {
+    fn new(found: WorkloadProfile) -> State {
+        State { found, call_weights: BTreeMap::new(), untold: false, weight: 0.0 }
+    }
+}
+
+/// What samples say of system calls.
+struct OfCalls<'a> {
+    /// By call.
+    weights: &'a BTreeMap<String, f64>,
+    /// Of all samples.
+    all: f64,
+    /// Some may be in calls and not tell it.
+    untold: bool,
+}
+
 /// Time of a call on the CPU by samples, which no tracer slowed down: its share of the CPU time by the number of calls.
-fn times_by_samples(calls: &mut [SyscallProfile], weights: &BTreeMap<String, f64>, all: f64, budget: Option<&Budget>) {
+fn times_by_samples(calls: &mut [SyscallProfile], samples: &OfCalls<'_>, budget: Option<&Budget>) {
+    let OfCalls { weights, all, untold } = *samples;
     let in_calls: f64 = weights.values().sum();
     let Some(cpu_ns) = budget.map(|budget| budget.cpu_ns_per_event).filter(|_| in_calls > 0.0 && all > 0.0) else {
         return;
     };
     let samples = budget.map_or(0, |budget| budget.samples) as f64 * in_calls / all;
     let made: f64 = calls.iter().map(|call| call.per_event).sum();
-    let unnamed = weights.contains_key(OTHER);
+    // A name that was not traced is none of a call here, and what it stands for may be any of them.
+    let is_traced = |name: &String| calls.iter().any(|call| call.name == *name);
+    let unnamed = untold || !weights.keys().all(is_traced);
     for call in calls {
         // That no sample fell on it says something only if some would have, and if each says which call it is in.
         let expected = samples * call.per_event / made;
@@ -399,7 +550,7 @@ fn times_by_samples(calls: &mut [SyscallProfile], weights: &BTreeMap<String, f64
         let Some(weight) = weight.or_else(|| (!unnamed && expected >= FEWEST_EXPECTED).then_some(0.0)) else {
             continue;
         };
-        call.cpu_share_of_calls = Some(weight / in_calls);
+        call.cpu_share_of_calls = (!untold).then(|| weight / in_calls);
         call.cpu_ns_per_call = (call.per_event > 0.0).then(|| weight / all * cpu_ns / call.per_event);
     }
 }
@@ -468,6 +619,7 @@ fn empty(spec: &WorkloadSpec, subject: &Subject) -> WorkloadProfile {
         role: subject.role,
         event: spec.event.clone(),
         metric: spec.metric,
+        exact_counts: Some(spec.exact_counts),
         kernel_share: None,
         user_share: None,
         idle_share: None,
@@ -492,6 +644,7 @@ fn empty(spec: &WorkloadSpec, subject: &Subject) -> WorkloadProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::profile::off_cpu::OTHER;
     use model::profile::stacks::Origin;
 
     #[test]
@@ -506,6 +659,7 @@ mod tests {
         let call = |name: &str, per_event| SyscallProfile {
             name: name.to_owned(),
             per_event,
+            standard_error_per_event: None,
             traced_ns_median: None,
             cpu_ns_per_call: None,
             cpu_share_of_calls: None,
@@ -515,37 +669,34 @@ mod tests {
         let mut calls = [call("readv", 2.0), call("close", 1.0)];
         let weights = BTreeMap::from([("readv".to_owned(), 60.0)]);
         let budget = Budget { cpu_ns_per_event: 1000.0, samples: 100, ..Budget::default() };
-        times_by_samples(&mut calls, &weights, 100.0, Some(&budget));
+        let of = |weights, all| OfCalls { weights, all, untold: false };
+        times_by_samples(&mut calls, &of(&weights, 100.0), Some(&budget));
         assert_eq!((calls[0].cpu_ns_per_call, calls[0].cpu_share_of_calls), (Some(300.0), Some(1.0)));
         assert_eq!(calls[1].cpu_ns_per_call, Some(0.0), "20 of 60 samples would have been its");
         // Too few samples for that, or some whose call is not known.
         let few = Budget { samples: 20, ..budget.clone() };
-        let with_other = BTreeMap::from([("readv".to_owned(), 59.0), (OTHER.to_owned(), 1.0)]);
-        for (weights, budget) in [(&weights, &few), (&with_other, &budget)] {
+        let with = |name: &str| BTreeMap::from([("readv".to_owned(), 59.0), (name.to_owned(), 1.0)]);
+        // By a C library whose functions are not the kernel's calls.
+        let (with_other, untraced) = (with(OTHER), with("syscall_cancel_arch"));
+        for (weights, budget) in [(&weights, &few), (&with_other, &budget), (&untraced, &budget)] {
             let mut calls = [call("readv", 2.0), call("close", 1.0)];
-            times_by_samples(&mut calls, weights, 100.0, Some(budget));
+            times_by_samples(&mut calls, &of(weights, 100.0), Some(budget));
             assert!(calls[0].cpu_ns_per_call.is_some());
             assert_eq!((calls[1].cpu_ns_per_call, calls[1].cpu_share_of_calls), (None, None), "unknown is not nothing");
         }
         let mut calls = [call("readv", 2.0)];
-        times_by_samples(&mut calls, &BTreeMap::new(), 0.0, Some(&budget));
+        let none = BTreeMap::new();
+        times_by_samples(&mut calls, &of(&none, 0.0), Some(&budget));
         assert_eq!(calls[0].cpu_ns_per_call, None, "no samples, no time");
+        // Names of the kernel are hidden.
+        let mut calls = [call("readv", 2.0), call("close", 1.0)];
+        times_by_samples(&mut calls, &OfCalls { untold: true, ..of(&weights, 100.0) }, Some(&budget));
+        assert_eq!((calls[0].cpu_ns_per_call, calls[0].cpu_share_of_calls), (Some(300.0), None));
+        assert_eq!(calls[1].cpu_ns_per_call, None);
     }
 
     fn sampled(samples: u64) -> sampling::Sampled {
-        sampling::Sampled {
-            shrunk: None,
-            stacks: Stacks::default(),
-            times: Default::default(),
-            samples,
-            outside: 0,
-            unplaced: 0,
-            drained: Default::default(),
-            stripped: false,
-            late_threads: false,
-            kernel: true,
-            ticks: [0, 0],
-        }
+        sampling::Sampled { samples, ..sampling::Sampled::new(true) }
     }
 
     #[test]
@@ -570,6 +721,94 @@ mod tests {
         said(&sampling::Sampled { stripped: true, ..sampled(500) }, &named, "no symbols");
         said(&sampling::Sampled { unplaced: 11, ..sampled(500) }, &named, "11 of 511 samples");
         said(&sampling::Sampled { late_threads: true, ..sampled(500) }, &named, "threads that began");
+        said(&sampling::Sampled { cut: 11, ..sampled(500) }, &named, "11 more have libevent on such a stack");
+        assert_eq!(notes(&sampling::Sampled { cut: 10, ..sampled(500) }, &named, 500), Vec::<String>::new());
+        said(&sampling::Sampled { endless_tables: true, ..sampled(500) }, &named, "unwind tables");
+    }
+
+    #[test]
+    fn without_perf_events_the_budget_is_by_ticks_and_attribution_alone_is_undone() {
+        let why = "no cpu-clock: the kernel does not permit it to this user";
+        let budget = Budget { kernel_share_of_cpu: Some(0.5), ..Budget::default() };
+        let counters = "no cycles, instructions: the kernel does not permit it to this user".to_owned();
+        let [by_ticks, undone] = phases_of_ticks(&budget, why, Some(&counters), Instant::now());
+        assert_eq!((by_ticks.phase.as_str(), by_ticks.source.as_deref()), ("cycle-budget", Some("proc-ticks")));
+        let fallback = by_ticks.fallback.unwrap();
+        assert!(fallback.starts_with(why) && fallback.contains("ticks of /proc/PID/stat"), "{fallback}");
+        assert!(fallback.ends_with(&counters), "{fallback}");
+        assert_eq!(
+            (undone.phase.as_str(), undone.source, undone.fallback.as_deref()),
+            ("attribution", None, Some(why))
+        );
+        let few = phases_of_ticks(&Budget::default(), why, None, Instant::now());
+        assert!(few[0].fallback.as_ref().unwrap().contains("too few ticks"));
+        let refused = anyhow::Error::new(Refused::new("no memory"));
+        assert!(
+            unless_refused::<()>(Err(refused)).unwrap().unwrap_err().contains("cannot attach"),
+            "and then the same"
+        );
+        unless_refused::<()>(Err(anyhow::anyhow!("wrong work"))).unwrap_err();
+    }
+
+    #[test]
+    fn an_interrupt_leaves_what_was_done_until_then() {
+        let mut state = State::new(profile_of_nothing());
+        let stopped = each_phase(&mut state, |phase, state| match phase {
+            PhaseName::Samples => {
+                state.found.phases.push(done("cycle-budget", "cycles", Instant::now()));
+                Ok(())
+            }
+            PhaseName::OffCpu => Err(anyhow::anyhow!("a full disk")),
+            PhaseName::Syscalls => Err(failure(Exit::Interrupted, "interrupted").context("reading")),
+            phase => panic!("{phase:?} behind the interrupt"),
+        });
+        assert_eq!(exit_of(&stopped.unwrap()), Exit::Interrupted);
+        let phases: Vec<&str> = state.found.phases.iter().map(|phase| phase.phase.as_str()).collect();
+        assert_eq!((phases, &state.found.error), (vec!["cycle-budget", "off-cpu"], &None));
+        assert!(state.found.notes[0].contains("interrupted at syscalls"), "{:?}", state.found.notes);
+        let mut whole = State::new(profile_of_nothing());
+        assert!(each_phase(&mut whole, |_, _| Ok(())).is_none() && whole.found.notes.is_empty());
+    }
+
+    #[test]
+    fn what_keeps_a_workload_from_being_checked_is_its_own_or_the_hosts() {
+        let tried = |error| {
+            let mut found = profile_of_nothing();
+            let stopped = unchecked(&mut found, error, |phase| phase != PhaseName::Allocations, Instant::now());
+            (found, stopped)
+        };
+        let full = anyhow::Error::from(std::io::Error::from_raw_os_error(libc::ENOSPC));
+        let (found, stopped) = tried(of_workload(full));
+        assert!(stopped.is_none() && found.error.is_none());
+        let names: Vec<&str> = found.phases.iter().map(|phase| phase.phase.as_str()).collect();
+        assert_eq!(
+            names,
+            ["cycle-budget", "attribution", "off-cpu", "system-calls", "instructions"],
+            "those asked for"
+        );
+        let why = |phase: &Phase| phase.fallback.as_ref().is_some_and(|why| why.contains("could not be checked"));
+        assert!(found.phases.iter().all(|phase| phase.source.is_none() && why(phase)), "{:?}", found.phases);
+        let (found, stopped) = tried(of_workload(anyhow::anyhow!("wrong work")));
+        assert!(stopped.is_none() && found.phases.is_empty() && found.error.unwrap().contains("wrong work"));
+        let (found, stopped) = tried(failure(Exit::Interrupted, "interrupted"));
+        assert!(found.error.is_none() && exit_of(&stopped.unwrap()) == Exit::Interrupted);
+    }
+
+    #[test]
+    fn a_build_that_fails_for_instructions_leaves_them_alone_uncounted() {
+        let (there, absent) = (Ok(()), Err("valgrind is not installed".to_owned()));
+        let why = |counted: Option<Result<&Build, &str>>| counted.unwrap().unwrap_err().to_owned();
+        let failed = Some(Err("gcc does not know x86-64-v3"));
+        assert!(why(to_count(&absent, failed, true)).contains("valgrind"));
+        assert!(why(to_count(&there, failed, true)).contains("x86-64-v3"));
+        assert!(to_count(&there, None, true).is_none(), "nobody asked");
+    }
+
+    #[test]
+    fn calls_that_nobody_tells_are_said() {
+        assert!(untold_calls(0.61).contains("61% of the samples"));
+        assert!(is_of_cycles("no cycles: the CPU does not offer it"));
+        assert!(!is_of_cycles("no cycles: the CPU does not offer it; no cpu-clock: the kernel does not permit it"));
     }
 
     fn profile_of_nothing() -> WorkloadProfile {

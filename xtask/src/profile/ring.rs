@@ -16,6 +16,11 @@ const MISC_SWITCH_OUT_PREEMPT: u16 = 1 << 14;
 const HEADER_BYTES: usize = 8;
 const OTHER_BYTES: usize = 2048;
 
+/// The smallest ring that is of use: some records with their stacks.
+const SMALLEST_BYTES: usize = 1 << 15;
+/// Of 8 MiB, that is the smallest.
+const MOST_HALVINGS: u32 = 8;
+
 /// Largest count of addresses in a call chain that is believed.
 const MOST_FRAMES: u64 = 4096;
 
@@ -126,27 +131,73 @@ impl std::ops::AddAssign for Drained {
     }
 }
 
+/// How large a ring is to be: so many bytes, halved so many times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) bytes: usize,
+    pub(super) halvings: u32,
+}
+
+impl Size {
+    fn asked(self) -> usize {
+        self.bytes.next_power_of_two()
+    }
+
+    /// Not below what is of use.
+    fn capacity(self) -> usize {
+        (self.asked() >> self.halvings).max(SMALLEST_BYTES).min(self.asked())
+    }
+}
+
+/// Why a ring cannot be had.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) error: io::Error,
+    /// The event could be had, and so much memory for its ring could not.
+    pub(super) of_memory: bool,
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        Refusal { error, of_memory: false }
+    }
+}
+
+/// Opens all rings of a phase (`open(0)`), or, where this user may lock no memory for them, all of half the size (`open(1)`), and so
+/// on: a first ring that took all the memory there is would leave none for other threads.
+pub(super) fn fitting<T>(mut open: impl FnMut(u32) -> Result<T, Refusal>) -> io::Result<T> {
+    let mut halvings = 0;
+    loop {
+        match open(halvings) {
+            Ok(rings) => return Ok(rings),
+            Err(refusal) if refusal.of_memory && halvings < MOST_HALVINGS => halvings += 1,
+            Err(Refusal { error, of_memory: true }) => {
+                let least = SMALLEST_BYTES >> 10;
+                return Err(io::Error::other(format!(
+                    "no memory for rings of {least} KiB ({error}), since {MAY_LOCK}"
+                )));
+            }
+            Err(refusal) => return Err(refusal.error),
+        }
+    }
+}
+
 impl Ring {
     /// Opens an event whose builder has everything but its content; it stays disabled. Asks for a smaller ring where the kernel
     /// refuses one of `bytes`: users who are not root may lock little memory.
     pub(super) fn open(builder: &mut Builder<'_>, content: Content, bytes: usize) -> io::Result<Ring> {
+        fitting(|halvings| Ring::of_size(builder, content, Size { bytes, halvings }))
+    }
+
+    /// The same with a ring of this size, or none.
+    pub(super) fn of_size(builder: &mut Builder<'_>, content: Content, size: Size) -> Result<Ring, Refusal> {
         content.ask(builder);
-        let asked = bytes.next_power_of_two();
-        let mut bytes = bytes;
-        loop {
-            match builder.build()?.sampled(bytes) {
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM | libc::EINVAL))
-                        && bytes > 1 << 15 =>
-                {
-                    bytes /= 2;
-                }
-                sampler => {
-                    let capacity = bytes.next_power_of_two();
-                    return Ok(Ring { sampler: sampler?, content, asked, capacity, was_full: false });
-                }
-            }
-        }
+        let capacity = size.capacity();
+        let sampler = builder.build()?.sampled(capacity).map_err(|error| Refusal {
+            of_memory: matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM | libc::EINVAL)),
+            error,
+        })?;
+        Ok(Ring { sampler, content, asked: size.asked(), capacity, was_full: false })
     }
 
     /// Bytes that it holds.
@@ -203,12 +254,14 @@ fn ran_over(bytes: usize, capacity: usize, content: Content) -> bool {
     bytes + OTHER_BYTES + content.stack_bytes as usize > capacity
 }
 
+/// Why rings are not as large as they should be, and the way to that.
+const MAY_LOCK: &str = "this user may lock no more memory (`ulimit -l`, kernel.perf_event_mlock_kb, or root)";
+
 /// Why a ring of `capacity` bytes is not one of `asked`.
 fn shrunk(asked: usize, capacity: usize) -> Option<String> {
     (capacity < asked).then(|| {
         format!(
-            "rings of {} KiB instead of {} KiB, since this user may lock no more memory (`ulimit -l`, \
-             kernel.perf_event_mlock_kb, or root): it is looked at in shorter bursts",
+            "rings of {} KiB instead of {} KiB, since {MAY_LOCK}: it is looked at in shorter bursts",
             capacity >> 10,
             asked >> 10
         )
@@ -352,6 +405,31 @@ mod tests {
         assert_eq!(shrunk(8 << 20, 8 << 20), None);
         let why = shrunk(8 << 20, 512 << 10).unwrap();
         assert!(why.contains("512 KiB instead of 8192 KiB") && why.contains("ulimit -l"), "{why}");
+    }
+
+    #[test]
+    fn all_rings_of_a_phase_share_the_memory_that_there_is() {
+        // A user who may lock 516 KiB, as by default, and four threads.
+        let (bytes, may_lock) = (8 << 20, 516 << 10);
+        let open = |threads: usize, may_lock: usize| {
+            move |halvings| {
+                let each = Size { bytes, halvings }.capacity();
+                let of_memory = |_| Refusal { error: io::Error::from_raw_os_error(libc::EPERM), of_memory: true };
+                (threads * each <= may_lock).then_some(vec![each; threads]).ok_or(()).map_err(of_memory)
+            }
+        };
+        assert_eq!(fitting(open(1, may_lock)).unwrap(), [512 << 10]);
+        assert_eq!(fitting(open(4, may_lock)).unwrap(), [128 << 10; 4]);
+        let refused = fitting(open(64, may_lock)).unwrap_err().to_string();
+        assert!(refused.contains("rings of 32 KiB") && refused.contains("ulimit -l"), "{refused}");
+        // What is no question of memory is not asked again.
+        let mut asked = 0;
+        let denied = fitting(|_| -> Result<(), Refusal> {
+            asked += 1;
+            Err(io::Error::from_raw_os_error(libc::EACCES).into())
+        });
+        assert_eq!((denied.unwrap_err().raw_os_error(), asked), (Some(libc::EACCES), 1));
+        assert_eq!(Size { bytes: 1 << 14, halvings: 3 }.capacity(), 1 << 14, "small as it is");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Phases 1 and 2: samples by the clock of the CPU, with stacks: what is in the kernel, what in user space, and in which function.
 
-use super::launch::{Burst, Held, Profiler, Times, Work, in_time, launch, median_ns, threads};
-use super::ring::{Content, Drained, Record, Ring, Sample};
+use super::launch::{Burst, Held, Profiler, Refused, Times, Work, in_time, launch, median_ns, threads};
+use super::ring::{self, Content, Drained, Record, Ring, Sample, Size};
 use super::symbols::{Kernel, Symbolizer};
 use super::unwind::{self, WORK};
 use super::watched::Session;
-use crate::host::counters;
+use crate::host::{Facts, counters};
 use anyhow::{Context as _, Result};
 use model::profile::Budget;
 use model::profile::off_cpu::syscall_of;
@@ -19,6 +19,14 @@ use std::time::Duration;
 const RING_BYTES: usize = 8 << 20;
 /// About as much as a sample has besides a copy of the stack.
 const SAMPLE_BYTES: f64 = 512.0;
+/// What stands on a stack for callers that it does not reach back to.
+const UNKNOWN_CALLERS: &str = "[unknown callers]";
+/// Of the samples in the kernel, so many may tell no system call before their share says nothing.
+const MOST_UNTOLD: f64 = 0.05;
+/// Times that rings are opened anew if the kernel meanwhile takes fewer samples of a second.
+const TRIES: u32 = 3;
+/// As records name it: no samples, the kernel's clock of the process.
+pub(super) const BY_TICKS: &str = "proc-ticks";
 /// Where the worker begins (bench-harness/src/worker.rs): below it and not below [`WORK`], something else than work is done.
 const MAIN: &str = "bench_worker_main";
 
@@ -63,13 +71,14 @@ impl Clock {
     ///
     /// # Errors
     /// Why none does.
-    pub(super) fn find() -> Result<(Clock, Option<String>), String> {
-        let tried = Clock::ALL.map(|clock| (clock, clock.works()));
+    pub(super) fn find(facts: &Facts, wanted_hz: u64) -> Result<(Clock, Option<String>), String> {
+        let (hz, _) = frequency(wanted_hz, most_hz(facts));
+        let tried = Clock::ALL.map(|clock| (clock, clock.works(hz)));
         choose(&tried)
     }
 
-    fn works(self) -> Result<(), String> {
-        let mut builder = self.builder(0, 1000);
+    fn works(self, hz: u64) -> Result<(), String> {
+        let mut builder = self.builder(0, hz);
         builder.observe_self();
         Ring::open(&mut builder, Content { callchain: true, ..Content::default() }, 1 << 16)
             .map(drop)
@@ -89,6 +98,25 @@ fn choose(tried: &[(Clock, Result<(), String>)]) -> Result<(Clock, Option<String
     Err(refused.join("; "))
 }
 
+/// How many samples of a second the kernel takes at most; it lowers that by itself.
+fn most_hz(facts: &Facts) -> Option<u64> {
+    facts.number("/proc/sys/kernel/perf_event_max_sample_rate")
+}
+
+/// Samples of a second that are asked for, and why it is not what is wanted.
+fn frequency(wanted: u64, most: Option<u64>) -> (u64, Option<String>) {
+    match most.filter(|most| *most < wanted) {
+        None => (wanted, None),
+        Some(most) => {
+            let why = format!(
+                "{most} samples of a second instead of {wanted}, since the kernel takes no more (kernel.perf_event_max_sample_rate, \
+                 which it lowers by itself where samples take it long)"
+            );
+            (most.max(1), Some(why))
+        }
+    }
+}
+
 /// What all launches have found.
 pub(super) struct Sampled {
     pub(super) stacks: Stacks,
@@ -96,7 +124,11 @@ pub(super) struct Sampled {
     pub(super) samples: u64,
     pub(super) outside: u64,
     pub(super) unplaced: u64,
+    /// Samples of the work, by libevent on their stacks, that do not reach back to where the work begins.
+    pub(super) cut: u64,
     pub(super) drained: Drained,
+    /// The worker's unwind tables are left out.
+    pub(super) endless_tables: bool,
     /// The worker has no names, so nothing can be attributed.
     pub(super) stripped: bool,
     /// Threads that began while the profiler was attached.
@@ -105,8 +137,70 @@ pub(super) struct Sampled {
     pub(super) kernel: bool,
     /// Ticks of user and system time of the process, in bursts: coarse.
     pub(super) ticks: [u64; 2],
-    /// Why rings are smaller than they should be.
-    pub(super) shrunk: Option<String>,
+    /// Why there are fewer samples than there should be: small rings, a low frequency, launches that were refused.
+    pub(super) lesser: Vec<String>,
+}
+
+impl Sampled {
+    pub(super) fn new(kernel: bool) -> Sampled {
+        Sampled {
+            stacks: Stacks::default(),
+            times: Times::default(),
+            samples: 0,
+            outside: 0,
+            unplaced: 0,
+            cut: 0,
+            drained: Drained::default(),
+            endless_tables: false,
+            stripped: false,
+            late_threads: false,
+            kernel,
+            ticks: [0, 0],
+            lesser: vec![],
+        }
+    }
+
+    fn add_ticks(&mut self, before: Option<[u64; 2]>, after: Option<[u64; 2]>) {
+        let (Some(before), Some(after)) = (before, after) else { return };
+        for (sum, (after, before)) in self.ticks.iter_mut().zip(after.into_iter().zip(before)) {
+            *sum = sum.saturating_add(after.saturating_sub(before));
+        }
+    }
+
+    fn add_reason(&mut self, why: Option<String>) {
+        self.lesser.extend(why.filter(|why| !self.lesser.contains(why)));
+    }
+}
+
+/// Looks at the workload for `time` without a profiler: what the clock of the process says needs no right to anything.
+pub(super) fn by_ticks(work: &Work<'_>, time: Duration) -> Result<Sampled> {
+    let mut ticker = Ticker { pid: 0, found: Sampled::new(false) };
+    for _ in 0..work.config.launches {
+        let times = launch(work, time / work.config.launches, &mut ticker)?;
+        ticker.found.times.add(times);
+    }
+    Ok(ticker.found)
+}
+
+struct Ticker {
+    pid: u32,
+    found: Sampled,
+}
+
+impl Profiler for Ticker {
+    fn attach(&mut self, pid: u32) -> Result<()> {
+        self.pid = pid;
+        Ok(())
+    }
+
+    fn burst(&mut self, session: &mut Session, work: &Work<'_>, batches: u64) -> Result<Burst> {
+        let before = ticks(self.pid);
+        let done = session.batches_of(work.spec, batches)?;
+        self.found.add_ticks(before, ticks(self.pid));
+        Ok(Burst { done: Some(done), enough: false })
+    }
+
+    fn detach(&mut self) {}
 }
 
 /// Samples the workload for `time`, in launches of their own.
@@ -119,6 +213,7 @@ pub(super) fn sample(
 ) -> Result<Sampled> {
     let mut sampler = Sampler {
         clock,
+        wanted_hz: work.config.frequency_hz,
         hz: work.config.frequency_hz,
         content: Content { callchain: true, raw: false, stack_bytes: work.config.stack_bytes },
         program: work.worker.program.clone(),
@@ -126,33 +221,37 @@ pub(super) fn sample(
         kernel,
         rings: vec![],
         attached: None,
-        found: Sampled {
-            stacks: Stacks::default(),
-            times: Times::default(),
-            samples: 0,
-            outside: 0,
-            unplaced: 0,
-            drained: Drained::default(),
-            stripped: false,
-            late_threads: false,
-            kernel: clock.kernel,
-            ticks: [0, 0],
-            shrunk: None,
-        },
+        found: Sampled::new(clock.kernel),
         held: Held::new(),
     };
     for number in 0..2 * work.config.launches {
         if number >= work.config.launches && sampler.found.samples >= work.config.wanted_samples {
             break;
         }
-        let times = launch(work, time / work.config.launches, &mut sampler)?;
-        sampler.found.times.add(times);
+        match launch(work, time / work.config.launches, &mut sampler) {
+            Ok(times) => sampler.found.times.add(times),
+            Err(error) => {
+                let why = only_later(number, error)?;
+                sampler.found.add_reason(Some(why));
+                break;
+            }
+        }
     }
     Ok(sampler.found)
 }
 
+/// What earlier launches have found stays if the kernel refuses a later one: why there are no more. `done`: how many there were.
+fn only_later(done: u32, error: anyhow::Error) -> Result<String> {
+    match done > 0 && error.is::<Refused>() {
+        true => Ok(format!("samples of {done} launches alone, then the kernel refused: {error:#}")),
+        false => Err(error),
+    }
+}
+
 struct Sampler<'a> {
     clock: Clock,
+    wanted_hz: u64,
+    /// What the kernel takes, asked for each launch anew.
     hz: u64,
     content: Content,
     program: std::path::PathBuf,
@@ -176,18 +275,41 @@ struct Attached {
     stacks: unwind::Stacks,
 }
 
+impl Sampler<'_> {
+    /// A ring for each thread, all of one size.
+    fn open(&mut self, threads: &[i32]) -> std::io::Result<()> {
+        let facts = Facts::here();
+        for tries in 1.. {
+            let (hz, slower) = frequency(self.wanted_hz, most_hz(&facts));
+            let ring = |thread: &i32, halvings| {
+                let mut builder = self.clock.builder(*thread, hz);
+                Ring::of_size(&mut builder, self.content, Size { bytes: RING_BYTES, halvings })
+            };
+            let rings = ring::fitting(|halvings| threads.iter().map(|thread| ring(thread, halvings)).collect());
+            // The kernel may have lowered it since it was read.
+            let lowered = || tries < TRIES && frequency(self.wanted_hz, most_hz(&facts)).0 < hz;
+            if rings.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL) && lowered()) {
+                continue;
+            }
+            self.rings = rings?;
+            self.hz = hz;
+            self.found.add_reason(slower);
+            self.found.add_reason(self.rings.iter().find_map(Ring::shrunk));
+            break;
+        }
+        Ok(())
+    }
+}
+
 impl Profiler for Sampler<'_> {
     fn attach(&mut self, pid: u32) -> Result<()> {
         let threads = threads(pid)?;
-        for thread in &threads {
-            let mut builder = self.clock.builder(*thread, self.hz);
-            let ring = Ring::open(&mut builder, self.content, RING_BYTES);
-            self.rings.push(ring.context("the kernel refuses to sample the worker")?);
-        }
+        self.open(&threads).context("the kernel refuses to sample the worker")?;
         let symbols = Symbolizer::of(pid, &self.program, self.libevent, self.kernel)?;
-        self.found.shrunk = self.found.shrunk.take().or_else(|| self.rings.iter().find_map(Ring::shrunk));
         self.found.stripped |= !symbols.worker_is_named();
-        self.attached = Some(Attached { pid, threads, stacks: unwind::Stacks::new(symbols) });
+        let stacks = unwind::Stacks::new(symbols);
+        self.found.endless_tables |= stacks.are_tables_left_out();
+        self.attached = Some(Attached { pid, threads, stacks });
         Ok(())
     }
 
@@ -200,11 +322,7 @@ impl Profiler for Sampler<'_> {
         self.rings.iter_mut().try_for_each(Ring::enable)?;
         let done = session.batches_of(work.spec, batches)?;
         self.rings.iter_mut().try_for_each(Ring::disable)?;
-        if let (Some(before), Some(after)) = (before, ticks(attached.pid)) {
-            for (sum, (after, before)) in self.found.ticks.iter_mut().zip(after.into_iter().zip(before)) {
-                *sum += after.saturating_sub(before);
-            }
-        }
+        self.found.add_ticks(before, ticks(attached.pid));
         self.found.late_threads |= threads(attached.pid)? != attached.threads;
         for ring in &mut self.rings {
             let mut samples = Vec::new();
@@ -237,6 +355,7 @@ fn take(found: &mut Sampled, attached: &mut Attached, sample: &Sample) {
     match place(&frames, is_main) {
         Place::Work(stack) => {
             found.samples += 1;
+            found.cut += u64::from(stack.get(1).is_some_and(|frame| frame.symbol == UNKNOWN_CALLERS));
             found.stacks.add(&stack, sample.period);
         }
         Place::Outside => found.outside += 1,
@@ -271,7 +390,7 @@ pub(super) fn place(frames: &[Frame], is_main: bool) -> Place {
     // A stack that could not be followed to its end belongs to the work if libevent is on it: nothing else runs it for long.
     match frames.iter().position(|frame| frame.origin == Origin::Libevent) {
         Some(begin) => {
-            let mut stack = vec![Frame::new(WORK, Origin::Workload), Frame::new("[unknown callers]", Origin::Unknown)];
+            let mut stack = vec![Frame::new(WORK, Origin::Workload), Frame::new(UNKNOWN_CALLERS, Origin::Unknown)];
             stack.extend_from_slice(&frames[begin..]);
             Place::Work(stack)
         }
@@ -309,25 +428,21 @@ pub(super) fn budget(sampled: &Sampled, kernel_named: bool) -> Option<(Budget, S
     let share = |holds: &dyn Fn(&[&Frame]) -> bool| {
         (total > 0.0).then(|| sampled.stacks.weight_where(|stack| holds(stack)) as f64 / total)
     };
-    let in_kernel = |stack: &[&Frame]| stack.last().is_some_and(|frame| frame.origin == Origin::Kernel);
     let of_samples = if sampled.kernel { share(&in_kernel) } else { None };
     let [user_ticks, system_ticks] = sampled.ticks.map(|ticks| ticks as f64);
     // A hundred ticks a second: with fewer than some hundred, the share is a guess.
     let of_ticks = (user_ticks + system_ticks >= 100.0).then(|| system_ticks / (user_ticks + system_ticks));
     let kernel_of_cpu = of_samples.or(of_ticks);
-    let in_call = |stack: &[&Frame]| {
-        let stack: Vec<Frame> = stack.iter().map(|frame| (*frame).clone()).collect();
-        in_kernel(&stack.iter().collect::<Vec<_>>()) && syscall_of(&stack).is_some()
-    };
-    // Where the kernel's names are hidden, the C library's tell most calls, and what they do not tell is not in here.
-    let syscalls = if sampled.kernel { share(&in_call) } else { None };
+    // What is not told is not in here: of no system call that is known.
+    let are_told = sampled.kernel && untold(sampled, kernel_named).is_none();
+    let syscalls = if are_told { share(&in_call) } else { None };
     let all = sampled.samples + sampled.outside + sampled.unplaced;
     let budget = Budget {
         wall_ns_per_event: wall_ns,
         cpu_ns_per_event: cpu_ns,
         samples: sampled.samples,
         kernel_share_of_cpu: kernel_of_cpu,
-        syscall_share: syscalls.or(if kernel_named { None } else { of_samples }).map(|share| share * busy),
+        syscall_share: syscalls.map(|share| share * busy),
         outside_samples: sampled.outside,
         unplaced_share: sampled.unplaced as f64 / all.max(1) as f64,
         several_cpus,
@@ -339,6 +454,24 @@ pub(super) fn budget(sampled: &Sampled, kernel_named: bool) -> Option<(Budget, S
         idle: Some(1.0 - busy),
     };
     Some((budget, shares))
+}
+
+fn in_kernel(stack: &[&Frame]) -> bool {
+    stack.last().is_some_and(|frame| frame.origin == Origin::Kernel)
+}
+
+fn in_call(stack: &[&Frame]) -> bool {
+    in_kernel(stack) && syscall_of(&stack.iter().map(|frame| (*frame).clone()).collect::<Vec<_>>()).is_some()
+}
+
+/// Where the kernel's names are hidden, the C library's tell most calls. Of the samples in the kernel, the share that tells none,
+/// be it in a call or not; null if that is so little that it does not matter.
+pub(super) fn untold(sampled: &Sampled, kernel_named: bool) -> Option<f64> {
+    let all = sampled.stacks.weight_where(in_kernel) as f64;
+    if kernel_named || !sampled.kernel || all == 0.0 {
+        return None;
+    }
+    Some(1.0 - sampled.stacks.weight_where(in_call) as f64 / all).filter(|share| *share > MOST_UNTOLD)
 }
 
 /// Of the samples inside of system calls, those in each call; nothing where the kernel was not sampled.
@@ -422,14 +555,70 @@ mod tests {
             times: Times { without: vec![sample(800); 3], ..Times::default() },
             samples: 100,
             outside: 10,
-            unplaced: 0,
-            drained: Drained::default(),
-            stripped: false,
-            late_threads: false,
-            kernel,
             ticks: [150, 50],
-            shrunk: None,
+            ..Sampled::new(kernel)
         }
+    }
+
+    #[test]
+    fn no_more_samples_are_asked_for_than_the_kernel_takes() {
+        assert_eq!(frequency(4799, Some(100_000)), (4799, None));
+        assert_eq!(frequency(4799, Some(4799)), (4799, None));
+        assert_eq!(frequency(4799, None), (4799, None), "a kernel that does not say");
+        let (hz, why) = frequency(4799, Some(1250));
+        let why = why.unwrap();
+        assert!(hz == 1250 && why.contains("1250 samples") && why.contains("perf_event_max_sample_rate"), "{why}");
+        assert_eq!(frequency(4799, Some(0)).0, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let facts = Facts::below(folder.path());
+        assert_eq!(most_hz(&facts), None);
+        std::fs::create_dir_all(folder.path().join("proc/sys/kernel")).unwrap();
+        std::fs::write(folder.path().join("proc/sys/kernel/perf_event_max_sample_rate"), "25000\n").unwrap();
+        assert_eq!(most_hz(&facts), Some(25_000));
+    }
+
+    #[test]
+    fn a_refused_launch_leaves_what_earlier_ones_have_found() {
+        let refused = || anyhow::Error::new(Refused::new("Invalid argument"));
+        assert!(only_later(2, refused()).unwrap().contains("2 launches alone"));
+        assert!(only_later(0, refused()).unwrap_err().is::<Refused>(), "then there is nothing");
+        only_later(2, anyhow::anyhow!("wrong work")).unwrap_err();
+    }
+
+    #[test]
+    fn without_samples_the_clock_of_the_process_divides_the_time() {
+        let mut ticks = Sampled::new(false);
+        ticks.times = sampled(false).times;
+        ticks.add_ticks(Some([10, 5]), Some([160, 55]));
+        ticks.add_ticks(None, Some([500, 500]));
+        assert_eq!(ticks.ticks, [150, 50]);
+        let (budget, shares) = budget(&ticks, false).unwrap();
+        let near = |one: Option<f64>, other: f64| one.is_some_and(|one| (one - other).abs() < 1e-9);
+        assert!(near(shares.user, 0.6) && near(shares.kernel, 0.2) && near(shares.idle, 0.2));
+        assert!((budget.cpu_ns_per_event - 80.0).abs() < 1e-9 && budget.samples == 0);
+        assert_eq!(budget.syscall_share, None, "the kernel's share stands for it");
+    }
+
+    #[test]
+    fn with_hidden_names_calls_that_nobody_tells_make_their_share_unknown() {
+        let hidden = |library: &str| {
+            let mut found = Sampled { stacks: Stacks::default(), ..sampled(true) };
+            let work = frame(WORK, Origin::Workload);
+            let kernel = frame("[kernel]", Origin::Kernel);
+            found.stacks.add(&[work.clone(), frame("readv", Origin::Library), kernel.clone()], 39);
+            found.stacks.add(&[work.clone(), frame(library, Origin::Library), kernel.clone()], 60);
+            found.stacks.add(&[work, kernel], 1);
+            found
+        };
+        let told = hidden("writev");
+        assert_eq!(untold(&told, false), None, "a page fault in a hundred");
+        assert!(budget(&told, false).unwrap().0.syscall_share.is_some_and(|share| (share - 0.792).abs() < 1e-9));
+        let unnamed = hidden("[libc.so.6]");
+        assert!(untold(&unnamed, false).is_some_and(|share| (share - 0.61).abs() < 1e-9));
+        let (budget, shares) = budget(&unnamed, false).unwrap();
+        assert_eq!(budget.syscall_share, None, "39% would be a figure of nothing");
+        assert!(shares.kernel.is_some_and(|share| (share - 0.8).abs() < 1e-9));
+        assert_eq!((untold(&unnamed, true), untold(&sampled(false), false)), (None, None));
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn slots_of(file: &object::File<'_>, target: u64) -> HashSet<u64> {
         file.section_by_name(".got").and_then(|got| Some((got.address(), got.data().ok()?))).map(|(base, data)| {
             let words = data.chunks_exact(8).enumerate();
             let held = words.filter(|(_, word)| u64::from_le_bytes((*word).try_into().unwrap_or_default()) == target);
-            held.map(|(index, _)| base + index as u64 * 8).collect::<HashSet<u64>>()
+            held.map(|(index, _)| base.wrapping_add(index as u64 * 8)).collect::<HashSet<u64>>()
         });
     let relocated = file.dynamic_relocations().into_iter().flatten();
     let relocated = relocated.filter(|(_, relocation)| relocation.addend().cast_unsigned() == target);
@@ -241,7 +241,7 @@ fn calls_of(code: &[u8], base: u64, target: u64, _slots: &HashSet<u64>) -> Vec<u
         let word = u32::from_le_bytes(bytes.try_into().ok()?);
         let here = base.wrapping_add(place as u64 * 4);
         let distance = i64::from((word << 6).cast_signed() >> 6) * 4;
-        (word >> 26 == 0b10_0101 && here.wrapping_add_signed(distance) == target).then_some(here + 4)
+        (word >> 26 == 0b10_0101 && here.wrapping_add_signed(distance) == target).then_some(here.wrapping_add(4))
     };
     code.chunks_exact(4).enumerate().filter_map(call).collect()
 }
@@ -303,7 +303,9 @@ fn parse(bytes: &[u8], mapping: &Mapping, is_worker: bool) -> Option<(u64, Table
 /// What calls of other files go through has no symbols.
 fn stubs_of(file: &object::File<'_>) -> Vec<(u64, u64, String)> {
     let named = file.sections().filter(|section| section.name().is_ok_and(|name| name.starts_with(".plt")));
-    named.map(|section| (section.address(), section.address() + section.size(), STUBS.to_owned())).collect()
+    named
+        .filter_map(|section| Some((section.address(), end(section.address(), section.size())?, STUBS.to_owned())))
+        .collect()
 }
 
 /// Where the file's own address 0 is in memory.
@@ -315,7 +317,7 @@ fn bias(file: &object::File<'_>, mapping: &Mapping) -> Option<u64> {
     let segment = file.segments().filter(executable).find(|segment| {
         let (offset, size) = segment.file_range();
         // Mappings begin at pages, segments need not.
-        (offset & !0xfff) <= mapping.offset && mapping.offset < offset + size
+        (offset & !0xfff) <= mapping.offset && mapping.offset < offset.saturating_add(size)
     })?;
     let (offset, _) = segment.file_range();
     Some(mapping.start.wrapping_sub(segment.address().wrapping_add(mapping.offset).wrapping_sub(offset)))
@@ -325,9 +327,15 @@ fn bias(file: &object::File<'_>, mapping: &Mapping) -> Option<u64> {
 fn symbols_of(file: &object::File<'_>) -> Vec<(u64, u64, String)> {
     let function = |symbol: object::Symbol<'_, '_>| {
         let whole = symbol.kind() == SymbolKind::Text && symbol.is_definition() && symbol.size() > 0;
-        whole.then(|| Some((symbol.address(), symbol.address() + symbol.size(), symbol.name().ok()?.to_owned())))?
+        let end = end(symbol.address(), symbol.size()).filter(|_| whole)?;
+        Some((symbol.address(), end, symbol.name().ok()?.to_owned()))
     };
     file.symbols().chain(file.dynamic_symbols()).filter_map(function).collect()
+}
+
+/// Where something ends; null beyond all addresses. The candidate's assembler writes sizes as it likes.
+pub(super) fn end(begin: u64, size: u64) -> Option<u64> {
+    begin.checked_add(size)
 }
 
 fn debug_file(file: &object::File<'_>) -> Option<PathBuf> {
@@ -397,6 +405,25 @@ nonsense
         assert_eq!(table.find(200), None, "a stripped library: the nearest name is not the name");
         let kernel = Table::new(vec![symbol(10, 0, "a"), symbol(20, 0, "b")], true);
         assert_eq!((kernel.find(19), kernel.find(5000)), (Some("a"), Some("b")));
+    }
+
+    #[test]
+    fn a_symbol_that_ends_beyond_all_addresses_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let function = |name: &str, size: &str| {
+            format!(".globl {name}\n.type {name}, %function\n{name}: nop\n.size {name}, {size}\n")
+        };
+        std::fs::write(path("odd.s"), format!(".text\n{}{}", function("plain", "1"), function("endless", "-1")))
+            .unwrap();
+        let mut cc = std::process::Command::new(crate::build::compiler());
+        cc.args(["-c", "-o"]).arg(path("odd.o")).arg(path("odd.s"));
+        let got = crate::process::capture(&mut cc, std::time::Duration::from_secs(60)).unwrap();
+        assert!(got.status.success(), "{}", got.stderr);
+        let bytes = std::fs::read(path("odd.o")).unwrap();
+        let found = symbols_of(&object::File::parse(&*bytes).unwrap());
+        let names: Vec<&str> = found.iter().map(|(_, _, name)| name.as_str()).collect();
+        assert_eq!(names, ["plain"], "{found:?}");
     }
 
     #[test]

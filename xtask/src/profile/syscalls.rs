@@ -1,7 +1,7 @@
 //! Phase 4: every system call of some batches, with arguments, results and times.
 
 use super::launch::{Burst, Held, Profiler, Times, Work, launch, own_number, threads};
-use super::ring::{Content, Drained, REGISTERS, Record, Ring, Sample};
+use super::ring::{self, Content, Drained, REGISTERS, Record, Refusal, Ring, Sample, Size};
 use super::tracefs::{self, On};
 use super::watched::Session;
 use crate::context::Context;
@@ -46,8 +46,7 @@ impl Source {
         let tracepoints = || -> Result<Source, String> {
             let enter = tracefs::format(facts, "raw_syscalls/sys_enter")?;
             let exit = tracefs::format(facts, "raw_syscalls/sys_exit")?;
-            let content = Content { raw: true, ..Content::default() };
-            tracefs::open(&enter, On::Thread(0), None, content, 1 << 14)?;
+            tracefs::works(&enter, On::Thread(0))?;
             Ok(Source::Tracepoints { enter, exit })
         };
         let why = match tracepoints() {
@@ -77,6 +76,8 @@ pub(super) struct Found {
     pub(super) batches_lost: u64,
     pub(super) perturbation: Option<Perturbation>,
     pub(super) drained: Drained,
+    /// Why rings are smaller than they should be.
+    pub(super) shrunk: Option<String>,
     /// What a reader must know.
     pub(super) notes: Vec<String>,
 }
@@ -112,6 +113,7 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         held: Held::new(),
         batches_lost: 0,
         batches_forged: 0,
+        shrunk: None,
         drained: Drained::default(),
     };
     let mut times = Times::default();
@@ -129,7 +131,7 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
             tracer.drained.missing()
         );
     }
-    let calls = tracer.collector.finish(batches * work.spec.batch_events, true, error_name);
+    let calls = tracer.collector.finish(batches.saturating_mul(work.spec.batch_events), true, error_name);
     let mut notes = Vec::new();
     if tracer.late_threads || calls.by_name.iter().any(|call| MAKE_THREADS.contains(&call.name.as_str())) {
         notes.push("system calls of threads that began during the trace are not in its figures".to_owned());
@@ -145,6 +147,7 @@ fn by_tracepoints(work: &Work<'_>, enter: &Format, exit: &Format, time: Duration
         batches_lost: tracer.batches_lost + tracer.batches_forged,
         perturbation: times.perturbation(),
         drained: tracer.drained,
+        shrunk: tracer.shrunk,
         notes,
     })
 }
@@ -173,28 +176,19 @@ struct Tracer<'a> {
     batches_lost: u64,
     /// In bursts with more marks, or fewer, than batches were asked for.
     batches_forged: u64,
+    /// Why rings are smaller than they should be.
+    shrunk: Option<String>,
     drained: Drained,
 }
 
 impl Profiler for Tracer<'_> {
     fn attach(&mut self, pid: u32) -> Result<()> {
-        let raw = Content { raw: true, ..Content::default() };
-        let with_stack = Content { stack_bytes: EPOLL_STACK_BYTES, ..raw };
-        let refused = |why: String| anyhow::anyhow!("the kernel refuses to trace the worker: {why}");
-        let (others, changes) = (format!("id != {EPOLL_CTL}"), format!("id == {EPOLL_CTL}"));
         self.threads = threads(pid)?;
         self.mark = MarkCall { number: MARK, thread: pid.cast_signed(), process: own_number(pid) };
-        self.collector.forget();
-        for thread in self.threads.clone() {
-            for (format, filter, content, enters) in [
-                (self.enter, Some(others.as_str()), raw, true),
-                (self.enter, Some(changes.as_str()), with_stack, true),
-                (self.exit, None, raw, false),
-            ] {
-                let ring = tracefs::open(format, On::Thread(thread), filter, content, RING_BYTES).map_err(refused)?;
-                self.rings.push(Stream { ring, enters });
-            }
-        }
+        self.collector.next_launch();
+        self.rings = ring::fitting(|halvings| self.open(halvings))
+            .map_err(|error| anyhow::anyhow!("the kernel refuses to trace the worker: {}", tracefs::explain(&error)))?;
+        self.shrunk = self.shrunk.take().or_else(|| self.rings.iter().find_map(|stream| stream.ring.shrunk()));
         Ok(())
     }
 
@@ -235,6 +229,26 @@ impl Profiler for Tracer<'_> {
 }
 
 impl Tracer<'_> {
+    /// All rings of one size: those of one thread may not take what others need.
+    fn open(&self, halvings: u32) -> Result<Vec<Stream>, Refusal> {
+        let raw = Content { raw: true, ..Content::default() };
+        let with_stack = Content { stack_bytes: EPOLL_STACK_BYTES, ..raw };
+        let (others, changes) = (format!("id != {EPOLL_CTL}"), format!("id == {EPOLL_CTL}"));
+        let mut rings = Vec::new();
+        for thread in &self.threads {
+            for (format, filter, content, enters) in [
+                (self.enter, Some(others.as_str()), raw, true),
+                (self.enter, Some(changes.as_str()), with_stack, true),
+                (self.exit, None, raw, false),
+            ] {
+                let size = Size { bytes: RING_BYTES, halvings };
+                let ring = tracefs::open(format, On::Thread(*thread), filter, content, size)?;
+                rings.push(Stream { ring, enters });
+            }
+        }
+        Ok(rings)
+    }
+
     fn drain(&mut self, edges: &mut Vec<Seen>) -> Drained {
         let mut drained = Drained::default();
         for stream in &mut self.rings {
@@ -323,9 +337,9 @@ fn by_strace(work: &Work<'_>, time: Duration) -> Result<Found> {
     if collector.batches() != batches {
         bail!("strace shows {} of {batches} batches", collector.batches());
     }
-    let calls = collector.finish(batches * work.spec.batch_events, true, error_name);
+    let calls = collector.finish(batches.saturating_mul(work.spec.batch_events), true, error_name);
     let (perturbation, drained) = (times.perturbation(), Drained::default());
-    Ok(Found { calls, batches_lost: 0, perturbation, drained, notes: vec![] })
+    Ok(Found { calls, batches_lost: 0, perturbation, drained, shrunk: None, notes: vec![] })
 }
 
 #[cfg(test)]

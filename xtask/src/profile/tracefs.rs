@@ -1,6 +1,6 @@
 //! Tracepoints: where the kernel describes them, and events of them on a thread or on a CPU.
 
-use super::ring::{Content, Ring};
+use super::ring::{Content, Refusal, Ring, Size};
 use crate::host::{Facts, counters};
 use model::profile::tracepoints::Format;
 use perf_event::Builder;
@@ -37,23 +37,32 @@ pub(super) fn open(
     on: On,
     filter: Option<&str>,
     content: Content,
-    bytes: usize,
-) -> Result<Ring, String> {
+    size: Size,
+) -> Result<Ring, Refusal> {
     let mut builder = Builder::new(Tracepoint::with_id(format.id));
     match on {
         On::Thread(thread) => builder.observe_pid(thread).any_cpu(),
         On::Cpu(cpu) => builder.any_pid().one_cpu(cpu),
     };
     builder.exclude_kernel(false).exclude_hv(true).sample_period(1);
-    let ring = Ring::open(&mut builder, content, bytes).map_err(|error| explain(&error))?;
+    let ring = Ring::of_size(&mut builder, content, size)?;
     if let Some(filter) = filter {
-        let text = CString::new(filter).map_err(|error| error.to_string())?;
+        let text = CString::new(filter).map_err(io::Error::other)?;
         // SAFETY: the descriptor is an open perf event and the filter a C string that outlives the call.
         if unsafe { libc::ioctl(ring.descriptor(), SET_FILTER, text.as_ptr()) } != 0 {
-            return Err(format!("the kernel refuses the filter `{filter}`: {}", io::Error::last_os_error()));
+            let why = io::Error::last_os_error();
+            return Err(io::Error::other(format!("the kernel refuses the filter `{filter}`: {why}")).into());
         }
     }
     Ok(ring)
+}
+
+/// Whether such an event can be had at all, or why not.
+pub(super) fn works(format: &Format, on: On) -> Result<(), String> {
+    let content = Content { raw: true, ..Content::default() };
+    open(format, on, None, content, Size { bytes: 1 << 14, halvings: 0 })
+        .map(drop)
+        .map_err(|refusal| explain(&refusal.error))
 }
 
 /// What a refusal means, and how to get it.

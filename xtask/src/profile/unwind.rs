@@ -18,6 +18,10 @@ const CONTEXT_USER: u64 = (-512_i64).cast_unsigned();
 /// All marks lie at or above this.
 const CONTEXT_MAX: u64 = (-4095_i64).cast_unsigned();
 
+/// What a reader must know of stacks if the worker's tables are left out.
+pub(super) const WITHOUT_TABLES: &str = "the worker's unwind tables are not such as compilers write, and could be followed without end: its \
+                                         functions are on stacks by frame pointers alone, and some callers are missing";
+
 /// Deepest stack.
 const MOST_FRAMES: usize = 512;
 
@@ -75,6 +79,11 @@ impl Stacks {
         Stacks { symbols, native, returns }
     }
 
+    /// Whether the worker has tables that are not followed: see [`WITHOUT_TABLES`].
+    pub(super) fn are_tables_left_out(&self) -> bool {
+        self.native.left_out
+    }
+
     /// The functions of a sample, the outermost first.
     pub(super) fn frames(&mut self, sample: &Sample) -> Vec<Frame> {
         let chain = Chain::split(&sample.callchain);
@@ -100,6 +109,7 @@ impl Stacks {
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod native {
+    use super::super::{cfi, symbols};
     use super::{MOST_FRAMES, Module};
     use framehop::{
         CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder as _,
@@ -108,6 +118,8 @@ mod native {
     use object::{Object as _, ObjectSection as _};
 
     pub(super) struct Unwinder {
+        /// Tables of the worker.
+        pub(super) left_out: bool,
         unwinder: UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>,
         cache: CacheNative<MayAllocateDuringUnwind>,
     }
@@ -115,8 +127,17 @@ mod native {
     impl Unwinder {
         pub(super) fn new(modules: &[Module]) -> Unwinder {
             let mut unwinder = UnwinderNative::new();
+            let mut left_out = false;
             for module in modules {
-                if let Some(sections) = sections(module) {
+                if let Some(mut sections) = sections(module) {
+                    if module.is_worker {
+                        // The index of a table may point anywhere in it: framehop makes one of its own.
+                        (sections.eh_frame_hdr, sections.eh_frame_hdr_svma) = (None, None);
+                        if sections.eh_frame.as_ref().is_some_and(|tables| !cfi::is_bounded(tables)) {
+                            left_out = true;
+                            continue;
+                        }
+                    }
                     let range = module.mapping.start..module.mapping.end;
                     unwinder.add_module(framehop::Module::new(
                         module.mapping.path.clone(),
@@ -126,7 +147,7 @@ mod native {
                     ));
                 }
             }
-            Unwinder { unwinder, cache: CacheNative::new() }
+            Unwinder { left_out, unwinder, cache: CacheNative::new() }
         }
 
         /// Addresses, the innermost first, as far as the copy of the stack reaches.
@@ -166,7 +187,7 @@ mod native {
         let file = object::File::parse(&*module.bytes).ok()?;
         let range = |name: &str| {
             let section = file.section_by_name(name)?;
-            Some(section.address()..section.address() + section.size())
+            Some(section.address()..symbols::end(section.address(), section.size())?)
         };
         let data = |name: &str| Some(file.section_by_name(name)?.data().ok()?.to_vec());
         Some(ExplicitModuleSectionInfo {
@@ -188,11 +209,13 @@ mod native {
 mod native {
     use super::Module;
 
-    pub(super) struct Unwinder;
+    pub(super) struct Unwinder {
+        pub(super) left_out: bool,
+    }
 
     impl Unwinder {
         pub(super) fn new(_modules: &[Module]) -> Unwinder {
-            Unwinder
+            Unwinder { left_out: false }
         }
 
         pub(super) fn unwind(&mut self, _registers: &[u64], _stack: &[u8]) -> Vec<u64> {

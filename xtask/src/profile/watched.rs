@@ -89,7 +89,7 @@ impl Session {
 }
 
 /// An error of a session is the workload's, unless the system says so, or somebody else has said whose it is (an interrupt).
-fn of_workload(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn of_workload(error: anyhow::Error) -> anyhow::Error {
     let of_system = error.chain().any(|cause| cause.is::<std::io::Error>());
     if of_system || exit_of(&error) != Exit::Infrastructure {
         return error;
