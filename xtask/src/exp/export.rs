@@ -31,7 +31,7 @@ pub(crate) fn export(context: &Context, text: &str, out: Option<&Path>, author: 
     let (_, history) = ledger::read(context)?;
     let experiment = ledger::named(&history, text)?.clone();
     let sides = sides::sides(context, &history, &experiment)?;
-    let records = Records::of(context, &experiment)?;
+    let records = Records::of(context, &history, &experiment)?;
     let author = match author {
         Some(author) => author.to_owned(),
         None => configured_author(context)?,

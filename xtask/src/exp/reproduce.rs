@@ -43,7 +43,9 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
         experiment.id, baseline.id, candidate.id
     ));
     let screened = experiment.attached.as_ref().map_or(vec![], |attached| attached.screened.clone());
-    let mut records = Records { screened, explained: experiment.explained.clone(), ..Records::default() };
+    let explained = experiment.explained.clone();
+    let tests = evidence::test_patch(&experiment);
+    let mut records = Records { screened, explained, test_patch: tests, ..Records::default() };
     let (mut published, mut not_run) = (Vec::new(), Vec::new());
     let number = experiment.reproduced.len() + 1;
     let folder = sides::folder(context, &experiment.id);
@@ -112,7 +114,8 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
 
 /// Options that an attempt would be reproduced with, where the command line says nothing: those of its own comparison.
 pub(crate) fn options_of(context: &Context, experiment: &Experiment) -> Result<Options> {
-    let records = Records::of(context, experiment)?;
+    let (_, history) = ledger::read(context)?;
+    let records = Records::of(context, &history, experiment)?;
     let mut options = Options::default();
     if let Some(gate) = &records.gate {
         options.quick = gate.rerun_of.as_deref() == Some("quick");
@@ -176,6 +179,7 @@ mod tests {
             suspicious: vec![],
             tests_changed: vec![],
             records: [None, None],
+            rule_sha256: None,
         }
     }
 

@@ -139,5 +139,7 @@ pub(crate) fn attached(
         test_patch: test_patch.map(|tests| put(tests, layout::test_patch)).transpose()?,
         variant: candidate.id,
         screened: screened.collect(),
+        tree: Some(candidate.tree),
+        reason: None,
     })
 }
