@@ -43,7 +43,7 @@ fn answer(record: &VerifyRecord, evidence: &Evidence<'_>) -> (Verdict, String) {
         return (Verdict::Inconclusive, text);
     }
     // What failed without its test patch may pass with it, and the other way round. A patch that may not be has no variant.
-    let tests = record.test_patch.as_ref().map(|patch| patch.sha256.as_str());
+    let tests = record.test_patch.as_ref().and_then(|patch| patch.own());
     if record.variant.is_some() && tests != evidence.test_patch {
         let named = |patch: Option<&str>| patch.map_or("none".to_owned(), |sha256| format!("{sha256:.12}"));
         let text = format!(

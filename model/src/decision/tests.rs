@@ -95,7 +95,7 @@ impl Case {
 
     fn explained(&self, about: About) -> Case {
         self.with(|case| {
-            case.explained.push(Explained { about, text: "memmem".into(), by: "a reviewer".into(), user: None })
+            case.explained.push(Explained { about, text: "memmem".into(), by: "a reviewer".into(), user: None });
         })
     }
 
@@ -523,6 +523,9 @@ fn a_gate_with_other_tests_is_none_of_this_attempt() {
         case.gated(|gate| gate.test_patch = gated.and_then(patch))
     };
     case(Some("abc"), Some("abc")).expect(Verdict::Accept, "full gate passed");
+    // Those of the tip alone are none of the candidate's.
+    case(Some(""), None).expect(Verdict::Accept, "full gate passed");
+    case(Some(""), Some("abc")).expect(Verdict::Inconclusive, "another test patch");
     for (gated, attached) in [(Some("abc"), None), (None, Some("abc")), (Some("abc"), Some("def"))] {
         case(gated, attached).expect(Verdict::Inconclusive, "another test patch");
         // Nor does a failure of it say anything of the candidate with its own.
@@ -616,6 +619,7 @@ fn tests_that_a_test_patch_changes_are_named_in_every_decision() {
         changes: BTreeMap::from([("test/regress_minheap.c".to_owned(), vec!["test_heap".to_owned()])]),
         tests_added: vec![],
         pristine_tests_do_not_compile: Some("error: no member\nmore".into()),
+        of_tip: vec![],
     };
     let case = sound().with(|case| case.test_patch = Some("0".into()));
     let decision = case.gated(|gate| gate.test_patch = Some(patch)).decide();

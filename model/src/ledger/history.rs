@@ -11,7 +11,7 @@ pub use check::{Offered, UNSETTLED};
 pub use experiment::{Attempts, Dispute, Experiment, Step, Tried};
 pub use illegal::Illegal;
 
-use super::event::{Event, NonStarter, TipDerived, TipRef};
+use super::event::{Event, FileRef, NonStarter, TipDerived, TipRef};
 use super::{Draft, Entry, GENESIS, Ledger, Line};
 use crate::experiment::{State, after, id};
 use crate::gate::{Tier, Verdict};
@@ -127,6 +127,20 @@ impl History {
             })
         };
         self.series.iter().filter_map(patch).collect()
+    }
+
+    /// Test patches that were accepted with the patches of a tip, today's or an earlier one: experiment and file, in the order
+    /// in which they apply.
+    pub fn tests_of(&self, patches: &[String]) -> Vec<(String, FileRef)> {
+        let accepted = |sha256: &String| {
+            let has_it = |one: &&Experiment| one.attached.as_ref().is_some_and(|a| a.patch.sha256 == *sha256);
+            let mut those = self.experiments.values().filter(|one| one.acceptance.is_some()).filter(has_it);
+            // A patch may have been accepted again as another experiment's; the one that is in the tip counts.
+            let first = those.next()?;
+            let now = std::iter::once(first).chain(those).find(|one| self.series.contains(&one.id)).unwrap_or(first);
+            Some((now.id.clone(), now.attached.as_ref()?.test_patch.clone()?))
+        };
+        patches.iter().filter_map(accepted).collect()
     }
 
     /// SHA-256 of the patches of the tip without that of one experiment.

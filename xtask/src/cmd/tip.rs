@@ -8,8 +8,8 @@ use crate::exp::sides;
 use crate::report;
 use crate::setup::{self, Verb};
 use crate::tip::{self, Derived};
-use crate::{files, host, interrupt, ledger, lock, source};
-use anyhow::{Context as _, Result};
+use crate::{host, interrupt, ledger, lock, source};
+use anyhow::Result;
 use model::experiment::layout;
 use model::gate::{Tier, Verdict, VerifyRecord};
 use model::host::HostFingerprint;
@@ -18,7 +18,6 @@ use model::ledger::history::{AcceptedPatch, History};
 use model::variant::{Build, Purpose};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Shows the tip: pristine plus the accepted patches in order, and its commit, the same on every machine.
 #[derive(clap::Args, Clone, Debug)]
@@ -134,10 +133,10 @@ fn record(context: &Context, derived: &Derived, history: &History) -> Result<()>
     crate::progress::note(
         "tip: each patch passed the gate on the tip that it was made on; the full gate of all of them together",
     );
-    let tests = test_patches(context, history)?;
+    let tests_of_tip = sides::tests_of(context, history, &derived.reference.patches)?;
     let candidate = &derived.variant;
     let attempt = format!("tip {}", derived.reference.commit);
-    let gate = Gate { candidate, test_patch: tests.as_deref(), quick: false, attempt: &attempt };
+    let gate = Gate { candidate, test_patch: None, tests_of_tip: &tests_of_tip, quick: false, attempt: &attempt };
     let (step, kept, record) = gate_step::gate(context, &gate)?;
     passed(&record, &candidate.id)?;
     let record_sha256 = kept.sha256(gate_step::RECORD)?.to_owned();
@@ -185,29 +184,6 @@ fn passed(record: &VerifyRecord, variant: &str) -> Result<()> {
     );
     let message = if exit == Exit::Failed { message } else { format!("the tip is not recorded: {why}; try again") };
     Err(failure(exit, message))
-}
-
-/// The test patches of the accepted experiments as one file; `None` if they have none.
-fn test_patches(context: &Context, history: &History) -> Result<Option<PathBuf>> {
-    let mut whole = Vec::new();
-    for id in &history.series {
-        let Some(attached) = history.experiments.get(id).and_then(|experiment| experiment.attached.as_ref()) else {
-            continue;
-        };
-        if let Some(tests) = &attached.test_patch {
-            let file = sides::checked(sides::folder(context, id).join(&tests.path), &tests.sha256)?;
-            whole.extend(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
-            if !whole.ends_with(b"\n") {
-                whole.push(b'\n');
-            }
-        }
-    }
-    if whole.is_empty() {
-        return Ok(None);
-    }
-    let path = context.work.join("steps").join("tip.tests.patch");
-    files::write_atomic(&path, &whole)?;
-    Ok(Some(path))
 }
 
 fn deliver(

@@ -5,6 +5,7 @@ use super::sides::{self, Sides};
 use super::style::{self, Style};
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::gate::test_patch::with_all;
 use crate::git::Store;
 use crate::report::exp as pages;
 use crate::{files, ledger, process};
@@ -91,9 +92,10 @@ impl Mail<'_> {
     }
 
     fn tests(&self, patch: &Path) -> Result<String> {
-        let with_tests = crate::variant::with_tests(self.context, &self.sides.candidate, patch)?.0;
+        let on = with_all(self.context, &self.sides.candidate, &self.sides.tests_of_tip)?;
+        let with_tests = crate::variant::with_tests(self.context, &on, patch)?.0;
         let store = Store::open(&self.context.work)?;
-        let numbers = store.numbers(&self.sides.candidate.tree, &with_tests.tree)?;
+        let numbers = store.numbers(&on.tree, &with_tests.tree)?;
         let changed = self.experiment.gated.as_ref().map_or(vec![], |gated| gated.tests_changed.clone());
         let mut body =
             "Unit tests for the patch before. They were built apart, and no measured build has them.\n".to_owned();
@@ -186,10 +188,13 @@ impl Mail<'_> {
         let file = scratch.path().join("mail");
         files::write_atomic(&file, text.as_bytes())?;
         let store = Store::open(&self.context.work)?;
-        let tree = store.apply(&self.sides.baseline.tree, &file)?;
+        // The tip has the tests that were accepted with its patches.
+        let [from, to] = [&self.sides.baseline, &self.sides.candidate]
+            .map(|side| with_all(self.context, side, &self.sides.tests_of_tip));
+        let (tree, to) = (store.apply(&from?.tree, &file)?, to?);
         let wanted = match &self.sides.test_patch {
-            Some(tests) => crate::variant::with_tests(self.context, &self.sides.candidate, tests)?.0.tree,
-            None => self.sides.candidate.tree.clone(),
+            Some(tests) => crate::variant::with_tests(self.context, &to, tests)?.0.tree,
+            None => to.tree,
         };
         if tree == wanted {
             return Ok(());

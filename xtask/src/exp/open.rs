@@ -92,7 +92,9 @@ pub(crate) fn attach(
     // The same changes in another file are the same patch.
     let tree = variant::with_more_patches(context, &base, &experiment.id, std::slice::from_ref(&file))?.tree;
     offer(book.history(), Some(&tree))?;
-    let mut attached = sides::attached(context, &base, &experiment.id, experiment.attempt + 1, &file, tests)?;
+    let (of_tip, attempt) =
+        (sides::tests_of(context, book.history(), &experiment.base.patches)?, experiment.attempt + 1);
+    let mut attached = sides::attached(context, &base, &experiment.id, attempt, &file, tests, &of_tip)?;
     attached.reason = reason.map(str::to_owned);
     append(&mut book, &experiment.id, Event::Attached(attached))?;
     Ok(experiment.id)
@@ -121,9 +123,11 @@ pub(crate) fn rebase(context: &Context, text: &str, patch: Option<&str>, tests: 
         Some(tests) => Some(tests.to_owned()),
         None => old.and_then(|attached| attached.test_patch.as_ref()).map(file).transpose()?,
     };
+    let of_tip = sides::tests_of(context, book.history(), &derived.reference.patches)?;
     let attached = patch.map(|patch| {
         let attempt = experiment.attempt + 1;
-        sides::attached(context, &derived.variant, &experiment.id, attempt, &patch, tests.as_deref()).map_err(|error| {
+        let (variant, tests) = (&derived.variant, tests.as_deref());
+        sides::attached(context, variant, &experiment.id, attempt, &patch, tests, &of_tip).map_err(|error| {
             let message = format!(
                 "{} cannot be rebased as it is: {error:#}; make its patch anew on `tip` and give it with --patch",
                 experiment.id

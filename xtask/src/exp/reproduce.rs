@@ -37,7 +37,7 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
         return Err(failure(Exit::Usage, message));
     };
     let sides = sides::sides(context, &history, &experiment)?;
-    let Sides { baseline, candidate, test_patch } = &sides;
+    let Sides { baseline, candidate, test_patch, tests_of_tip } = &sides;
     progress::note(&format!(
         "{}: baseline {} and candidate {} from the ledger",
         experiment.id, baseline.id, candidate.id
@@ -53,7 +53,8 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
     // On the host of the attempt, too, nothing of it is taken for this.
     let what = format!("reproduce {number} {}", host::fingerprint().id);
     let attempt = format!("{} {} {what}", experiment.id, experiment.attempt);
-    let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: options.quick, attempt: &attempt };
+    let (test_patch, quick) = (test_patch.as_deref(), options.quick);
+    let gate = Gate { candidate, test_patch, tests_of_tip, quick, attempt: &attempt };
     let (step, kept, gated) = gate_step::gate(context, &gate)?;
     let passed = gated.verdict == gate::Verdict::Pass;
     records.gate = Some(gated);

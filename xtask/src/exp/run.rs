@@ -252,11 +252,12 @@ impl Run<'_> {
     }
 
     fn gate(&self) -> Result<()> {
-        let Sides { candidate, test_patch, .. } = self.sides;
+        let Sides { candidate, test_patch, tests_of_tip, .. } = self.sides;
         progress::note(&format!("{}: gate of variant {}", self.id, candidate.id));
         let experiment = current(self.context, self.id)?;
         let attempt = attempt(self.id, self.attempt);
-        let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: self.options.quick, attempt: &attempt };
+        let (test_patch, quick) = (test_patch.as_deref(), self.options.quick);
+        let gate = Gate { candidate, test_patch, tests_of_tip, quick, attempt: &attempt };
         let (step, kept, record) = of_host(self.context, gate_step::gate(self.context, &gate))?;
         let folder = sides::folder(self.context, self.id);
         let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;

@@ -742,3 +742,38 @@ fn entries_from_before_are_read_as_they_were_written() {
         assert_eq!(wrong.record(), None);
     }
 }
+
+#[test]
+fn tests_that_were_accepted_are_part_of_the_tip_that_their_patches_make() {
+    let with_tests = |patch: &str| {
+        attached_as(patch, |attached| attached.test_patch = Some(file(&format!("{patch}.tests.patch"), patch)))
+    };
+    let steps = |ledger: Ledger, id: &str, base: &[&str], patch: &str, whole: &[&str]| {
+        let steps = [
+            opened(id, base),
+            with_tests(patch),
+            gated("run-1-a", gate::Verdict::Pass),
+            measured_one(),
+            decided(Verdict::Accept),
+            accepted(whole),
+        ];
+        steps.into_iter().fold(ledger, |ledger, event| with(ledger, Some(id), event))
+    };
+    let ledger = steps(Ledger::default(), A, &[], "p", &["p"]);
+    let ledger = accepts(ledger, B, &["p"], "q");
+    let ledger = steps(ledger, C, &["p", "q"], "r", &["p", "q", "r"]);
+    let of = |ledger: &Ledger, patches: &[&str]| {
+        let tests = history(ledger).tests_of(&tip(patches).patches);
+        tests.into_iter().map(|(id, file)| (id, file.path)).collect::<Vec<_>>()
+    };
+    let [a, c] = [(A, "p"), (C, "r")].map(|(id, patch)| (id.to_owned(), format!("{patch}.tests.patch")));
+    assert_eq!(of(&ledger, &["p", "q", "r"]), [a.clone(), c.clone()]);
+    assert_eq!(of(&ledger, &["p", "q"]), std::slice::from_ref(&a), "an earlier tip has those of its patches");
+    assert_eq!(of(&ledger, &["q"]), []);
+    // What is out of the tip again was part of the tips that there were.
+    let without = with(ledger, Some(A), rejected(None));
+    assert_eq!((of(&without, &["p", "q"]), of(&without, &["q", "r"])), (vec![a], vec![c]));
+    // What nobody has accepted is in none.
+    let proposed = [opened("d", &[]), with_tests("s")].into_iter().fold(without, |l, e| with(l, Some(D), e));
+    assert_eq!(of(&proposed, &["s"]), []);
+}
