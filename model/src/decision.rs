@@ -78,6 +78,8 @@ pub enum Topic {
     Screened,
     /// Whether what measured is code that anybody can have.
     Harness,
+    /// What the patch could reach while it was gated and measured.
+    Sandbox,
     /// How often this patch was tried.
     Attempt,
 }
@@ -129,6 +131,9 @@ pub struct Decision {
     pub tests_changed: Vec<String>,
     /// Run ids of gate, comparison; null where there was none.
     pub records: [Option<String>; 2],
+    /// Hash of the figures that decided, [`DecisionRule::sha256`]; null in decisions from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_sha256: Option<String>,
 }
 
 impl Decision {
@@ -166,7 +171,7 @@ pub fn decide(evidence: &Evidence<'_>, thresholds: &Thresholds, rule: &DecisionR
     guards::judge(evidence, thresholds, rule, &mut findings);
     profile::judge(evidence, rule, &mut findings);
     provenance::judge(evidence, &mut findings);
-    findings.settle(evidence)
+    findings.settle(evidence, rule)
 }
 
 /// Decides, and gives what an acceptance needs if there is nothing against one.
@@ -198,7 +203,7 @@ impl Findings {
         self.reasons.push(Reason { topic, allows, text: text.into() });
     }
 
-    fn settle(mut self, evidence: &Evidence<'_>) -> Decision {
+    fn settle(mut self, evidence: &Evidence<'_>, rule: &DecisionRule) -> Decision {
         // Stable: within a verdict, the order in which things are looked at.
         self.reasons.sort_by_key(|reason| reason.allows);
         Decision {
@@ -211,6 +216,7 @@ impl Findings {
             suspicious: self.suspicious,
             tests_changed: self.tests_changed,
             records: [evidence.gate.map(|gate| gate.head.id.clone()), evidence.compare.map(|c| c.head.id.clone())],
+            rule_sha256: Some(rule.sha256()),
         }
     }
 }

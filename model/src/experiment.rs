@@ -105,6 +105,8 @@ pub fn after(state: Option<State>, event: &Event) -> Result<Option<State>, Refus
         Event::Opened(_) => return refused("its id is taken"),
         Event::Attached(_) if now.is_final() => return refused("open another experiment for another patch"),
         Event::Attached(_) => Proposed,
+        Event::Begun(_) if matches!(now, Proposed | Gated | Measured) => now,
+        Event::Begun(_) => return refused("attach a patch, or take it up again, first"),
         Event::Gated(_) if matches!(now, Proposed | Gated) => Gated,
         Event::Gated(_) => return refused("attach a patch, or take it up again, first"),
         Event::Profiled(_) if matches!(now, Gated | Measured) => now,

@@ -172,17 +172,27 @@ impl StageRecord {
 /// A patch of libevent's own tests that came with a variant. It is never part of what is measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestPatchRecord {
-    /// File name.
+    /// File name; empty where the candidate brings none of its own.
     pub name: String,
-    /// SHA-256 of the file.
+    /// SHA-256 of the file; empty as well.
     pub sha256: String,
-    /// What it changes: functions by file, new and removed ones included.
+    /// What differs from pristine's tests: functions by file, new and removed ones included.
     pub changes: BTreeMap<String, Vec<String>>,
     /// Tests that pristine's list does not have.
     pub tests_added: Vec<String>,
     /// Why pristine's own tests could not be built with the candidate, so that the changed ones decided; null if they
     /// could.
     pub pristine_tests_do_not_compile: Option<String>,
+    /// SHA-256 of the test patches that were accepted with the tip's patches and lie below this one, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub of_tip: Vec<String>,
+}
+
+impl TestPatchRecord {
+    /// SHA-256 of the candidate's own test patch; `None` if there are only those of its tip.
+    pub fn own(&self) -> Option<&str> {
+        Some(self.sha256.as_str()).filter(|sha256| !sha256.is_empty())
+    }
 }
 
 /// A seeded defect, and whether the gate found it.

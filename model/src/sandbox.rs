@@ -75,10 +75,13 @@ pub struct Missing {
     pub cause: String,
 }
 
-/// `complete`, or what is not there, as records have it.
+/// What records have of a sandbox that lacks nothing.
+pub const COMPLETE: &str = "complete";
+
+/// [`COMPLETE`], or what is not there, as records have it.
 pub fn describe(missing: &[Missing]) -> String {
     match missing {
-        [] => "complete".to_owned(),
+        [] => COMPLETE.to_owned(),
         _ => {
             let names: Vec<&str> = missing.iter().map(|missing| missing.part.name()).collect();
             format!("without {}", names.join(", "))

@@ -150,6 +150,21 @@ impl Store {
         run(self.git().env("GIT_INDEX_FILE", &index).args(["write-tree"]))
     }
 
+    /// A tree in which one file is as another tree has it.
+    pub(crate) fn with_file(&self, tree: &str, from: &str, path: &str) -> Result<String> {
+        let entry = run(self.git().args(["ls-tree", from, "--", path]))?;
+        let mut words = entry.split_whitespace();
+        let (Some(mode), Some("blob"), Some(blob)) = (words.next(), words.next(), words.next()) else {
+            bail!("tree {from:.12} has no file {path}");
+        };
+        let scratch = tempfile::tempdir()?;
+        let index = scratch.path().join("index");
+        run(self.git().env("GIT_INDEX_FILE", &index).args(["read-tree", tree]))?;
+        let put = format!("{mode},{blob},{path}");
+        run(self.git().env("GIT_INDEX_FILE", &index).args(["update-index", "--cacheinfo", &put]))?;
+        run(self.git().env("GIT_INDEX_FILE", &index).args(["write-tree"]))
+    }
+
     /// A worktree of its own for `commit`.
     pub(crate) fn add_worktree(&self, folder: &Path, commit: &str) -> Result<()> {
         run(self.git().args(["worktree", "prune"]))?;

@@ -65,6 +65,20 @@ pub(crate) fn without(context: &Context, source: &Source, history: &History, id:
     })
 }
 
+/// What a rejection of an accepted experiment leaves, as its entry names it: the tip without it, or `None` where nobody has gated
+/// what is left. Of a tip that is unsettled, nothing is derived: branches that do not go together have no tip, and each of
+/// their patches can be taken out all the same.
+///
+/// # Errors
+/// As [`without`].
+pub(crate) fn left(context: &Context, source: &Source, history: &History, id: &str) -> Result<Option<TipRef>> {
+    if history.is_unsettled() && history.series.len() > 1 {
+        return Ok(None);
+    }
+    let left = without(context, source, history, id)?.reference;
+    Ok((!history.leaves_ungated(&left.patches)).then_some(left))
+}
+
 /// Patch files of the accepted experiments, verified against the ledger; `None` where there is no ledger.
 pub(crate) fn patches(context: &Context) -> Result<Option<Vec<PathBuf>>> {
     let place = Place::of(context);
@@ -179,11 +193,11 @@ mod tests {
         Store::open(&elsewhere.work).unwrap().root_commit(&source.tree, "test").unwrap();
         assert_eq!(derive(&elsewhere, &source, &history).unwrap().reference, tip.reference);
 
-        // Taken out again, the tip is what it would have been without it.
+        // Taken out again, what is left is what it would have been without it; but nobody has gated that yet.
         let without_one = without(&here, &source, &history, &one).unwrap();
         workspace.book().append(&one, rejected(Some(without_one.reference.clone())), &[]).unwrap();
         let (_, history) = ledger::read(&here).unwrap();
-        assert_eq!((&history.series[..], &history.tip), (&[two.clone()][..], &Some(without_one.reference.clone())));
+        assert_eq!((&history.series[..], &history.tip), (&[two.clone()][..], &None));
         assert_eq!(derive(&here, &source, &history).unwrap().reference, without_one.reference);
         let none = without(&here, &source, &history, &two).unwrap();
         assert_eq!((none.variant.name.as_str(), &none.reference.commit), ("pristine", &source.root_commit));
@@ -205,6 +219,80 @@ mod tests {
         assert!(said.contains(&second) && said.contains("Nothing was changed"), "{said}");
         assert_eq!(workspace.bytes(), before);
         without(&here, &source, &history, &second).unwrap();
+    }
+
+    /// A patch that puts a line behind another one, which makes all below one line off.
+    fn longer(line: usize, added: &str, around: impl Fn(usize) -> String) -> String {
+        let context = |numbers: std::ops::RangeInclusive<usize>| {
+            numbers.map(|number| format!(" {}\n", around(number))).collect::<String>()
+        };
+        let (start, before, after) = (line - 2, context(line - 2..=line), context(line + 1..=line + 3));
+        format!("--- a/event.c\n+++ b/event.c\n@@ -{start},6 +{start},7 @@\n{before}+{added}\n{after}")
+    }
+
+    #[test]
+    fn branches_that_do_not_go_together_are_taken_apart_patch_by_patch() {
+        let (ours, theirs) = (Workspace::new(), Workspace::new());
+        let [here, there] = [&ours, &theirs].map(|workspace| context(workspace, "work"));
+        let source = source(&here, &ours.folder.path().join("source"));
+        assert_eq!(self::source(&there, &theirs.folder.path().join("source")), source);
+        // Each second patch is made on the first, which has moved its lines.
+        let moved = |line: usize| move |number: usize| if number > line { plain(number - 1) } else { plain(number) };
+        let mut ids = Vec::new();
+        for (workspace, context, of, line) in [(&ours, &here, "ours", 5), (&theirs, &there, "theirs", 12)] {
+            let first = longer(line, &format!("long {of}_1;"), plain);
+            ids.push(accept(workspace, context, &source, &format!("{of} 1"), &first));
+            let second = longer(line + 8, &format!("long {of}_2;"), moved(line));
+            ids.push(accept(workspace, context, &source, &format!("{of} 2"), &second));
+        }
+        let merged = {
+            let [one, other] = [&ours, &theirs].map(|workspace| workspace.place.read().unwrap().0);
+            model::ledger::merge::merge(&one, &other).unwrap()
+        };
+        std::fs::write(ours.place.ledger(), merged.text()).unwrap();
+        for id in &ids[2..] {
+            files::copy_tree(&theirs.place.folder(id), &ours.place.folder(id)).unwrap();
+        }
+        let history = || ledger::read(&here).unwrap().1;
+        assert!(history().is_unsettled());
+        assert_eq!(exit_of(&derive(&here, &source, &history()).unwrap_err()), Exit::Failed);
+        for id in &ids {
+            let error = without(&here, &source, &history(), id).unwrap_err();
+            assert_eq!(exit_of(&error), Exit::Failed, "{id} alone mends nothing: {error:#}");
+            assert_eq!(left(&here, &source, &history(), id).unwrap(), None, "and can be taken out all the same");
+        }
+        for id in &ids[2..] {
+            let tip = left(&here, &source, &history(), id).unwrap();
+            ours.book().append(id, rejected(tip), &[]).unwrap();
+        }
+        // What is left applies, and is gated by `tip --record` before anything starts from it.
+        assert!(history().is_unsettled());
+        assert_eq!(derive(&here, &source, &history()).unwrap().variant.patches.len(), 2);
+        // The last ones that go leave pristine, which needs no gate.
+        for (id, is_last) in [(&ids[1], false), (&ids[0], true)] {
+            let tip = left(&here, &source, &history(), id).unwrap();
+            assert_eq!(tip.is_some(), is_last);
+            ours.book().append(id, rejected(tip), &[]).unwrap();
+        }
+        assert_eq!(history().tip.map(|tip| tip.commit), Some(source.root_commit.clone()));
+    }
+
+    #[test]
+    fn what_a_rejection_leaves_is_named_only_where_somebody_has_gated_it() {
+        let workspace = Workspace::new();
+        let here = context(&workspace, "work");
+        let source = source(&here, &workspace.folder.path().join("source"));
+        let first = accept(&workspace, &here, &source, "one", &patch(10, &plain(10), "long one;", plain));
+        let second = accept(&workspace, &here, &source, "two", &patch(20, &plain(20), "long two;", plain));
+        let history = || ledger::read(&here).unwrap().1;
+        let before = history();
+        let tip_of_first = left(&here, &source, &before, &second).unwrap().expect("it was the tip before");
+        assert_eq!(tip_of_first.patches.len(), 1);
+        assert_eq!(left(&here, &source, &before, &first).unwrap(), None, "the second alone was never gated");
+        workspace.book().append(&first, rejected(None), &[]).unwrap();
+        assert!(history().is_unsettled());
+        let recorded = derive(&here, &source, &history()).unwrap().reference;
+        assert!(history().tip.is_none() && recorded.patches.len() == 1, "`tip --record` has something to record");
     }
 
     #[test]

@@ -183,6 +183,16 @@ pub(crate) fn with_tests(
     Ok((Variant { id, patches, tree, commit, ..variant.clone() }, texts))
 }
 
+/// A variant with test patches on it, in which one test file is again what the source has. It is never measured, and no id leads
+/// to it either.
+pub(crate) fn with_file_of_source(context: &Context, variant: &Variant, path: &str) -> Result<Variant> {
+    let store = Store::open(&context.work)?;
+    let tree = store.with_file(&variant.tree, &variant.source.tree, path)?;
+    let commit = store.commit(&tree, &variant.commit, path)?;
+    let id = files::sha256_hex(&[variant.id.as_bytes(), b"\nsource's ", path.as_bytes()])[..12].to_owned();
+    Ok(Variant { id, tree, commit, ..variant.clone() })
+}
+
 fn read_patch(file: &Path) -> Result<Patch> {
     let patch = Patch {
         name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),

@@ -1,7 +1,14 @@
 //! The ledger as its users meet it: this workspace's own, branches that git merges, and what git knows of a cut tail.
 
-use model::ledger::event::{Event, NonStarter};
-use model::ledger::{Draft, Ledger, Origin, chain};
+use model::decision::{Decision, Verdict};
+use model::experiment::State;
+use model::gate;
+use model::ledger::event::{
+    Acceptance, Attached, Begun, Decided, Event, FileRef, Forced, Gated, Measured, NonStarter, Opened, Profiled,
+    Rebased, Rejected, TipDerived, TipGate, TipRef,
+};
+use model::ledger::history::History;
+use model::ledger::{Draft, Ledger, Origin, chain, sha256};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -96,6 +103,144 @@ impl Checkout {
         self.commit(whose);
     }
 
+    /// Appends an entry, as a verb that the ledger allows it does. Files that it speaks of are there already.
+    fn write(&self, experiment: Option<&str>, event: Event) {
+        let mut ledger = self.ledger();
+        let files = event.files().into_iter().map(|file| (file.path.clone(), file.sha256.clone())).collect();
+        let draft = Draft { experiment: experiment.map(str::to_owned), event, files };
+        let entry = ledger.next(draft, "2026-01-01T00:00:00Z", origin());
+        let history = History::of(&ledger).unwrap_or_else(|(line, illegal)| panic!("line {line}: {illegal}"));
+        history.allows(&entry).unwrap();
+        ledger.push(entry).unwrap();
+        std::fs::write(self.path("experiments/ledger.jsonl"), ledger.text()).unwrap();
+    }
+
+    /// Writes a file of an experiment, for an event to name.
+    fn file(&self, id: &str, path: &str, content: &str) -> FileRef {
+        let file = self.path(&format!("experiments/{id}/{path}"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+        FileRef { path: path.to_owned(), sha256: sha256(content.as_bytes()) }
+    }
+
+    fn attached(&self, id: &str, attempt: u32, patch: &str) -> Attached {
+        Attached {
+            patch: self.file(id, &format!("patch-{attempt}-{patch}.patch"), patch),
+            test_patch: None,
+            variant: sha256(patch.as_bytes())[..12].to_owned(),
+            screened: vec![],
+            tree: Some(sha256(format!("tree of {patch}").as_bytes())[..40].to_owned()),
+            reason: None,
+        }
+    }
+
+    fn open(&self, id: &str, base: &[&str], patch: &str) {
+        let opened = Opened {
+            title: id.to_owned(),
+            hypothesis: "it is faster".into(),
+            technique: "evbuffer".into(),
+            predictions: vec![],
+            base: tip(base),
+            follows: None,
+            author: Some("ann".into()),
+            user: Some("ann".into()),
+        };
+        self.write(Some(id), Event::Opened(opened));
+        self.write(Some(id), Event::Attached(self.attached(id, 1, patch)));
+    }
+
+    /// Every step of a run that comes to an accept.
+    fn run_steps(&self, id: &str, attempt: u32, patch: &str) {
+        let run = format!("run-{attempt}-a");
+        let record = |name: &str| self.file(id, &format!("{run}/{name}"), &format!("{id} {run} {name}"));
+        let variant = sha256(patch.as_bytes())[..12].to_owned();
+        let (sides, of) = (["b".repeat(12), variant.clone()], Some(attempt));
+        let begun = Begun { attempt, tag: "a".into(), quick: false, workloads: vec![], budget_s: 30.0 };
+        let gated = Gated {
+            variant,
+            tier: gate::Tier::Full,
+            verdict: gate::Verdict::Pass,
+            failed: vec![],
+            record: record("gate.json"),
+            tests_changed: vec![],
+            attempt: of,
+        };
+        let record_of_profile = record("profile.json");
+        let profiled =
+            Profiled { sides: sides.clone(), shifts: vec![], record: record_of_profile, missing: vec![], attempt: of };
+        let (compare, samples) = (record("compare.json"), Some(record("samples.jsonl.gz")));
+        let measured = Measured { sides: sides.clone(), record: compare, samples, changes: vec![], attempt: of };
+        let decision = Decision {
+            verdict: Verdict::Accept,
+            reasons: vec![],
+            sides,
+            gains: vec![],
+            guarded_by_counts: vec![],
+            suspicious: vec![],
+            tests_changed: vec![],
+            records: [None, None],
+            rule_sha256: Some(sha256(b"rule")),
+        };
+        for event in [
+            Event::Begun(begun),
+            Event::Gated(gated),
+            Event::Profiled(profiled),
+            Event::Measured(measured),
+            Event::Decided(Decided { decision, attempt: of }),
+        ] {
+            self.write(Some(id), event);
+        }
+    }
+
+    /// Opens, runs and accepts an experiment on a tip.
+    fn accepted(&self, id: &str, base: &[&str], patch: &str) {
+        self.open(id, base, patch);
+        self.run_steps(id, 1, patch);
+        let whole: Vec<&str> = base.iter().copied().chain([patch]).collect();
+        self.write(Some(id), earned(&whole));
+    }
+
+    /// What `tip --record` leaves behind a gate of its own.
+    fn recorded(&self, patches: &[&str], run: &str) {
+        let record_sha256 = sha256(run.as_bytes());
+        let folder = self.path("experiments").join(TipDerived::folder(&tip(patches), &record_sha256));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("gate.json"), run).unwrap();
+        let gate = TipGate {
+            variant: "d".repeat(12),
+            tier: gate::Tier::Full,
+            verdict: gate::Verdict::Pass,
+            run: run.to_owned(),
+            record_sha256,
+            has_own_folder: true,
+        };
+        self.write(None, Event::TipDerived(TipDerived { tip: tip(patches), gate }));
+    }
+
+    fn rejected(&self, id: &str, left: Option<&[&str]>) {
+        let tip = left.map(tip);
+        self.write(Some(id), Event::Rejected(Rejected { reason: "slower after all".into(), non_starter: false, tip }));
+    }
+
+    /// Rebuilt, committed and found to be whole.
+    fn sound(&self, message: &str) {
+        self.xtask(&["ledger", "rebuild"]);
+        self.commit(message);
+        let text = self.xtask(&["ledger", "check"]);
+        assert!(text.contains("the ledger holds"), "{message}: {text}");
+    }
+
+    fn history(&self) -> History {
+        History::of(&self.ledger()).unwrap_or_else(|(line, illegal)| panic!("line {line}: {illegal}"))
+    }
+
+    /// Merges a branch whose ledger has gone on beside ours, as a person does.
+    fn merge(&self, branch: &str) {
+        drop(self.git_output(&["merge", "--quiet", branch]));
+        self.xtask(&["ledger", "merge"]);
+        self.sound(&format!("merged {branch}"));
+    }
+
     /// Two branches that have both added entries; the first is checked out.
     fn branched() -> Checkout {
         let checkout = Checkout::new();
@@ -114,6 +259,121 @@ impl Checkout {
         let text = self.xtask(&["ledger", "check"]);
         assert!(text.contains("the ledger holds: 7 entries"), "{text}");
     }
+}
+
+fn origin() -> Origin {
+    Origin { host: "h".repeat(16), harness_commit: None, harness_dirty: Some(false) }
+}
+
+fn tip(patches: &[&str]) -> TipRef {
+    let patches: Vec<String> = patches.iter().map(|patch| sha256(patch.as_bytes())).collect();
+    TipRef { source_tree: "4".repeat(40), commit: sha256(patches.concat().as_bytes())[..40].to_owned(), patches }
+}
+
+/// An earned acceptance, as it is read: only the rule makes one anew.
+fn earned(patches: &[&str]) -> Event {
+    let forced = Acceptance::forced(Forced { by: "x".into(), against: vec![] }, "it is faster", tip(patches));
+    let mut value = serde_json::to_value(forced).unwrap();
+    value["forced"] = serde_json::Value::Null;
+    Event::Accepted(serde_json::from_value(value).unwrap())
+}
+
+const A: &str = "EXP-0001-reads-00000a";
+const B: &str = "EXP-0002-timers-00000b";
+const C: &str = "EXP-0003-sockets-00000c";
+const D: &str = "EXP-0004-http-00000d";
+
+#[test]
+fn acceptances_of_two_branches_are_merged_recorded_and_taken_apart_again() {
+    let checkout = Checkout::new();
+    checkout.accepted(A, &[], "p");
+    checkout.open(C, &[], "r");
+    checkout.sound("one accepted, one under way");
+    // One branch accepts another one on it; the other rebases what was under way, and accepts that.
+    checkout.git(&["checkout", "--quiet", "-b", "other"]);
+    checkout.accepted(B, &["p"], "q");
+    checkout.sound("other");
+    checkout.git(&["checkout", "--quiet", "main"]);
+    let history = checkout.history();
+    assert!(history.needs_rebase(&history.experiments[C]).is_some(), "it began on pristine");
+    let rebased = Rebased { base: tip(&["p"]), patch: Some(checkout.attached(C, 2, "r")) };
+    checkout.write(Some(C), Event::Rebased(rebased));
+    checkout.run_steps(C, 2, "r");
+    checkout.write(Some(C), earned(&["p", "r"]));
+    checkout.sound("main");
+    checkout.merge("other");
+    let merged = checkout.history();
+    assert!(merged.is_unsettled() && merged.series.len() == 3, "{:?}", merged.series);
+    let order: Vec<&str> = merged
+        .series
+        .iter()
+        .map(|id| {
+            if id == A {
+                "p"
+            } else if id == B {
+                "q"
+            } else {
+                "r"
+            }
+        })
+        .collect();
+
+    // Two clones gate what they come to, each with a record of its own; merged, both are vouched for.
+    checkout.git(&["checkout", "--quiet", "-b", "clone"]);
+    checkout.recorded(&order, "the clone's record");
+    checkout.sound("clone");
+    checkout.git(&["checkout", "--quiet", "main"]);
+    checkout.recorded(&order, "our record");
+    checkout.sound("main records");
+    checkout.merge("clone");
+    assert_eq!(checkout.history().tip, Some(tip(&order)));
+    let records = std::fs::read_dir(checkout.path("experiments/tips")).unwrap().count();
+    assert_eq!(records, 2);
+
+    // Taken out from under later ones: nobody has gated what is left, until somebody does.
+    let left: Vec<&str> = order.iter().copied().filter(|patch| *patch != "p").collect();
+    checkout.rejected(A, None);
+    checkout.sound("rejected");
+    let history = checkout.history();
+    assert!(history.is_unsettled() && history.experiments[A].state == State::Rejected);
+    checkout.recorded(&left, "of what is left");
+    checkout.accepted(D, &left, "s");
+    checkout.sound("goes on");
+    // The last one leaves a tip that was recorded.
+    checkout.rejected(D, Some(&left));
+    checkout.sound("the last one is out again");
+    assert_eq!(checkout.history().tip, Some(tip(&left)));
+    let listed = checkout.xtask(&["exp", "list"]);
+    for (id, state) in [(A, "rejected"), (B, "accepted"), (C, "accepted"), (D, "rejected")] {
+        let line = listed.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("{id}: {listed}"));
+        assert!(line.contains(state), "{line}");
+    }
+    // A record that is not what it was is found, whichever clone's it is.
+    let folder = std::fs::read_dir(checkout.path("experiments/tips")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(folder.join("gate.json"), "another").unwrap();
+    let (code, said) = checkout.run(&["ledger", "check"]);
+    assert!(code == 5 && said.contains("is not the record that the tip was recorded with"), "{code} {said}");
+}
+
+#[test]
+fn a_second_merge_loses_nothing_that_was_written_after_the_first() {
+    let checkout = Checkout::branched();
+    assert!(!checkout.git_output(&["merge", "--quiet", "other"]).status.success());
+    checkout.xtask(&["ledger", "merge"]);
+    // Git still has the conflict; merging it again makes the same.
+    checkout.xtask(&["ledger", "merge"]);
+    let what = NonStarter { technique: "late".into(), reason: "acknowledged".into() };
+    checkout.write(None, Event::NonStarter(what));
+    let path = checkout.path("experiments/ledger.jsonl");
+    let before = std::fs::read(&path).unwrap();
+    let (code, said) = checkout.run(&["ledger", "merge"]);
+    assert!(
+        code == 1 && said.contains(":8: this entry is in neither") && said.contains("nothing was merged"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    checkout.sound("merged, and one more");
+    assert_eq!(checkout.ledger().lines().len(), 8);
 }
 
 #[test]

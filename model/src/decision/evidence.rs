@@ -3,6 +3,7 @@
 use crate::compare::CompareRecord;
 use crate::gate::VerifyRecord;
 use crate::ledger::event::{Direction, Explained, Prediction, Quantity};
+use crate::ledger::history::Attempts;
 use serde::{Deserialize, Serialize};
 
 /// Everything about one attempt of an experiment.
@@ -24,8 +25,10 @@ pub struct Evidence<'a> {
     pub screened: &'a [String],
     /// Steps whose entries were written by a harness with changes that no commit has.
     pub unclean: &'a [String],
+    /// SHA-256 of the test patch that came with the patch.
+    pub test_patch: Option<&'a str>,
     /// How often this patch was tried on this tip, this attempt included; `None` beside the ledger, where nothing counts.
-    pub attempt_of_patch: Option<u32>,
+    pub attempts: Option<&'a Attempts>,
     /// What reviewers have explained, by entries of the ledger.
     pub explained: &'a [Explained],
 }

@@ -10,7 +10,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, findings: &mut Findings) {
         }
         Some(record) => {
             findings.tests_changed = tests_changed(record);
-            answer(record, evidence.candidate)
+            answer(record, evidence)
         }
     };
     findings.add(Topic::Gate, allows, text);
@@ -33,11 +33,23 @@ pub(super) fn tests_changed(record: &VerifyRecord) -> Vec<String> {
     functions.chain(compiler.map(|said| format!("pristine's tests do not compile ({})", first(said)))).collect()
 }
 
-fn answer(record: &VerifyRecord, candidate: &str) -> (Verdict, String) {
+fn answer(record: &VerifyRecord, evidence: &Evidence<'_>) -> (Verdict, String) {
+    let candidate = evidence.candidate;
     if record.variant.as_deref().is_some_and(|variant| variant != candidate) {
         let text = format!(
             "the gate is of variant {}, not of the candidate {candidate}",
             record.variant.as_deref().unwrap_or("?")
+        );
+        return (Verdict::Inconclusive, text);
+    }
+    // What failed without its test patch may pass with it, and the other way round. A patch that may not be has no variant.
+    let tests = record.test_patch.as_ref().and_then(|patch| patch.own());
+    if record.variant.is_some() && tests != evidence.test_patch {
+        let named = |patch: Option<&str>| patch.map_or("none".to_owned(), |sha256| format!("{sha256:.12}"));
+        let text = format!(
+            "the gate was run with another test patch ({}) than the candidate's ({})",
+            named(tests),
+            named(evidence.test_patch)
         );
         return (Verdict::Inconclusive, text);
     }

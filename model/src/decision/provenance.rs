@@ -1,7 +1,9 @@
-//! What stands behind the figures: lines that a reviewer has to look at, the harness that measured, how often it was tried.
+//! What stands behind the figures: lines that a reviewer has to look at, the harness that measured, the sandbox that it
+//! measured in, how often it was tried.
 
 use super::{Evidence, Findings, Topic, Verdict};
 use crate::ledger::event::About;
+use crate::sandbox::COMPLETE;
 
 /// Most screened lines that a sentence repeats; the page of the experiment has all of them.
 const MOST_LINES: usize = 3;
@@ -15,9 +17,22 @@ pub(super) fn judge(evidence: &Evidence<'_>, findings: &mut Findings) {
         );
         findings.add(Topic::Harness, Verdict::Park, text);
     }
-    if let Some(attempt) = evidence.attempt_of_patch {
-        let before = if attempt > 1 { "; those before were taken up again, with a reason" } else { "" };
-        findings.add(Topic::Attempt, Verdict::Accept, format!("attempt {attempt} of this patch on this tip{before}"));
+    sandbox(evidence, findings);
+    if let Some(attempts) = evidence.attempts {
+        findings.add(Topic::Attempt, Verdict::Accept, attempts.said());
+    }
+}
+
+/// A patch that could reach what it is judged by was trusted by whoever did without a part of the sandbox: that is a person's
+/// word, as [`crate::ledger::event::Forced`] is, and earns nothing.
+fn sandbox(evidence: &Evidence<'_>, findings: &mut Findings) {
+    let gate = evidence.gate.map(|gate| ("the gate", gate.sandbox.as_str()));
+    let compare = evidence.compare.map(|compare| ("the comparison", compare.settings.sandbox.as_str()));
+    let lacking = gate.into_iter().chain(compare).filter(|(_, sandbox)| *sandbox != COMPLETE);
+    let said: Vec<String> = lacking.map(|(step, sandbox)| format!("{step} in one {sandbox}")).collect();
+    if !said.is_empty() {
+        let text = format!("the sandbox was not complete: {}", said.join(", "));
+        findings.add(Topic::Sandbox, Verdict::Park, text);
     }
 }
 

@@ -41,6 +41,12 @@ pub enum RuleError {
 }
 
 impl DecisionRule {
+    /// SHA-256 of its figures, whatever the file says beside them. A decision has it, so that one by other figures is told apart.
+    pub fn sha256(&self) -> String {
+        // Fields in their order and floors by name: the same text for the same figures.
+        crate::ledger::sha256(&serde_json::to_vec(self).expect("a rule is made of numbers and names"))
+    }
+
     /// Reads `config/decision.toml`.
     ///
     /// # Errors

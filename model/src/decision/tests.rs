@@ -9,6 +9,7 @@ use crate::compare::{COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared, C
 use crate::gate::{self, StageRecord, TestPatchRecord, Tier, VERIFY_SCHEMA, VerifyRecord};
 use crate::host::HostFingerprint;
 use crate::ledger::event::{About, Direction, Explained, Prediction, Quantity};
+use crate::ledger::history::Attempts;
 use crate::record::{Harness, RecordHead};
 use crate::stats::random::SplitMix64;
 use crate::thresholds::Thresholds;
@@ -49,7 +50,8 @@ struct Case {
     profile: Option<ProfileEvidence>,
     screened: Vec<String>,
     unclean: Vec<String>,
-    attempt_of_patch: Option<u32>,
+    test_patch: Option<String>,
+    attempts: Option<Attempts>,
     explained: Vec<Explained>,
 }
 
@@ -68,7 +70,8 @@ impl Case {
             profile: self.profile.as_ref(),
             screened: &self.screened,
             unclean: &self.unclean,
-            attempt_of_patch: self.attempt_of_patch,
+            test_patch: self.test_patch.as_deref(),
+            attempts: self.attempts.as_ref(),
             explained: &self.explained,
         }
     }
@@ -91,7 +94,9 @@ impl Case {
     }
 
     fn explained(&self, about: About) -> Case {
-        self.with(|case| case.explained.push(Explained { about, text: "memmem".into(), by: "a reviewer".into() }))
+        self.with(|case| {
+            case.explained.push(Explained { about, text: "memmem".into(), by: "a reviewer".into(), user: None });
+        })
     }
 
     /// The verdict, which its first reason has to name.
@@ -255,7 +260,8 @@ fn sound() -> Case {
         profile: Some(profile),
         screened: vec![],
         unclean: vec![],
-        attempt_of_patch: Some(1),
+        test_patch: None,
+        attempts: Some(Attempts { here: 1, ..Attempts::default() }),
         explained: vec![],
     }
 }
@@ -489,12 +495,63 @@ fn what_nobody_can_measure_again_is_not_accepted_and_attempts_are_counted() {
         .with(|case| case.unclean = vec!["measured".into()])
         .expect(Verdict::Park, "measured by a harness with changes that no commit has");
     sound().expect(Verdict::Accept, "attempt 1 of this patch on this tip");
-    sound().with(|case| case.attempt_of_patch = Some(3)).expect(
-        Verdict::Accept,
-        "attempt 3 of this patch on this tip; those before were taken up again, with a reason",
-    );
-    let beside = sound().with(|case| case.attempt_of_patch = None).decide();
+    // Only those that were begun with a reason are said to be.
+    for (with_reason, said) in [
+        (2, "attempt 3 of this patch on this tip; each after the first was begun with a reason; 1 more as EXP-0004"),
+        (1, "of the 2 after the first, 1 were begun with a reason"),
+    ] {
+        let elsewhere = BTreeMap::from([("EXP-0004-x-00000d".to_owned(), 1)]);
+        let attempts = Attempts { here: 3, with_reason, elsewhere };
+        sound().with(|case| case.attempts = Some(attempts)).expect(Verdict::Accept, said);
+    }
+    let beside = sound().with(|case| case.attempts = None).decide();
     assert!(beside.reasons.iter().all(|reason| reason.topic != Topic::Attempt), "beside the ledger nothing is counted");
+}
+
+#[test]
+fn what_was_not_confined_earns_nothing() {
+    sound()
+        .gated(|gate| gate.sandbox = "without network".into())
+        .expect(Verdict::Park, "the sandbox was not complete: the gate in one without network");
+    sound()
+        .with(|case| case.compare.as_mut().unwrap().settings.sandbox = "without mounts".into())
+        .expect(Verdict::Park, "the comparison in one without mounts");
+    sound().gated(|gate| gate.sandbox = "unknown".into()).expect(Verdict::Park, "unknown");
+}
+
+#[test]
+fn a_gate_with_other_tests_is_none_of_this_attempt() {
+    let patch = |sha256: &str| Some(TestPatchRecord { sha256: sha256.into(), ..TestPatchRecord::default() });
+    let case = |gated: Option<&str>, attached: Option<&str>| {
+        let case = sound().with(|case| case.test_patch = attached.map(str::to_owned));
+        case.gated(|gate| gate.test_patch = gated.and_then(patch))
+    };
+    case(Some("abc"), Some("abc")).expect(Verdict::Accept, "full gate passed");
+    // Those of the tip alone are none of the candidate's.
+    case(Some(""), None).expect(Verdict::Accept, "full gate passed");
+    case(Some(""), Some("abc")).expect(Verdict::Inconclusive, "another test patch");
+    for (gated, attached) in [(Some("abc"), None), (None, Some("abc")), (Some("abc"), Some("def"))] {
+        case(gated, attached).expect(Verdict::Inconclusive, "another test patch");
+        // Nor does a failure of it say anything of the candidate with its own.
+        case(gated, attached)
+            .gated(|gate| {
+                (gate.stages[1], gate.verdict) = (StageRecord::failed("build", "error"), gate::Verdict::Fail);
+            })
+            .expect(Verdict::Inconclusive, "another test patch");
+    }
+}
+
+#[test]
+fn a_decision_has_the_figures_that_it_was_made_by() {
+    let looser = DecisionRule { accept_gain_pct: 0.5, park_gain_pct: 0.5, ..rule().clone() };
+    let by = |rule: &DecisionRule| decide(&sound().evidence(), thresholds(), rule);
+    assert_eq!(by(rule()), by(&DecisionRule::parse(&format!("# other words\n{RULE}")).unwrap()));
+    assert_eq!(by(rule()).rule_sha256, Some(rule().sha256()));
+    assert_ne!(by(rule()).rule_sha256, by(&looser).rule_sha256);
+    // Decisions from before are still read.
+    let mut before = serde_json::to_value(by(rule())).unwrap();
+    before.as_object_mut().unwrap().remove("rule_sha256");
+    assert_eq!(serde_json::from_value::<Decision>(before).unwrap().rule_sha256, None);
 }
 
 #[test]
@@ -600,8 +657,10 @@ fn tests_that_a_test_patch_changes_are_named_in_every_decision() {
         changes: BTreeMap::from([("test/regress_minheap.c".to_owned(), vec!["test_heap".to_owned()])]),
         tests_added: vec![],
         pristine_tests_do_not_compile: Some("error: no member\nmore".into()),
+        of_tip: vec![],
     };
-    let decision = sound().gated(|gate| gate.test_patch = Some(patch)).decide();
+    let case = sound().with(|case| case.test_patch = Some("0".into()));
+    let decision = case.gated(|gate| gate.test_patch = Some(patch)).decide();
     assert_eq!(decision.verdict, Verdict::Accept);
     assert_eq!(
         decision.tests_changed,
@@ -670,7 +729,7 @@ fn random_case(random: &mut SplitMix64) -> Case {
         case.profile.as_mut().unwrap().shifts = vec![shift(30.0, 29.5)];
     }
     if below(4) == 0 {
-        case.explained.push(Explained { about: About::Suspicion, text: "x".into(), by: "y".into() });
+        case.explained.push(Explained { about: About::Suspicion, text: "x".into(), by: "y".into(), user: None });
     }
     if below(5) == 0 {
         case.compare.as_mut().unwrap().calibration = Some(standing(&[(GAINING, 1.5)], &[(OTHER, 1.5)]));
@@ -682,7 +741,7 @@ fn random_case(random: &mut SplitMix64) -> Case {
 fn worsened(case: &Case, random: &mut SplitMix64) -> Case {
     let mut worse = case.clone();
     let mut below = |end: u64| random.next_u64() % end;
-    let (kind, which, by) = (below(18), below(12) as usize, below(40) as f64 / 10.0);
+    let (kind, which, by) = (below(20), below(12) as usize, below(40) as f64 / 10.0);
     let Case { gate, compare, profile, explained, infrastructure, screened, unclean, .. } = &mut worse;
     let (Some(record), Some(compared)) = (gate.as_mut(), compare.as_mut()) else { return worse };
     let count = compared.workloads.len();
@@ -728,6 +787,8 @@ fn worsened(case: &Case, random: &mut SplitMix64) -> Case {
         14 => workload.gained = false,
         15 => screened.push("buffer.c:1 getenv".into()),
         16 => unclean.push("measured".into()),
+        17 => record.sandbox = "without network".into(),
+        18 => compared.settings.sandbox = "without network".into(),
         _ => workload.confirmation = workload.confirmation.filter(|report| report.answer == Answer::Slower),
     }
     worse

@@ -12,6 +12,8 @@ pub enum Event {
     Opened(Opened),
     /// A patch for it, or another one in the place of the last.
     Attached(Attached),
+    /// A run of an attempt begins, with options that cannot change on the way.
+    Begun(Begun),
     /// The gate answered.
     Gated(Gated),
     /// Baseline and candidate were profiled.
@@ -116,6 +118,9 @@ pub struct Opened {
     pub follows: Option<String>,
     /// Who proposed it: a name or a role.
     pub author: Option<String>,
+    /// User of the system who typed it; null in entries from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// A file of the experiment's folder.
@@ -138,6 +143,28 @@ pub struct Attached {
     pub variant: String,
     /// Lines that a reviewer should look at.
     pub screened: Vec<String>,
+    /// Tree hash of that tip with the patch: what the patch comes to, however its file is written; null in entries from before
+    /// this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
+    /// Why code that has had an answer on this tip is given once more, with other tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How an attempt is run, the same on every machine until it ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Attempt that it is a run of.
+    pub attempt: u32,
+    /// Letters and digits that keep its folder apart from that of the same attempt in another branch.
+    pub tag: String,
+    /// A first look, which can never be accepted.
+    pub quick: bool,
+    /// Workloads besides the guarded ones.
+    pub workloads: Vec<String>,
+    /// For each workload, in seconds.
+    pub budget_s: f64,
 }
 
 /// A gate's answer.
@@ -155,6 +182,9 @@ pub struct Gated {
     pub record: FileRef,
     /// Pristine unit tests that a test patch changes, or that no longer compile: named in every report.
     pub tests_changed: Vec<String>,
+    /// Attempt that was gated; null in entries from before this was kept, as in the events below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// A profile of both sides.
@@ -170,6 +200,9 @@ pub struct Profiled {
     /// kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// Attempt that was profiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// A comparison.
@@ -183,6 +216,9 @@ pub struct Measured {
     pub samples: Option<FileRef>,
     /// The changes in short, for tables.
     pub changes: Vec<ChangeRef>,
+    /// Attempt that was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// One workload of a comparison, in short.
@@ -207,6 +243,9 @@ pub struct Explained {
     pub text: String,
     /// Who gave it.
     pub by: String,
+    /// User of the system who typed it; null in entries from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// What an explanation is about.
@@ -246,6 +285,9 @@ impl About {
 pub struct Decided {
     /// The whole of it, with its reasons.
     pub decision: Decision,
+    /// Attempt that was decided on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// The acceptance of a patch: earned, or forced by a person. There is no third way to make one.
@@ -305,7 +347,8 @@ pub struct Rejected {
     pub reason: String,
     /// The technique itself does not work: it goes to the playbook's non-starters with that reason.
     pub non_starter: bool,
-    /// The tip without the patch, if it was part of it.
+    /// The tip without the patch, if it was part of it and somebody has gated what is left; null if it was not, or if nobody
+    /// has: then nothing starts from that tip before it is gated and recorded.
     pub tip: Option<TipRef>,
 }
 
@@ -356,8 +399,8 @@ pub struct NonStarter {
     pub reason: String,
 }
 
-/// The tip that a merge of two branches' acceptances comes to. Each patch passed a gate on the tip of its branch; both
-/// together passed this one.
+/// The tip that accepted patches come to which nobody has gated together: after a merge of two branches' acceptances, or a
+/// rejection of a patch under later ones. Each passed a gate on the tip that it was made on; all together passed this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TipDerived {
     /// The tip.
@@ -368,14 +411,23 @@ pub struct TipDerived {
 }
 
 impl TipDerived {
-    /// Folder of the gate's record, relative to `experiments/`.
-    pub fn folder(tip: &TipRef) -> String {
-        format!("tips/{:.12}", tip.commit)
+    /// Folder of a gate's record, relative to `experiments/`. It has digits of the record's hash: two clones may gate one tip,
+    /// each with a record of its own.
+    pub fn folder(tip: &TipRef, record_sha256: &str) -> String {
+        format!("tips/{:.12}-{record_sha256:.12}", tip.commit)
     }
 
-    /// The record, relative to `experiments/`.
-    pub fn record(&self) -> String {
-        format!("{}/gate.json", Self::folder(&self.tip))
+    /// The record, relative to `experiments/`; `None` if hashes of the entry are none, so that no path is made of them.
+    pub fn record(&self) -> Option<String> {
+        let is_hash = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hash(&self.tip.commit) || !is_hash(&self.gate.record_sha256) {
+            return None;
+        }
+        let folder = match self.gate.has_own_folder {
+            true => Self::folder(&self.tip, &self.gate.record_sha256),
+            false => format!("tips/{:.12}", self.tip.commit),
+        };
+        Some(format!("{folder}/gate.json"))
     }
 }
 
@@ -392,6 +444,9 @@ pub struct TipGate {
     pub run: String,
     /// SHA-256 of the record, `verify/1`.
     pub record_sha256: String,
+    /// The record's folder has digits of that hash in its name; not so in entries from before this was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_own_folder: bool,
 }
 
 impl Event {
@@ -400,6 +455,7 @@ impl Event {
         match self {
             Event::Opened(_) => "opened",
             Event::Attached(_) => "attached",
+            Event::Begun(_) => "begun",
             Event::Gated(_) => "gated",
             Event::Profiled(_) => "profiled",
             Event::Measured(_) => "measured",
@@ -462,6 +518,14 @@ impl Event {
         match self {
             Event::Opened(opened) => first(&opened.title),
             Event::Attached(attached) => format!("{} (variant {})", attached.patch.path, attached.variant),
+            Event::Begun(begun) => {
+                let how =
+                    if begun.quick { "a quick look".to_owned() } else { format!("{} s a workload", begun.budget_s) };
+                match begun.workloads.len() {
+                    0 => how,
+                    _ => format!("{how}, besides the guarded ones {}", begun.workloads.join(", ")),
+                }
+            }
             Event::Gated(gated) => {
                 let tier = if gated.tier == gate::Tier::Full { "full" } else { "light" };
                 match (gated.verdict, gated.failed.is_empty()) {

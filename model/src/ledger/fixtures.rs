@@ -2,7 +2,7 @@
 
 use super::chain;
 use super::event::{
-    About, Acceptance, Attached, Because, Decided, Event, Explained, FileRef, Forced, Gated, Measured, Opened,
+    About, Acceptance, Attached, Because, Begun, Decided, Event, Explained, FileRef, Forced, Gated, Measured, Opened,
     Profiled, Rejected, Reopened, TipDerived, TipGate, TipRef,
 };
 use super::{Draft, Ledger, Origin, sha256};
@@ -65,6 +65,7 @@ pub(super) fn opened(title: &str, base: &[&str]) -> Event {
         base: tip(base),
         follows: None,
         author: None,
+        user: None,
     })
 }
 
@@ -74,7 +75,19 @@ pub(super) fn file(path: &str, content: &str) -> FileRef {
 
 pub(super) fn attached(patch: &str) -> Event {
     let patch = file(&format!("{patch}.patch"), patch);
-    Event::Attached(Attached { patch, test_patch: None, variant: "c".repeat(12), screened: vec![] })
+    let (variant, screened) = ("c".repeat(12), vec![]);
+    Event::Attached(Attached { patch, test_patch: None, variant, screened, tree: None, reason: None })
+}
+
+/// The same, changed.
+pub(super) fn attached_as(patch: &str, change: impl FnOnce(&mut Attached)) -> Event {
+    let Event::Attached(mut event) = attached(patch) else { unreachable!() };
+    change(&mut event);
+    Event::Attached(event)
+}
+
+pub(super) fn begun(attempt: u32) -> Event {
+    Event::Begun(Begun { attempt, tag: "a".into(), quick: false, workloads: vec![], budget_s: 30.0 })
 }
 
 pub(super) fn gated(run: &str, verdict: gate::Verdict) -> Event {
@@ -85,16 +98,18 @@ pub(super) fn gated(run: &str, verdict: gate::Verdict) -> Event {
         failed: vec![],
         record: file(&format!("{run}/gate.json"), run),
         tests_changed: vec![],
+        attempt: None,
     })
 }
 
 pub(super) fn measured(run: &str) -> Event {
     let record = file(&format!("{run}/compare.json"), run);
-    Event::Measured(Measured { sides: ["b".repeat(12), "c".repeat(12)], record, samples: None, changes: vec![] })
+    let sides = ["b".repeat(12), "c".repeat(12)];
+    Event::Measured(Measured { sides, record, samples: None, changes: vec![], attempt: None })
 }
 
 pub(super) fn decided(verdict: Verdict) -> Event {
-    Event::Decided(Decided { decision: decision(verdict) })
+    Event::Decided(Decided { decision: decision(verdict), attempt: None })
 }
 
 pub(super) fn decision(verdict: Verdict) -> Decision {
@@ -107,22 +122,24 @@ pub(super) fn decision(verdict: Verdict) -> Decision {
         suspicious: vec![],
         tests_changed: vec![],
         records: [None, None],
+        rule_sha256: None,
     }
 }
 
 /// A decision whose sentence about a topic allows no more than its verdict.
 pub(super) fn asking(verdict: Verdict, topic: Topic) -> Event {
     let reason = Reason { topic, allows: verdict, text: "nobody has explained it".into() };
-    Event::Decided(Decided { decision: Decision { reasons: vec![reason], ..decision(verdict) } })
+    Event::Decided(Decided { decision: Decision { reasons: vec![reason], ..decision(verdict) }, attempt: None })
 }
 
 pub(super) fn profiled(run: &str) -> Event {
     let record = file(&format!("{run}/profile.json"), run);
-    Event::Profiled(Profiled { sides: ["b".repeat(12), "c".repeat(12)], shifts: vec![], record, missing: vec![] })
+    let sides = ["b".repeat(12), "c".repeat(12)];
+    Event::Profiled(Profiled { sides, shifts: vec![], record, missing: vec![], attempt: None })
 }
 
 pub(super) fn explained(about: About, by: &str) -> Event {
-    Event::Explained(Explained { about, text: "memmem".into(), by: by.into() })
+    Event::Explained(Explained { about, text: "memmem".into(), by: by.into(), user: None })
 }
 
 pub(super) fn reopened() -> Event {
@@ -137,6 +154,7 @@ pub(super) fn derived(tip: TipRef) -> TipDerived {
         verdict: gate::Verdict::Pass,
         run: "run".into(),
         record_sha256: "e".repeat(64),
+        has_own_folder: true,
     };
     TipDerived { tip, gate }
 }

@@ -7,14 +7,15 @@ mod join;
 #[cfg(test)]
 mod tests;
 
-pub use experiment::{Dispute, Experiment, Step, Tried};
+pub use check::{Offered, UNSETTLED};
+pub use experiment::{Attempts, Dispute, Experiment, Step, Tried};
 pub use illegal::Illegal;
 
-use super::event::{Event, NonStarter, TipDerived, TipRef};
+use super::event::{Event, FileRef, NonStarter, TipDerived, TipRef};
 use super::{Draft, Entry, GENESIS, Ledger, Line};
 use crate::experiment::{State, after, id};
 use crate::gate::{Tier, Verdict};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Everything that a ledger says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,9 +26,11 @@ pub struct History {
     pub series: Vec<String>,
     /// What does not work, oldest first.
     pub non_starters: Vec<KnownNonStarter>,
-    /// The newest tip that an entry tells; `None` before the first acceptance, and after a merge of two branches that had
-    /// different ones, until somebody derives it.
+    /// The newest tip that an entry tells; `None` before the first acceptance, and where nobody has gated what the accepted
+    /// patches come to: after a merge of two branches that had different tips, and after a rejection under later patches.
     pub tip: Option<TipRef>,
+    /// Patches of every tip that was one by an acceptance or a gate of its own, by SHA-256.
+    pub settled: BTreeSet<Vec<String>>,
 }
 
 /// A technique that does not work.
@@ -126,6 +129,26 @@ impl History {
         self.series.iter().filter_map(patch).collect()
     }
 
+    /// Test patches that were accepted with the patches of a tip, today's or an earlier one: experiment and file, in the order
+    /// in which they apply.
+    pub fn tests_of(&self, patches: &[String]) -> Vec<(String, FileRef)> {
+        let accepted = |sha256: &String| {
+            let has_it = |one: &&Experiment| one.attached.as_ref().is_some_and(|a| a.patch.sha256 == *sha256);
+            let mut those = self.experiments.values().filter(|one| one.acceptance.is_some()).filter(has_it);
+            // A patch may have been accepted again as another experiment's; the one that is in the tip counts.
+            let first = those.next()?;
+            let now = std::iter::once(first).chain(those).find(|one| self.series.contains(&one.id)).unwrap_or(first);
+            Some((now.id.clone(), now.attached.as_ref()?.test_patch.clone()?))
+        };
+        patches.iter().filter_map(accepted).collect()
+    }
+
+    /// SHA-256 of the patches of the tip without that of one experiment.
+    pub(super) fn accepted_without(&self, id: &str) -> Vec<String> {
+        let left = self.accepted().into_iter().filter(|patch| patch.experiment != id);
+        left.map(|patch| patch.sha256).collect()
+    }
+
     /// Whether an experiment that is under way started from another tip than there is now, and so has to be rebased and
     /// measured anew; with a sentence that says so. `None`: what was measured still holds.
     pub fn needs_rebase(&self, experiment: &Experiment) -> Option<String> {
@@ -143,9 +166,30 @@ impl History {
     }
 
     /// Patches are accepted, and nobody has gated what they come to together: two branches were merged that both had
-    /// accepted some. Nothing starts from such a tip.
+    /// accepted some, or a patch was taken out from under later ones. Nothing starts from such a tip.
     pub fn is_unsettled(&self) -> bool {
         self.tip.is_none() && !self.series.is_empty()
+    }
+
+    /// Whether a tip that a rejection leaves, with these patches, is one that nobody has gated. Pristine needs no gate; what is
+    /// left of a tip that nobody has gated is not gated either.
+    pub fn leaves_ungated(&self, patches: &[String]) -> bool {
+        !patches.is_empty() && (self.is_unsettled() || !self.settled.contains(patches))
+    }
+
+    /// How often the code of an experiment was begun on its tip, in all experiments: who opens another one for it does not
+    /// begin to count anew.
+    pub fn attempts(&self, experiment: &Experiment) -> Attempts {
+        let Some(now) = &experiment.attached else { return Attempts::default() };
+        let same = |tried: &&Tried| tried.is_same_code(&experiment.base, &now.patch.sha256, now.tree.as_deref());
+        let of = |experiment: &Experiment| experiment.tried.iter().filter(same).count() as u32;
+        let others = self.experiments.values().filter(|other| other.id != experiment.id);
+        let after_first = experiment.tried.iter().filter(same).skip(1);
+        Attempts {
+            here: of(experiment),
+            with_reason: after_first.filter(|tried| tried.reason.is_some()).count() as u32,
+            elsewhere: others.map(|other| (other.id.clone(), of(other))).filter(|(_, count)| *count > 0).collect(),
+        }
     }
 
     /// How many experiments are in a state.
@@ -189,6 +233,7 @@ impl History {
         match &entry.event {
             Event::Accepted(acceptance) => {
                 self.series.push(id.clone());
+                self.settled.insert(acceptance.tip().patches.clone());
                 self.tip = Some(acceptance.tip().clone());
             }
             Event::Rejected(rejected) => {
@@ -201,10 +246,11 @@ impl History {
                         time: entry.time.clone(),
                     });
                 }
-                self.series.retain(|accepted| accepted != id);
-                // What is left of a tip that nobody has gated is not gated either.
-                if let Some(tip) = rejected.tip.as_ref().filter(|tip| self.tip.is_some() || tip.patches.is_empty()) {
-                    self.tip = Some(tip.clone());
+                if self.series.contains(id) {
+                    let left = self.accepted_without(id);
+                    // Whatever tip the entry names: a tip is one only when somebody has gated it.
+                    self.tip = rejected.tip.clone().filter(|_| !self.leaves_ungated(&left));
+                    self.series.retain(|accepted| accepted != id);
                 }
             }
             _ => {}
@@ -225,6 +271,7 @@ impl History {
                 }
                 let accepted: Vec<String> = self.accepted().into_iter().map(|patch| patch.sha256).collect();
                 self.check_tip("the tip", tip, &accepted)?;
+                self.settled.insert(tip.patches.clone());
                 self.tip = Some(tip.clone());
             }
             _ => {}

@@ -67,6 +67,9 @@ enum Action {
         /// A second patch, of libevent's unit tests, never measured
         #[arg(long, value_name = "FILE")]
         test_patch: Option<PathBuf>,
+        /// Why a patch that had its answer is gated and measured anew with other tests
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Let an experiment go on from today's tip
     Rebase {
@@ -117,7 +120,7 @@ enum Action {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// Explain, as a reviewer, what the figures alone do not: it is recorded, and the decision is made anew
+    /// Explain, as a reviewer, what the figures alone do not: asked for on a terminal, recorded, and the decision is made anew
     Explain {
         exp: String,
         #[arg(long, value_enum)]
@@ -190,9 +193,9 @@ impl How {
 enum AboutName {
     /// The profile does not show what was predicted
     Profile,
-    /// The gain is larger than one believes; a person's word, asked for on a terminal
+    /// The gain is larger than one believes
     Suspicion,
-    /// Lines of the patch that a reviewer should look at; a person's word, asked for on a terminal
+    /// Lines of the patch that a reviewer should look at
     Screened,
 }
 
@@ -232,8 +235,8 @@ fn write(action: &Action, context: &Context) -> Result<Exit> {
             };
             ("open", open::open(context, &asked)?)
         }
-        Action::Attach { exp, patch, test_patch } => {
-            ("attach", open::attach(context, exp, patch, test_patch.as_deref())?)
+        Action::Attach { exp, patch, test_patch, reason } => {
+            ("attach", open::attach(context, exp, patch, test_patch.as_deref(), reason.as_deref())?)
         }
         Action::Rebase { exp, patch, test_patch } => {
             ("rebase", open::rebase(context, exp, patch.as_deref(), test_patch.as_deref())?)
@@ -368,7 +371,7 @@ fn again(exp: &str, how: &How, record: bool, context: &Context) -> Result<Exit> 
 fn show(exp: &str, context: &Context) -> Result<Exit> {
     let (_, history) = ledger::read(context)?;
     let experiment = ledger::named(&history, exp)?;
-    let records = Records::of(context, experiment)?;
+    let records = Records::of(context, &history, experiment)?;
     let content = json!({
         "experiment": report::value(&history, experiment), "gate": records.gate, "compare": records.compare,
         "profile": records.profile,

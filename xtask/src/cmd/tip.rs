@@ -8,8 +8,8 @@ use crate::exp::{open, sides};
 use crate::report;
 use crate::setup::{self, Verb};
 use crate::tip::{self, Derived};
-use crate::{files, host, interrupt, ledger, lock, source};
-use anyhow::{Context as _, Result};
+use crate::{host, interrupt, ledger, lock, source};
+use anyhow::Result;
 use model::experiment::layout;
 use model::gate::{Tier, Verdict, VerifyRecord};
 use model::host::HostFingerprint;
@@ -18,7 +18,6 @@ use model::ledger::history::{AcceptedPatch, History};
 use model::variant::{Build, Purpose};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Shows the tip: pristine plus the accepted patches in order, and its commit, the same on every machine.
 #[derive(clap::Args, Clone, Debug)]
@@ -26,8 +25,9 @@ use std::path::PathBuf;
   cargo xtask tip                       its patches and its commit, derived here and held against the ledger
   cargo xtask tip --without EXP-0003    what it would be without that patch, or why that cannot be
   cargo xtask tip build                 builds it as it is measured
-  cargo xtask tip --record              after a merge of two branches that both accepted patches: gates what they come to
-                                        together, in full, and writes its commit down; nothing starts from it before
+  cargo xtask tip --record              after a merge of two branches that both accepted patches, or a rejection under later
+                                        ones: gates what is accepted, in full, and writes its commit down; nothing starts
+                                        from it before
 
 Exit code 2: a patch does not apply, or the gate failed; 5: the commit derived here is not the recorded one, or a patch is not the accepted one.")]
 pub(crate) struct Args {
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// As it would be without this experiment's patch; nothing is changed
     #[arg(long, value_name = "EXP")]
     pub(crate) without: Option<String>,
-    /// Run the full gate, and write the commit into the ledger, where a merge of two branches left none
+    /// Run the full gate, and write the commit into the ledger, where a merge or a rejection left none
     #[arg(long, conflicts_with = "without")]
     pub(crate) record: bool,
 }
@@ -147,17 +147,20 @@ fn record(context: &Context, derived: &Derived, history: &History) -> Result<()>
         return Ok(());
     }
     crate::progress::note(
-        "tip: each patch passed the gate on its own branch's tip; the full gate of all of them together",
+        "tip: each patch passed the gate on the tip that it was made on; the full gate of all of them together",
     );
-    let tests = test_patches(context, history)?;
+    let tests_of_tip = sides::tests_of(context, history, &derived.reference.patches)?;
     let candidate = &derived.variant;
     let attempt = format!("tip {}", derived.reference.commit);
-    let gate = Gate { candidate, test_patch: tests.as_deref(), quick: false, attempt: &attempt };
+    let gate = Gate { candidate, test_patch: None, tests_of_tip: &tests_of_tip, quick: false, attempt: &attempt };
     let (step, kept, record) = gate_step::gate(context, &gate)?;
     passed(&record, &candidate.id)?;
-    let folder = TipDerived::folder(&derived.reference);
+    let record_sha256 = kept.sha256(gate_step::RECORD)?.to_owned();
+    let folder = TipDerived::folder(&derived.reference, &record_sha256);
     let experiments = context.root.join(layout::EXPERIMENTS);
-    step.publish(&kept, &experiments, &folder, &BTreeMap::new())?;
+    // Its name has the record's hash: what is there already is the same record, or no record of ours.
+    let recorded = BTreeMap::from([(format!("{folder}/{}", gate_step::RECORD), record_sha256.clone())]);
+    step.publish(&kept, &experiments, &folder, &recorded)?;
     let mut book = ledger::write(context)?;
     if book.history().series != history.series {
         return Err(failure(Exit::Locked, "another process changed the tip meanwhile; run the same command again"));
@@ -167,7 +170,8 @@ fn record(context: &Context, derived: &Derived, history: &History) -> Result<()>
         tier: record.tier,
         verdict: record.verdict,
         run: record.head.id,
-        record_sha256: files::sha256_file(&experiments.join(&folder).join(gate_step::RECORD))?,
+        record_sha256,
+        has_own_folder: true,
     };
     book.append_at_large(Event::TipDerived(TipDerived { tip: derived.reference.clone(), gate }))?;
     let rebuilt = book.rebuild()?;
@@ -191,34 +195,11 @@ fn passed(record: &VerifyRecord, variant: &str) -> Result<()> {
         (true, true) => (Exit::Infrastructure, "it was no whole gate of the tip".to_owned()),
     };
     let message = format!(
-        "the tip is not recorded: {why}. What two branches have accepted does not go together as it is: reject one of the \
-         patches, and make it anew as an experiment on the tip that is left"
+        "the tip is not recorded: {why}. The accepted patches do not go together as they are: reject one of them, and make it \
+         anew as an experiment on the tip that is left"
     );
     let message = if exit == Exit::Failed { message } else { format!("the tip is not recorded: {why}; try again") };
     Err(failure(exit, message))
-}
-
-/// The test patches of the accepted experiments as one file; `None` if they have none.
-fn test_patches(context: &Context, history: &History) -> Result<Option<PathBuf>> {
-    let mut whole = Vec::new();
-    for id in &history.series {
-        let Some(attached) = history.experiments.get(id).and_then(|experiment| experiment.attached.as_ref()) else {
-            continue;
-        };
-        if let Some(tests) = &attached.test_patch {
-            let file = sides::checked(sides::folder(context, id).join(&tests.path), &tests.sha256)?;
-            whole.extend(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
-            if !whole.ends_with(b"\n") {
-                whole.push(b'\n');
-            }
-        }
-    }
-    if whole.is_empty() {
-        return Ok(None);
-    }
-    let path = context.work.join("steps").join("tip.tests.patch");
-    files::write_atomic(&path, &whole)?;
-    Ok(Some(path))
 }
 
 fn deliver(
@@ -272,7 +253,7 @@ fn deliver(
         (Some(_), _) => "the ledger has the same commit\n",
         (None, true) => "no patch is accepted\n",
         (None, false) if without.is_some() => "nothing was changed\n",
-        (None, false) => "the ledger has no commit of this tip since two branches were merged; `cargo xtask tip --record` gates it and writes it down\n",
+        (None, false) => "the ledger has no commit of this tip: nobody has gated it; `cargo xtask tip --record` does and writes it down\n",
     });
     if let Some(build) = build {
         text.push_str(&format!("build {} in {}\n", build.id, build.folder.display()));

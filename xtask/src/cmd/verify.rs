@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
+use crate::exp::sides;
 use crate::gate::build::Linked;
 use crate::gate::flow::{self, Request, Verified};
 use crate::gate::rerun;
@@ -12,7 +13,7 @@ use crate::records::{self, Pages, RunFolder};
 use crate::report::{self};
 use crate::setup::{self, Verb};
 use crate::side::{self, Side};
-use crate::{interrupt, lock, sandbox, source, variant};
+use crate::{files, interrupt, ledger, lock, sandbox, source, variant};
 use anyhow::Result;
 use model::gate::{self, StageRecord, TestPatchRecord, Tier, VERIFY_SCHEMA, Verdict, VerifyRecord};
 use model::variant::Source;
@@ -92,6 +93,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         Ok(side) if args.rerun_failed => Some(rerun::last(&parent, &side.variant.id, tier)?),
         _ => None,
     };
+    let tests_of_tip = match &side {
+        Ok(side) => accepted_tests(context, side, args.test_patch.as_deref())?,
+        Err(_) => vec![],
+    };
     let folder = RunFolder::create(&parent, "verify")?;
     let wanted = Wanted {
         asked,
@@ -99,6 +104,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         keep_going: args.keep_going,
         without: &args.without,
         test_patch: args.test_patch.as_deref(),
+        tests_of_tip: &tests_of_tip,
         jobs: args.jobs,
         part: rerun.as_ref().map(|rerun| (rerun.id.as_str(), &rerun.failed)),
     };
@@ -115,6 +121,8 @@ pub(crate) struct Wanted<'a> {
     /// Configurations, sanitizers and stages that are left out.
     pub(crate) without: &'a [String],
     pub(crate) test_patch: Option<&'a Path>,
+    /// Test patches that were accepted with the tip's patches, in order: they lie below the candidate's own.
+    pub(crate) tests_of_tip: &'a [PathBuf],
     pub(crate) jobs: Option<u16>,
     /// A part of the gate alone, which is no whole one: what it is, as the record's `rerun_of`, and tests by stage.
     pub(crate) part: Option<(&'a str, &'a BTreeMap<String, Vec<String>>)>,
@@ -134,6 +142,26 @@ pub(crate) fn verified(
         Ok(side) => draft.verified(context, &side, folder, started),
         Err(error) => Ok((draft.refused("patch", None, &error), None)),
     }
+}
+
+/// Test patches that were accepted with the patches of a variant. One that is given by name is not taken twice.
+fn accepted_tests(context: &Context, side: &Side, given: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let variant = &side.variant;
+    // Accepted patches belong to the pinned source.
+    if !variant.source.pinned || variant.patches.is_empty() {
+        return Ok(vec![]);
+    }
+    let (_, history) = ledger::read(context)?;
+    let patches: Vec<String> = variant.patches.iter().map(|patch| patch.sha256.clone()).collect();
+    let mut tests = sides::tests_of(context, &history, &patches)?;
+    if let Some(given) = given.filter(|file| file.is_file()) {
+        let given = files::sha256_file(given)?;
+        let same = |file: &PathBuf| files::sha256_file(file).is_ok_and(|sha256| sha256 == given);
+        if let Some(place) = tests.iter().position(same) {
+            tests.truncate(place);
+        }
+    }
+    Ok(tests)
 }
 
 /// The variant, as text: the tip where there is one.
@@ -169,11 +197,12 @@ impl Draft<'_> {
     ) -> Result<(VerifyRecord, Option<anyhow::Error>)> {
         let pristine = variant::pristine(context, &side.variant.source)?;
         let touched = Store::open(&context.work)?.differing_files(&pristine.tree, &side.variant.tree)?;
-        let tests = match self.wanted.test_patch.map(|file| TestPatch::read(context, &side.variant, file)) {
-            Some(Err(error)) if exit_of(&error) == Exit::Failed => {
+        let Wanted { tests_of_tip, test_patch, .. } = self.wanted;
+        let tests = match TestPatch::read(context, &side.variant, tests_of_tip, *test_patch) {
+            Err(error) if exit_of(&error) == Exit::Failed => {
                 return Ok((self.refused(test_patch::STAGE, Some(side), &error), None));
             }
-            other => other.transpose()?,
+            other => other?,
         };
         let request = Request {
             candidate: &side.variant,

@@ -6,12 +6,12 @@ use super::sides;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::ledger::{self, Book};
-use crate::{source, tip};
+use crate::{progress, source, tip};
 use anyhow::{Context as _, Result};
 use model::decision::{Decision, Verdict};
 use model::experiment::State;
 use model::ledger::event::{About, Acceptance, Because, Decided, Event, Explained, Forced, Rejected};
-use model::ledger::history::Experiment;
+use model::ledger::history::{Experiment, UNSETTLED};
 use model::plain::plain;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
@@ -30,7 +30,7 @@ pub(crate) fn accept(context: &Context, text: &str, reason: &str, force: bool) -
         return Err(failure(Exit::Usage, format!("{id} is part of the tip already")));
     }
     let sides = sides::sides(context, &history, &experiment)?;
-    let records = Records::of(context, &experiment)?;
+    let records = Records::of(context, &history, &experiment)?;
     let outcome = records.decide(&sides.baseline, &sides.candidate, &Rules::read(context)?);
     let decision = evidence::decision(&outcome).clone();
     let stands = history.needs_rebase(&experiment).is_none() && experiment.state == State::Measured;
@@ -46,12 +46,17 @@ pub(crate) fn accept(context: &Context, text: &str, reason: &str, force: bool) -
         let message = format!("the ledger changed while {id} was looked at; run the same command again");
         return Err(failure(Exit::Infrastructure, message));
     }
+    if word.is_none() && book.is_unclean() {
+        return Err(failure(Exit::Usage, unclean(id)));
+    }
     let derived = tip::with(context, &source, book.history(), &experiment)?;
     let acceptance = match (&outcome, word) {
         (_, Some(word)) => Acceptance::forced(word, reason, derived.reference),
         (Ok(acceptable), None) => {
-            if experiment.decision.as_ref() != Some(&decision) {
-                append(&mut book, id, Event::Decided(Decided { decision }))?;
+            // By other rules, or by a harness whose rules nobody can see, is not by these.
+            if experiment.decision.as_ref() != Some(&decision) || experiment.decided_unclean {
+                let attempt = Some(experiment.attempt);
+                append(&mut book, id, Event::Decided(Decided { decision, attempt }))?;
             }
             Acceptance::earned(acceptable, reason, derived.reference)
         }
@@ -59,6 +64,14 @@ pub(crate) fn accept(context: &Context, text: &str, reason: &str, force: bool) -
     };
     append(&mut book, id, Event::Accepted(acceptance))?;
     Ok(id.clone())
+}
+
+/// Why nothing is accepted on the word of this harness.
+fn unclean(id: &str) -> String {
+    format!(
+        "{id} cannot be accepted by a harness with changes that no commit has (`git status`): among them may be other rules, \
+         and nobody could see by which it was accepted. Commit or undo them, and run the same command again"
+    )
 }
 
 /// Why an acceptance is refused, with everything that stands against it.
@@ -103,16 +116,7 @@ fn persons_word(id: &str, decision: &Decision) -> Result<Forced> {
     Ok(Forced { by: person(), against })
 }
 
-/// What takes a suspicion away is a person's word, as `--force` is; that a profile looks otherwise than predicted is a
-/// reviewer's sentence.
-fn is_a_persons(about: About) -> bool {
-    match about {
-        About::Suspicion | About::Screened => true,
-        About::Profile => false,
-    }
-}
-
-/// A person, on a terminal, stands behind an explanation.
+/// A person, on a terminal, stands behind an explanation: it takes away what stands against the patch, as `--force` does.
 fn confirmed(id: &str, decision: Option<&Decision>, about: About) -> Result<()> {
     let reasons = decision.iter().flat_map(|decision| &decision.reasons).filter(|reason| reason.topic == about.topic());
     let shown: String = reasons.map(|reason| format!("  {}\n", reason.text)).collect();
@@ -149,25 +153,45 @@ fn ask_for_name(id: &str, option: &str, question: &str) -> Result<()> {
     Ok(())
 }
 
-/// Who is at the terminal, as the system names them.
+/// Who is at the terminal, as the system names them. Not by variables, in which anybody writes any name.
 pub(super) fn person() -> String {
-    let named =
-        ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
     // SAFETY: getuid cannot fail and has no preconditions.
-    named.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }))
+    let number = unsafe { libc::getuid() };
+    user_name(number).unwrap_or_else(|| format!("user {number}"))
 }
 
-/// Rejects an experiment; one that was accepted goes out of the tip, if the later patches can do without it.
+/// The name that the system has for a user.
+fn user_name(number: libc::uid_t) -> Option<String> {
+    // Far more than an entry of any system takes.
+    let mut buffer = vec![0; 64 << 10];
+    let mut entry = std::mem::MaybeUninit::<libc::passwd>::zeroed();
+    let mut found: *mut libc::passwd = std::ptr::null_mut();
+    // SAFETY: the entry, the buffer with its length and the place of the result are valid for writes, and outlive the call.
+    let failed =
+        unsafe { libc::getpwuid_r(number, entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
+    if failed != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: a result that is not null points to the entry, whose name is a text in the buffer, which is still there.
+    let name = unsafe { std::ffi::CStr::from_ptr((*found).pw_name) };
+    name.to_str().ok().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Rejects an experiment; one that was accepted goes out of the tip, if the later patches can do without it. Where nobody knows
+/// what the patches come to, nobody has to say what is left: else branches that do not go together could not be taken apart.
 pub(crate) fn reject(context: &Context, text: &str, reason: &str, non_starter: bool) -> Result<String> {
     let source = source::ensure_pinned(context)?.source;
     let mut book = ledger::write(context)?;
     let experiment = ledger::named(book.history(), text)?.clone();
     let tip = match experiment.state {
-        State::Accepted => Some(tip::without(context, &source, book.history(), &experiment.id)?.reference),
+        State::Accepted => tip::left(context, &source, book.history(), &experiment.id)?,
         _ => None,
     };
     let event = Event::Rejected(Rejected { reason: reason.to_owned(), non_starter, tip });
     append(&mut book, &experiment.id, event)?;
+    if book.history().is_unsettled() {
+        progress::note(&format!("the patch is out of the tip, and {UNSETTLED}"));
+    }
     Ok(experiment.id)
 }
 
@@ -198,16 +222,15 @@ pub(crate) fn explain(
 ) -> Result<String> {
     let (_, history) = ledger::read(context)?;
     let experiment = ledger::named(&history, text)?;
-    let explained = Explained { about, text: explanation.to_owned(), by: signed(by, &person()) };
+    let user = person();
+    let explained = Explained { about, text: explanation.to_owned(), by: signed(by, &user), user: Some(user) };
     history.explainable(experiment, &explained).map_err(|illegal| failure(Exit::Usage, illegal.to_string()))?;
     if by.is_some_and(|by| experiment.author.as_deref().is_some_and(|author| author.trim() == by.trim())) {
         let message = format!("{} was proposed by that name; somebody else has to explain it", experiment.id);
         return Err(failure(Exit::Usage, message));
     }
     let id = experiment.id.clone();
-    if is_a_persons(about) {
-        confirmed(&id, experiment.decision.as_ref(), about)?;
-    }
+    confirmed(&id, experiment.decision.as_ref(), about)?;
     let mut book: Book = ledger::write(context)?;
     append(&mut book, &id, Event::Explained(explained))?;
     let experiment = ledger::named(book.history(), &id)?.clone();
@@ -215,10 +238,12 @@ pub(crate) fn explain(
         return Ok(id);
     }
     let sides = sides::sides(context, book.history(), &experiment)?;
-    let outcome = Records::of(context, &experiment)?.decide(&sides.baseline, &sides.candidate, &Rules::read(context)?);
+    let records = Records::of(context, book.history(), &experiment)?;
+    let outcome = records.decide(&sides.baseline, &sides.candidate, &Rules::read(context)?);
     let decision = evidence::decision(&outcome).clone();
     if experiment.decision.as_ref() != Some(&decision) {
-        append(&mut book, &id, Event::Decided(Decided { decision }))?;
+        let attempt = Some(experiment.attempt);
+        append(&mut book, &id, Event::Decided(Decided { decision, attempt }))?;
     }
     Ok(id)
 }
@@ -250,7 +275,21 @@ mod tests {
         assert_eq!(signed(None, "ann"), "ann");
         assert_eq!(signed(Some(" ann "), "ann"), "ann");
         assert_eq!(signed(Some("Bob"), "ann"), "Bob (user ann)");
-        assert!(is_a_persons(About::Suspicion) && is_a_persons(About::Screened) && !is_a_persons(About::Profile));
+    }
+
+    #[test]
+    fn the_user_is_who_the_system_says_and_no_variable() {
+        assert_eq!(user_name(0).as_deref(), Some("root"));
+        assert_eq!(user_name(libc::uid_t::MAX - 7), None, "nobody has that number");
+        assert!(!person().is_empty());
+        // The program of the tests has no terminal to ask on, or is not answered with the name.
+        let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
+        for about in [About::Profile, About::Suspicion, About::Screened] {
+            if !stdin.is_terminal() || !stderr.is_terminal() {
+                let error = confirmed("EXP-0001-x-000000", None, about).unwrap_err();
+                assert!(error.to_string().contains("a person's word"), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -259,8 +298,9 @@ mod tests {
         let context = context(&workspace.place.root);
         let id = workspace.proposed("Larger reads", "patch one\n", &TipRef::default());
         let (_, history) = ledger::read(&context).unwrap();
-        let records = Records::of(&context, &history.experiments[&id]).unwrap();
+        let records = Records::of(&context, &history, &history.experiments[&id]).unwrap();
         assert_eq!(records.screened, ["event.c:1 getenv: `x`"]);
-        assert_eq!((records.attempt_of_patch, records.unclean.len()), (Some(1), 0));
+        assert_eq!((records.attempts.map(|attempts| attempts.here), records.unclean.len()), (Some(1), 0));
+        assert_eq!(records.test_patch, None);
     }
 }

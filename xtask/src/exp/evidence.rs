@@ -8,7 +8,7 @@ use model::compare::CompareRecord;
 use model::decision::{AcceptableDecision, Decision, DecisionRule, Evidence, ProfileEvidence, acceptable};
 use model::gate::VerifyRecord;
 use model::ledger::event::{Explained, FileRef};
-use model::ledger::history::Experiment;
+use model::ledger::history::{Attempts, Experiment, History};
 use model::thresholds::Thresholds;
 use model::variant::Variant;
 
@@ -34,8 +34,10 @@ pub(crate) struct Records {
     pub(crate) screened: Vec<String>,
     /// Steps whose entries a harness with uncommitted changes has written.
     pub(crate) unclean: Vec<String>,
-    /// Which attempt of this patch it is; `None` beside the ledger.
-    pub(crate) attempt_of_patch: Option<u32>,
+    /// SHA-256 of the test patch that came with the patch.
+    pub(crate) test_patch: Option<String>,
+    /// How often this patch was tried on its tip; `None` beside the ledger.
+    pub(crate) attempts: Option<Attempts>,
     pub(crate) gate: Option<VerifyRecord>,
     pub(crate) profile: Option<ProfileEvidence>,
     pub(crate) compare: Option<CompareRecord>,
@@ -46,7 +48,7 @@ pub(crate) struct Records {
 
 impl Records {
     /// Of the newest attempt of an experiment.
-    pub(crate) fn of(context: &Context, experiment: &Experiment) -> Result<Records> {
+    pub(crate) fn of(context: &Context, history: &History, experiment: &Experiment) -> Result<Records> {
         let folder = sides::folder(context, &experiment.id);
         let file = |of: &FileRef| sides::checked(folder.join(&of.path), &of.sha256);
         let gate = experiment.gated.as_ref().map(|gated| read_json(&file(&gated.record)?));
@@ -58,7 +60,8 @@ impl Records {
         Ok(Records {
             screened: experiment.attached.as_ref().map_or(vec![], |attached| attached.screened.clone()),
             unclean: experiment.unclean.clone(),
-            attempt_of_patch: Some(experiment.attempts_of_patch()),
+            test_patch: test_patch(experiment),
+            attempts: Some(history.attempts(experiment)),
             gate: gate.transpose()?,
             profile,
             compare: compare.transpose()?,
@@ -82,12 +85,18 @@ impl Records {
             compare: self.compare.as_ref(),
             screened: &self.screened,
             unclean: &self.unclean,
-            attempt_of_patch: self.attempt_of_patch,
+            test_patch: self.test_patch.as_deref(),
+            attempts: self.attempts.as_ref(),
             profile: self.profile.as_ref(),
             explained: &self.explained,
         };
         acceptable(&evidence, &rules.thresholds, &rules.rule).map_err(Box::new)
     }
+}
+
+/// SHA-256 of the test patch that an experiment has.
+pub(crate) fn test_patch(experiment: &Experiment) -> Option<String> {
+    experiment.attached.as_ref()?.test_patch.as_ref().map(|patch| patch.sha256.clone())
 }
 
 /// The decision, whichever it is.

@@ -5,6 +5,7 @@ use super::sides::{self, Sides};
 use super::style::{self, Style};
 use crate::context::Context;
 use crate::exit::{Exit, failure};
+use crate::gate::test_patch::with_all;
 use crate::git::Store;
 use crate::report::exp as pages;
 use crate::{files, ledger, process};
@@ -32,7 +33,7 @@ pub(crate) fn export(context: &Context, text: &str, out: Option<&Path>, author: 
     let (_, history) = ledger::read(context)?;
     let experiment = ledger::named(&history, text)?.clone();
     let sides = sides::sides(context, &history, &experiment)?;
-    let records = Records::of(context, &experiment)?;
+    let records = Records::of(context, &history, &experiment)?;
     let author = match author {
         Some(author) => author.to_owned(),
         None => configured_author(context)?,
@@ -92,13 +93,14 @@ impl Mail<'_> {
     }
 
     fn tests(&self, patch: &Path) -> Result<String> {
-        let with_tests = crate::variant::with_tests(self.context, &self.sides.candidate, patch)?.0;
+        let on = with_all(self.context, &self.sides.candidate, &self.sides.tests_of_tip)?;
+        let with_tests = crate::variant::with_tests(self.context, &on, patch)?.0;
         let changed = self.experiment.gated.as_ref().map_or(vec![], |gated| gated.tests_changed.clone());
         let mut body =
             "Unit tests for the patch before. They were built apart, and no measured build has them.\n".to_owned();
         changed.iter().for_each(|changed| body.push_str(&format!("- {changed}\n")));
         let title = format!("test: {}", self.experiment.title);
-        self.mail(" 2/2", &title, &with_tests.commit, &body, [&self.sides.candidate.tree, &with_tests.tree])
+        self.mail(" 2/2", &title, &with_tests.commit, &body, [&on.tree, &with_tests.tree])
     }
 
     /// What differs between two trees, as mail. The patch file itself may have mail of its own above its first file, and would be
@@ -170,14 +172,18 @@ impl Mail<'_> {
         let file = scratch.path().join("mail");
         files::write_atomic(&file, text.as_bytes())?;
         let store = Store::open(&self.context.work)?;
-        let received = store.am(&self.sides.baseline.commit, &file, &scratch.path().join("repository"))?;
+        // The tip has the tests that were accepted with its patches.
+        let [from, to] = [&self.sides.baseline, &self.sides.candidate]
+            .map(|side| with_all(self.context, side, &self.sides.tests_of_tip));
+        let (from, to) = (from?, to?);
+        let received = store.am(&from.commit, &file, &scratch.path().join("repository"))?;
         if let Some(other) = received.authors.iter().find(|author| *author != self.author) {
             let message = format!("git reads the author `{}` as `{other}`; write it so with --author", self.author);
             return Err(failure(Exit::Usage, message));
         }
         let wanted = match &self.sides.test_patch {
-            Some(tests) => crate::variant::with_tests(self.context, &self.sides.candidate, tests)?.0.tree,
-            None => self.sides.candidate.tree.clone(),
+            Some(tests) => crate::variant::with_tests(self.context, &to, tests)?.0.tree,
+            None => to.tree,
         };
         if received.tree == wanted && received.authors.len() == parts {
             return Ok(());

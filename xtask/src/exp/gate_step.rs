@@ -35,6 +35,8 @@ const QUICK: &[&str] =
 pub(crate) struct Gate<'a> {
     pub(crate) candidate: &'a Variant,
     pub(crate) test_patch: Option<&'a Path>,
+    /// Those that were accepted with the patches of its tip, in order.
+    pub(crate) tests_of_tip: &'a [PathBuf],
     pub(crate) quick: bool,
     /// Which try of whom: a gate may pass or fail by chance, and another attempt asks again.
     pub(crate) attempt: &'a str,
@@ -42,9 +44,12 @@ pub(crate) struct Gate<'a> {
 
 /// Gates a candidate, or finds the result of an earlier gate with the same inputs.
 pub(crate) fn gate(context: &Context, gate: &Gate<'_>) -> Result<(Step, Kept, VerifyRecord)> {
-    let Gate { candidate, test_patch, quick, attempt } = *gate;
+    let Gate { candidate, test_patch, tests_of_tip, quick, attempt } = *gate;
     setup::ensure_all(&[Verb::Bench, Verb::Verify], false, context)?;
-    let tests = test_patch.map(files::sha256_file).transpose()?.unwrap_or_default();
+    let mut tests = test_patch.map(files::sha256_file).transpose()?.unwrap_or_default();
+    for file in tests_of_tip {
+        tests += &format!(" on {}", files::sha256_file(file)?);
+    }
     let mut inputs = steps::surroundings(context)?;
     inputs.extend([
         ("candidate", candidate.id.clone()),
@@ -66,6 +71,7 @@ pub(crate) fn gate(context: &Context, gate: &Gate<'_>) -> Result<(Step, Kept, Ve
         keep_going: false,
         without: &[],
         test_patch,
+        tests_of_tip,
         jobs: None,
         part: quick.then_some(("quick", &part)),
     };

@@ -4,11 +4,11 @@ use super::sides;
 use crate::context::Context;
 use crate::exit::{Exit, failure};
 use crate::ledger::{self, Book};
-use crate::{files, source, tip, variants};
+use crate::{files, source, tip, variant, variants};
 use anyhow::Result;
 use model::experiment::layout;
 use model::ledger::event::{Direction, Event, Opened, Prediction, Quantity, Rebased, Reopened};
-use model::ledger::history::{Experiment, History};
+use model::ledger::history::{Experiment, History, Offered, UNSETTLED};
 use std::path::{Path, PathBuf};
 
 /// What a hypothesis says.
@@ -44,6 +44,7 @@ pub(crate) fn open(context: &Context, asked: &Hypothesis) -> Result<String> {
         follows,
         // Whoever proposes it is known, since another one has to explain what needs it.
         author: Some(asked.author.clone().unwrap_or_else(super::decide::person)),
+        user: Some(super::decide::person()),
     })?;
     Ok(id)
 }
@@ -65,8 +66,14 @@ pub(crate) fn patch_file(context: &Context, text: &str) -> Result<PathBuf> {
     }
 }
 
-/// Gives an experiment a patch.
-pub(crate) fn attach(context: &Context, text: &str, patch: &str, tests: Option<&Path>) -> Result<String> {
+/// Gives an experiment a patch; with a reason also one that it has had with other tests.
+pub(crate) fn attach(
+    context: &Context,
+    text: &str,
+    patch: &str,
+    tests: Option<&Path>,
+    reason: Option<&str>,
+) -> Result<String> {
     let file = patch_file(context, patch)?;
     let mut book = ledger::write(context)?;
     let experiment = ledger::named(book.history(), text)?.clone();
@@ -75,12 +82,20 @@ pub(crate) fn attach(context: &Context, text: &str, patch: &str, tests: Option<&
         return Err(stale(&experiment, &why));
     }
     // Before anything is written: the ledger would refuse it, too.
-    let tests_sha256 = tests.map(files::sha256_file).transpose()?;
-    book.history()
-        .attachable(&experiment, &files::sha256_file(&file)?, tests_sha256.as_deref())
-        .map_err(|illegal| failure(Exit::Usage, illegal.to_string()))?;
+    let (sha256, tests_sha256) = (files::sha256_file(&file)?, tests.map(files::sha256_file).transpose()?);
+    let offer = |history: &History, tree: Option<&str>| {
+        let offered = Offered { patch: &sha256, tree, test_patch: tests_sha256.as_deref(), reason };
+        history.attachable(&experiment, &offered).map_err(|illegal| failure(Exit::Usage, illegal.to_string()))
+    };
+    offer(book.history(), None)?;
     let base = sides::tip_code(context, book.history(), &experiment.base)?;
-    let attached = sides::attached(context, &base, &experiment.id, experiment.attempt + 1, &file, tests)?;
+    // The same changes in another file are the same patch.
+    let tree = variant::with_more_patches(context, &base, &experiment.id, std::slice::from_ref(&file))?.tree;
+    offer(book.history(), Some(&tree))?;
+    let (of_tip, attempt) =
+        (sides::tests_of(context, book.history(), &experiment.base.patches)?, experiment.attempt + 1);
+    let mut attached = sides::attached(context, &base, &experiment.id, attempt, &file, tests, &of_tip)?;
+    attached.reason = reason.map(str::to_owned);
     append(&mut book, &experiment.id, Event::Attached(attached))?;
     Ok(experiment.id)
 }
@@ -108,9 +123,11 @@ pub(crate) fn rebase(context: &Context, text: &str, patch: Option<&str>, tests: 
         Some(tests) => Some(tests.to_owned()),
         None => old.and_then(|attached| attached.test_patch.as_ref()).map(file).transpose()?,
     };
+    let of_tip = sides::tests_of(context, book.history(), &derived.reference.patches)?;
     let attached = patch.map(|patch| {
         let attempt = experiment.attempt + 1;
-        sides::attached(context, &derived.variant, &experiment.id, attempt, &patch, tests.as_deref()).map_err(|error| {
+        let (variant, tests) = (&derived.variant, tests.as_deref());
+        sides::attached(context, variant, &experiment.id, attempt, &patch, tests, &of_tip).map_err(|error| {
             let message = format!(
                 "{} cannot be rebased as it is: {error:#}; make its patch anew on `tip` and give it with --patch",
                 experiment.id
@@ -150,14 +167,12 @@ pub(crate) fn stale(experiment: &Experiment, why: &str) -> anyhow::Error {
     failure(Exit::Usage, message)
 }
 
-/// Nothing starts from a tip that a merge has left and nobody has gated.
+/// Nothing starts from a tip that a merge or a rejection has left and nobody has gated.
 pub(crate) fn refuse_if_unsettled(history: &History) -> Result<()> {
     if !history.is_unsettled() {
         return Ok(());
     }
-    let message = "two branches that had both accepted patches were merged, and nobody has gated what they come to \
-                   together: `cargo xtask tip --record` does, and records it";
-    Err(failure(Exit::Usage, message))
+    Err(failure(Exit::Usage, UNSETTLED))
 }
 
 fn refuse_if_decided(experiment: &Experiment) -> Result<()> {
@@ -223,14 +238,14 @@ mod tests {
         let id = workspace.proposed("Larger reads", "patch one\n", &TipRef::default());
         let (before, again) = (workspace.bytes(), workspace.folder.path().join("again.patch"));
         std::fs::write(&again, "patch one\n").unwrap();
-        let error = attach(&context, &id, again.to_str().unwrap(), None).unwrap_err();
+        let error = attach(&context, &id, again.to_str().unwrap(), None, None).unwrap_err();
         assert_eq!(exit_of(&error), Exit::Usage, "{error:#}");
         assert!(error.to_string().contains("--reason"), "{error:#}");
         assert_eq!(workspace.bytes(), before);
         assert_eq!(std::fs::read_dir(workspace.place.folder(&id)).unwrap().count(), 1, "no file was put there");
         // Another one, or the same with tests, comes as far as the code that it is on, which is not here.
         std::fs::write(&again, "patch two\n").unwrap();
-        let error = attach(&context, &id, again.to_str().unwrap(), None).unwrap_err();
+        let error = attach(&context, &id, again.to_str().unwrap(), None, None).unwrap_err();
         assert!(!error.to_string().contains("--reason"), "{error:#}");
     }
 

@@ -37,13 +37,15 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
         return Err(failure(Exit::Usage, message));
     };
     let sides = sides::sides(context, &history, &experiment)?;
-    let Sides { baseline, candidate, test_patch } = &sides;
+    let Sides { baseline, candidate, test_patch, tests_of_tip } = &sides;
     progress::note(&format!(
         "{}: baseline {} and candidate {} from the ledger",
         experiment.id, baseline.id, candidate.id
     ));
     let screened = experiment.attached.as_ref().map_or(vec![], |attached| attached.screened.clone());
-    let mut records = Records { screened, explained: experiment.explained.clone(), ..Records::default() };
+    let explained = experiment.explained.clone();
+    let tests = evidence::test_patch(&experiment);
+    let mut records = Records { screened, explained, test_patch: tests, ..Records::default() };
     let (mut published, mut not_run) = (Vec::new(), Vec::new());
     let number = experiment.reproduced.len() + 1;
     let folder = sides::folder(context, &experiment.id);
@@ -51,7 +53,8 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
     // On the host of the attempt, too, nothing of it is taken for this.
     let what = format!("reproduce {number} {}", host::fingerprint().id);
     let attempt = format!("{} {} {what}", experiment.id, experiment.attempt);
-    let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: options.quick, attempt: &attempt };
+    let (test_patch, quick) = (test_patch.as_deref(), options.quick);
+    let gate = Gate { candidate, test_patch, tests_of_tip, quick, attempt: &attempt };
     let (step, kept, gated) = gate_step::gate(context, &gate)?;
     let passed = gated.verdict == gate::Verdict::Pass;
     records.gate = Some(gated);
@@ -113,7 +116,8 @@ pub(crate) fn reproduce(context: &Context, id: &str, options: &Options, record: 
 
 /// Options that an attempt would be reproduced with, where the command line says nothing: those of its own comparison.
 pub(crate) fn options_of(context: &Context, experiment: &Experiment) -> Result<Options> {
-    let records = Records::of(context, experiment)?;
+    let (_, history) = ledger::read(context)?;
+    let records = Records::of(context, &history, experiment)?;
     let mut options = Options::default();
     if let Some(gate) = &records.gate {
         options.quick = gate.rerun_of.as_deref() == Some("quick");
@@ -177,6 +181,7 @@ mod tests {
             suspicious: vec![],
             tests_changed: vec![],
             records: [None, None],
+            rule_sha256: None,
         }
     }
 

@@ -7,6 +7,7 @@ use super::gate_step::{self, Gate};
 use super::open::{append, stale};
 use super::profile_step::{self, Profile};
 use super::sides::{self, Sides};
+use super::steps;
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
 use crate::sandbox::Sandbox;
@@ -17,12 +18,11 @@ use model::compare::CompareRecord;
 use model::decision::Decision;
 use model::experiment::{State, layout};
 use model::gate;
-use model::ledger::event::{ChangeRef, Decided, Event, Gated, Measured, Profiled};
+use model::ledger::event::{Begun, ChangeRef, Decided, Event, Gated, Measured, Profiled};
 use model::ledger::history::Experiment;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How an attempt is run; the same until it ends.
@@ -35,6 +35,13 @@ pub(crate) struct Options {
     pub(crate) workloads: Vec<String>,
     /// For each workload, in seconds.
     pub(crate) budget_s: f64,
+}
+
+impl Options {
+    /// Those that the ledger has of an attempt.
+    fn of(begun: &Begun) -> Options {
+        Options { quick: begun.quick, workloads: begun.workloads.clone(), budget_s: begun.budget_s }
+    }
 }
 
 impl Default for Options {
@@ -69,8 +76,8 @@ pub(crate) fn run(context: &Context, id: &str, given: Option<&Options>) -> Resul
     refuse_unplannable(context, given.unwrap_or(&Options::default()))?;
     say_changes(context, id);
     let begun = begin(context, &experiment, given)?;
-    let place = layout::Run::new(experiment.attempt, &begun.tag);
-    let run = Run { context, id, sides: &sides, options: &begun.options, place: &place };
+    let (options, place) = (Options::of(&begun), layout::Run::new(experiment.attempt, &begun.tag));
+    let run = Run { context, id, sides: &sides, attempt: experiment.attempt, options: &options, place: &place };
     let mut not_run = Vec::new();
     let ended = match run.steps(&experiment, &mut not_run) {
         Ok(()) => None,
@@ -179,44 +186,58 @@ fn refuse_unready(context: &Context, experiment: &Experiment) -> Result<()> {
     Err(failure(Exit::Usage, message))
 }
 
-/// What an attempt was begun with on this machine.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Begun {
-    options: Options,
-    /// Keeps its folder apart from that of the same attempt in another branch.
-    tag: String,
-}
-
-/// What an attempt was begun with, which cannot be changed on the way.
+/// What an attempt was begun with, which cannot be changed on the way. The ledger has it, so that whoever goes on with it does
+/// what was begun, on any machine.
 fn begin(context: &Context, experiment: &Experiment, given: Option<&Options>) -> Result<Begun> {
-    let path = begun_with(context, &experiment.id, experiment.attempt);
-    let begun: Option<Begun> = match std::fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).ok(),
-        Err(_) => None,
+    let known = match &experiment.begun {
+        Some(begun) => Some(begun.clone()),
+        None => begun_before(context, experiment)?,
     };
-    match (begun, given) {
-        (Some(begun), Some(given)) if begun.options != *given => Err(failure(
-            Exit::Usage,
-            format!(
-                "{}: this attempt was begun with other options ({}); the same command, or `cargo xtask exp resume {0}`, goes \
-                 on; for others say why: `cargo xtask exp resume {0} --reason \"...\"` with them",
-                experiment.id,
-                serde_json::to_string(&begun.options)?
-            ),
-        )),
-        (Some(begun), _) => Ok(begun),
-        (None, given) => {
-            let tag = format!("{:016x}", crate::bench::run::random_seed())[..6].to_owned();
-            let begun = Begun { options: given.cloned().unwrap_or_default(), tag };
-            files::write_atomic(&path, &serde_json::to_vec(&begun)?)?;
-            Ok(begun)
+    let id = &experiment.id;
+    let begun = match (known, given) {
+        (Some(begun), Some(given)) if Options::of(&begun) != *given => {
+            let message = format!(
+                "{id}: this attempt was begun with other options ({}); the same command, or `cargo xtask exp resume {id}`, goes \
+                 on; for others say why: `cargo xtask exp resume {id} --reason \"...\"` with them",
+                serde_json::to_string(&Options::of(&begun))?
+            );
+            return Err(failure(Exit::Usage, message));
         }
+        (Some(begun), _) => begun,
+        (None, _) if experiment.gated.is_some() => {
+            let message = format!(
+                "{id}: nothing says with what options this attempt was begun (an earlier version kept them in the work folder \
+                 of the machine that began it); begin another one: `cargo xtask exp resume {id} --reason \"...\"`"
+            );
+            return Err(failure(Exit::Usage, message));
+        }
+        (None, given) => {
+            let Options { quick, workloads, budget_s } = given.cloned().unwrap_or_default();
+            let tag = format!("{:016x}", crate::bench::run::random_seed())[..6].to_owned();
+            Begun { attempt: experiment.attempt, tag, quick, workloads, budget_s }
+        }
+    };
+    if experiment.begun.is_none() {
+        append(&mut ledger::write(context)?, id, Event::Begun(begun.clone()))?;
     }
+    Ok(begun)
 }
 
-fn begun_with(context: &Context, id: &str, attempt: u32) -> PathBuf {
-    context.work.join("experiments").join(id).join(format!("attempt-{attempt}.json"))
+/// What an earlier version wrote into the work folder of an attempt; `None` if it was not begun by one, or not here.
+fn begun_before(context: &Context, experiment: &Experiment) -> Result<Option<Begun>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Before {
+        options: Options,
+        tag: String,
+    }
+    let (id, attempt) = (&experiment.id, experiment.attempt);
+    let path = context.work.join("experiments").join(id).join(format!("attempt-{attempt}.json"));
+    if !path.exists() {
+        return Ok(None);
+    }
+    let Before { options: Options { quick, workloads, budget_s }, tag } = steps::read_json(&path)?;
+    Ok(Some(Begun { attempt, tag, quick, workloads, budget_s }))
 }
 
 /// What an attempt's comparison draws from: nobody chooses it, and it is the same however often the step is begun.
@@ -235,6 +256,8 @@ struct Run<'a> {
     context: &'a Context,
     id: &'a str,
     sides: &'a Sides,
+    /// As it was when the run began: what is found is of that attempt, whatever somebody attaches meanwhile.
+    attempt: u32,
     options: &'a Options,
     place: &'a layout::Run,
 }
@@ -263,11 +286,12 @@ impl Run<'_> {
     }
 
     fn gate(&self) -> Result<()> {
-        let Sides { candidate, test_patch, .. } = self.sides;
+        let Sides { candidate, test_patch, tests_of_tip, .. } = self.sides;
         progress::note(&format!("{}: gate of variant {}", self.id, candidate.id));
         let experiment = current(self.context, self.id)?;
-        let attempt = attempt(self.id, experiment.attempt);
-        let gate = Gate { candidate, test_patch: test_patch.as_deref(), quick: self.options.quick, attempt: &attempt };
+        let attempt = attempt(self.id, self.attempt);
+        let (test_patch, quick) = (test_patch.as_deref(), self.options.quick);
+        let gate = Gate { candidate, test_patch, tests_of_tip, quick, attempt: &attempt };
         let (step, kept, record) = of_host(self.context, gate_step::gate(self.context, &gate))?;
         let folder = sides::folder(self.context, self.id);
         let paths = step.publish(&kept, &folder, &self.place.folder, &experiment.files)?;
@@ -279,6 +303,7 @@ impl Run<'_> {
             failed: gate_step::failed(&record).into_iter().map(|stage| stage.name.clone()).collect(),
             record: book.file(self.id, &self.place.gate())?,
             tests_changed: tests_changed(&record),
+            attempt: Some(self.attempt),
         });
         let besides: Vec<&str> = paths.iter().map(String::as_str).collect();
         book.append(self.id, event, &besides).map(drop)
@@ -311,7 +336,8 @@ impl Run<'_> {
         let paths = step.publish(&kept, &folder, &place.folder, &experiment.files)?;
         let mut book = ledger::write(self.context)?;
         let record = book.file(self.id, &place.profile())?;
-        let event = Event::Profiled(Profiled { sides: evidence.sides, shifts: evidence.shifts, record, missing });
+        let (sides, shifts, attempt) = (evidence.sides, evidence.shifts, Some(self.attempt));
+        let event = Event::Profiled(Profiled { sides, shifts, record, missing, attempt });
         let besides: Vec<&str> = paths.iter().map(String::as_str).collect();
         book.append(self.id, event, &besides)?;
         Ok(None)
@@ -336,6 +362,7 @@ impl Run<'_> {
             record: book.file(self.id, &self.place.compare())?,
             samples: Some(book.file(self.id, &self.place.samples())?),
             changes: changes(&record),
+            attempt: Some(self.attempt),
         });
         let besides: Vec<&str> = paths.iter().map(String::as_str).collect();
         book.append(self.id, event, &besides).map(drop)
@@ -343,13 +370,26 @@ impl Run<'_> {
 
     /// Decides on what there is, and says so in the ledger where it was not said already.
     fn decide(&self, ended: Option<String>) -> Result<Decision> {
-        let experiment = current(self.context, self.id)?;
-        let records = Records { ended, ..Records::of(self.context, &experiment)? };
+        let (_, history) = ledger::read(self.context)?;
+        let experiment = ledger::named(&history, self.id)?.clone();
+        if experiment.attempt != self.attempt {
+            let message = format!(
+                "{}: somebody began attempt {} while attempt {} was run; run the same command again",
+                self.id, experiment.attempt, self.attempt
+            );
+            return Err(failure(Exit::Usage, message));
+        }
+        let records = Records { ended, ..Records::of(self.context, &history, &experiment)? };
         let outcome = records.decide(&self.sides.baseline, &self.sides.candidate, &Rules::read(self.context)?);
         let decision = evidence::decision(&outcome).clone();
-        if experiment.decision.as_ref() != Some(&decision) {
+        let is_new = experiment.decision.as_ref() != Some(&decision);
+        if is_new || experiment.decided_unclean {
             let mut book = ledger::write(self.context)?;
-            append(&mut book, self.id, Event::Decided(Decided { decision: decision.clone() }))?;
+            // Said again only by a harness whose rules anybody can see.
+            if is_new || !book.is_unclean() {
+                let decided = Decided { decision: decision.clone(), attempt: Some(self.attempt) };
+                append(&mut book, self.id, Event::Decided(decided))?;
+            }
         }
         Ok(decision)
     }
@@ -388,12 +428,15 @@ fn tests_changed(record: &gate::VerifyRecord) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::fixtures::Workspace;
+    use model::ledger::event::{Event, FileRef, TipRef};
     use std::path::Path;
 
     #[test]
     fn a_profile_that_lacks_a_workload_is_done_again_beside_what_is_recorded() {
         let record = model::ledger::event::FileRef { path: "run-1-a/profile.json".into(), sha256: "a".into() };
-        let whole = Profiled { sides: ["a", "b"].map(str::to_owned), shifts: vec![], record, missing: vec![] };
+        let whole =
+            Profiled { sides: ["a", "b"].map(str::to_owned), shifts: vec![], record, missing: vec![], attempt: None };
         let lacking = Profiled { missing: vec!["timers.a: crashed".to_owned()], ..whole.clone() };
         assert!(is_profile_due(None) && is_profile_due(Some(&lacking)) && !is_profile_due(Some(&whole)));
 
@@ -413,6 +456,60 @@ mod tests {
         let said = changes_said(&changes).unwrap();
         assert!(said.contains("(M xtask/src/1.rs, ") && said.contains("M xtask/src/5.rs, and 2 more)"), "{said}");
         assert!(said.contains("cannot be accepted"), "{said}");
+    }
+
+    #[test]
+    fn an_attempt_goes_on_with_what_it_was_begun_with_wherever_that_is() {
+        let workspace = Workspace::new();
+        let here = crate::exp::tests::context(&workspace.place.root);
+        let id = workspace.proposed("Larger reads", "patch one\n", &TipRef::default());
+        let of = |context: &Context| current(context, &id).unwrap();
+        let quick = Options { quick: true, ..Options::default() };
+        let first = begin(&here, &of(&here), Some(&quick)).unwrap();
+        assert_eq!((Options::of(&first), first.attempt), (quick.clone(), 1));
+        // Another work folder stands for another machine, or for one whose work folder was emptied.
+        let elsewhere = Context { work: workspace.folder.path().join("other"), ..here };
+        let lines = workspace.bytes();
+        for given in [None, Some(&quick)] {
+            assert_eq!(begin(&elsewhere, &of(&elsewhere), given).unwrap(), first);
+        }
+        let error = begin(&elsewhere, &of(&elsewhere), Some(&Options::default())).unwrap_err();
+        assert_eq!(exit_of(&error), Exit::Usage);
+        assert!(error.to_string().contains("begun with other options"), "{error}");
+        assert_eq!(workspace.bytes(), lines, "said once");
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_beside_the_ledger_is_read_and_never_guessed() {
+        let workspace = Workspace::new();
+        let context = crate::exp::tests::context(&workspace.place.root);
+        let id = workspace.proposed("Larger reads", "patch one\n", &TipRef::default());
+        let path = context.work.join("experiments").join(&id).join("attempt-1.json");
+        files::write_atomic(&path, b"{\"options\": {\"quick\": tr").unwrap();
+        let error = begin(&context, &current(&context, &id).unwrap(), None).unwrap_err();
+        assert!(error.to_string().contains("attempt-1.json is not what this version writes"), "{error}");
+        let text = r#"{"options": {"quick": true, "workloads": ["x"], "budget_s": 7.5}, "tag": "a1b2c3"}"#;
+        files::write_atomic(&path, text.as_bytes()).unwrap();
+        let begun = begin(&context, &current(&context, &id).unwrap(), None).unwrap();
+        assert_eq!((begun.tag.as_str(), begun.budget_s, begun.quick), ("a1b2c3", 7.5, true));
+        assert_eq!(current(&context, &id).unwrap().begun, Some(begun), "from now on, the ledger has it");
+        // Gated, and nothing says how: other options would be another attempt.
+        let other = workspace.proposed("Fewer reads", "patch two\n", &TipRef::default());
+        let record = FileRef { path: "p.patch".into(), sha256: files::sha256_hex(&[b"patch two\n"]) };
+        let gated = Gated {
+            variant: "c".repeat(12),
+            tier: gate::Tier::Full,
+            verdict: gate::Verdict::Pass,
+            failed: vec![],
+            record,
+            tests_changed: vec![],
+            attempt: None,
+        };
+        workspace.book().append(&other, Event::Gated(gated), &[]).unwrap();
+        for given in [None, Some(&Options::default())] {
+            let error = begin(&context, &current(&context, &other).unwrap(), given).unwrap_err();
+            assert!(exit_of(&error) == Exit::Usage && error.to_string().contains("nothing says"), "{error}");
+        }
     }
 
     #[test]

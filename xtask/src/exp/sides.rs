@@ -22,6 +22,8 @@ pub(crate) struct Sides {
     pub(crate) candidate: Variant,
     /// A second patch, of tests.
     pub(crate) test_patch: Option<PathBuf>,
+    /// Test patches that were accepted with the tip's patches, in order: its own lies on them.
+    pub(crate) tests_of_tip: Vec<PathBuf>,
 }
 
 /// The folder of experiments.
@@ -53,7 +55,14 @@ pub(crate) fn sides(context: &Context, history: &History, experiment: &Experimen
         return Err(failure(Exit::Tampering, message));
     }
     let test_patch = attached.test_patch.as_ref().map(|patch| file(&patch.path, &patch.sha256)).transpose()?;
-    Ok(Sides { baseline, candidate, test_patch })
+    let tests_of_tip = tests_of(context, history, &experiment.base.patches)?;
+    Ok(Sides { baseline, candidate, test_patch, tests_of_tip })
+}
+
+/// Test patches that were accepted with the patches of a tip, in order, if they are what the ledger says.
+pub(crate) fn tests_of(context: &Context, history: &History, patches: &[String]) -> Result<Vec<PathBuf>> {
+    let tests = history.tests_of(patches).into_iter();
+    tests.map(|(id, file)| checked(folder(context, &id).join(&file.path), &file.sha256)).collect()
 }
 
 /// A file of an experiment, if it is what the ledger says.
@@ -118,6 +127,7 @@ pub(crate) fn attached(
     attempt: u32,
     patch: &Path,
     test_patch: Option<&Path>,
+    tests_of_tip: &[PathBuf],
 ) -> Result<Attached> {
     let folder = folder(context, id);
     let candidate = variant::with_more_patches(context, base, id, &[patch.to_owned()])?;
@@ -130,7 +140,7 @@ pub(crate) fn attached(
     };
     if let Some(tests) = test_patch {
         // Refused before anything is written.
-        TestPatch::read(context, &candidate, tests)?;
+        TestPatch::read(context, &candidate, tests_of_tip, Some(tests))?;
     }
     let screened = variant::screened(context, &candidate)?;
     let screened = screened.iter().map(|f| format!("{}:{} {}: `{}`", f.file, f.line, f.reason, f.text));
@@ -139,5 +149,7 @@ pub(crate) fn attached(
         test_patch: test_patch.map(|tests| put(tests, layout::test_patch)).transpose()?,
         variant: candidate.id,
         screened: screened.collect(),
+        tree: Some(candidate.tree),
+        reason: None,
     })
 }

@@ -24,6 +24,14 @@ pub(crate) struct Kept {
     files: BTreeMap<String, (PathBuf, String)>,
 }
 
+impl Kept {
+    /// SHA-256 of a file of the result.
+    pub(crate) fn sha256(&self, name: &str) -> Result<&str> {
+        let (_, sha256) = self.files.get(name).with_context(|| format!("{name} is part of the result"))?;
+        Ok(sha256)
+    }
+}
+
 /// The folder of one step in `work/steps`.
 pub(crate) struct Step {
     folder: PathBuf,

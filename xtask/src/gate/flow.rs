@@ -7,11 +7,11 @@ use super::matrix::Matrix;
 use super::prepare::{self, Beside, Ready};
 use super::sanitizer;
 use super::stages::{STAGES, Sides, Stage};
-use super::test_patch::{self, TestPatch};
+use super::test_patch::{self, Adapted, TestPatch};
 use super::trial::{self, Manner};
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
-use crate::{interrupt, progress};
+use crate::{interrupt, progress, variant};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile;
 use model::gate::config::GateConfig;
@@ -59,6 +59,8 @@ pub(crate) struct Verified {
     pub(crate) tests_added: Vec<String>,
     /// Why pristine's tests cannot be built with the candidate, where a test patch's can.
     pub(crate) pristine_tests_do_not_compile: Option<String>,
+    /// It was built with some of the changed tests alone: what all of them come to has yet to run.
+    pub(crate) changed_tests_are_left: bool,
 }
 
 /// Runs a gate. Logs go below `logs`.
@@ -184,7 +186,7 @@ impl Gate<'_> {
             patch,
             logs: self.logs,
             jobs,
-            already_ran: self.done.pristine_tests_do_not_compile.is_some(),
+            already_ran: self.done.pristine_tests_do_not_compile.is_some() && !self.done.changed_tests_are_left,
         };
         let record = test_patch::run(&stage, beside, &mut self.done.tests_added)?;
         self.done.stages.push(record);
@@ -323,30 +325,45 @@ impl Gate<'_> {
         Ok(None)
     }
 
-    /// The candidate with the tests of a test patch, where it does not compile with pristine's; else the error. One
-    /// file alone may be another one: that build differs in nothing else, so it was in the way, and pristine's others decide.
+    /// The candidate with the tests of a test patch, where it does not compile with pristine's; else the error. Those that were
+    /// accepted with the tip's patches come first: they are what the tip's own gates went by. Of the candidate's own, one file
+    /// alone may be another one: that build differs in nothing else, so it was in the way, and the others decide.
     fn with_changed_tests(&mut self, sanitizer: Sanitizer, error: anyhow::Error) -> Result<GateBuild> {
         let (request, is_compilers) = (self.request, exit_of(&error) == Exit::Failed);
         let Some(patch) = request.tests.filter(|_| is_compilers) else { return Err(error) };
-        let files = patch.files();
-        let built = build::build_changed_tests(self.context, &patch.variant, request.profile, sanitizer, &files);
-        let build = match built {
-            Ok(build) => build,
-            // If that fails as well, it is not the tests that are in the way.
-            Err(again) if exit_of(&again) == Exit::Failed => return Err(error),
-            // What the host does to it says nothing.
-            Err(again) => return Err(again),
-        };
-        if files.len() > 1 {
-            let why = format!(
-                "pristine's tests do not compile with this variant; a test patch that adapts one of their files has to change \
-                 that file alone, and this one changes {}",
-                files.join(", ")
-            );
-            return Err(failure(Exit::Failed, format!("{why}: {error:#}")));
+        for Adapted { variant, files, is_all, own } in patch.in_turn() {
+            let Some(mut build) = self.compiled(sanitizer, variant, &files)? else { continue };
+            if own.len() > 1 {
+                let why = format!(
+                    "pristine's tests do not compile with this variant; a test patch that adapts one of their files has to \
+                     change that file alone, and this one changes {}",
+                    own.join(", ")
+                );
+                return Err(failure(Exit::Failed, format!("{why}: {error:#}")));
+            }
+            // What is not in the way is pristine's again: it decides, whatever was accepted beside it.
+            let (mut variant, mut is_whole) = (variant.clone(), is_all);
+            for file in files.iter().filter(|file| files.len() > 1 && !own.contains(file)) {
+                let narrower = variant::with_file_of_source(self.context, &variant, file)?;
+                if let Some(fewer) = self.compiled(sanitizer, &narrower, &files)? {
+                    (build, variant, is_whole) = (fewer, narrower, false);
+                }
+            }
+            self.done.changed_tests_are_left |= !is_whole;
+            self.done.pristine_tests_do_not_compile.get_or_insert_with(|| format!("{error:#}"));
+            return Ok(build);
         }
-        self.done.pristine_tests_do_not_compile.get_or_insert_with(|| format!("{error:#}"));
-        Ok(build)
+        // If all of them fail as well, it is not the tests that are in the way.
+        Err(error)
+    }
+
+    /// The candidate with other tests than pristine's; `None` if that does not compile.
+    fn compiled(&self, sanitizer: Sanitizer, variant: &Variant, files: &[String]) -> Result<Option<GateBuild>> {
+        match build::build_changed_tests(self.context, variant, self.request.profile, sanitizer, files) {
+            Ok(build) => Ok(Some(build)),
+            Err(error) if exit_of(&error) == Exit::Failed => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Learns what is not known yet of pristine's tests.

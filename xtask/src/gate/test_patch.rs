@@ -18,38 +18,106 @@ use model::gate::config::GateConfig;
 use model::gate::{StageRecord, TestPatchRecord, Verdict};
 use model::patch::functions;
 use model::variant::Variant;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Name of the stage.
 pub(crate) const STAGE: &str = "test-patch";
 
-/// A test patch that may be.
+/// Test patches that may be: those that were accepted with the tip's patches, and the candidate's own on them.
 pub(crate) struct TestPatch {
-    /// The candidate with the tests as the patch leaves them.
+    /// The candidate with the tests as all of them leave them.
     pub(crate) variant: Variant,
     pub(crate) record: TestPatchRecord,
+    /// The candidate with the tests of its tip, and the files that these change; `None` if its tip has pristine's.
+    of_tip: Option<(Variant, Vec<String>)>,
+    /// Files that its own changes; none without one.
+    own: Vec<String>,
 }
 
 impl TestPatch {
-    /// Reads one for a candidate. Fails with [`Exit::Failed`] if it is refused or does not apply.
-    pub(crate) fn read(context: &Context, candidate: &Variant, file: &Path) -> Result<TestPatch> {
-        if !file.is_file() {
+    /// Reads those of a candidate: the accepted ones of its tip in order, then its own. `None` if there are none. Fails
+    /// with [`Exit::Failed`] if one is refused or does not apply.
+    pub(crate) fn read(
+        context: &Context,
+        candidate: &Variant,
+        of_tip: &[PathBuf],
+        own: Option<&Path>,
+    ) -> Result<Option<TestPatch>> {
+        if let Some(file) = own.filter(|file| !file.is_file()) {
             return Err(failure(Exit::Usage, format!("--test-patch {}: no such file", file.display())));
         }
-        let (variant, texts) = variant::with_tests(context, candidate, file)?;
-        let changes = texts.into_iter().map(|(path, [before, after])| (path, functions::changed(&before, &after)));
-        let mut record = TestPatchRecord { changes: changes.collect(), ..TestPatchRecord::default() };
-        if let Some(patch) = variant.patches.last() {
+        let mut record = TestPatchRecord::default();
+        // By file, as pristine has it and as the last of them leaves it.
+        let mut texts: BTreeMap<String, [String; 2]> = BTreeMap::new();
+        let mut variant = candidate.clone();
+        let mut apply = |variant: &mut Variant, file: &Path| -> Result<Vec<String>> {
+            let (changed, of_it) = variant::with_tests(context, variant, file)?;
+            *variant = changed;
+            let files = of_it.keys().cloned().collect();
+            for (path, [before, after]) in of_it {
+                texts.entry(path).and_modify(|known| known[1].clone_from(&after)).or_insert([before, after]);
+            }
+            Ok(files)
+        };
+        let mut files: Vec<String> = Vec::new();
+        for file in of_tip {
+            files.extend(apply(&mut variant, file)?);
+        }
+        files.sort();
+        files.dedup();
+        let sha256 = |patch: &model::variant::Patch| patch.sha256.clone();
+        record.of_tip = variant.patches[candidate.patches.len()..].iter().map(sha256).collect();
+        let of_tip = (!of_tip.is_empty()).then(|| (variant.clone(), files));
+        let own = match own {
+            Some(file) => apply(&mut variant, file)?,
+            None if of_tip.is_none() => return Ok(None),
+            None => vec![],
+        };
+        if let Some(patch) = variant.patches.last().filter(|_| !own.is_empty()) {
             (record.name, record.sha256) = (patch.name.clone(), patch.sha256.clone());
         }
-        Ok(TestPatch { variant, record })
+        let changes = texts.into_iter().map(|(path, [before, after])| (path, functions::changed(&before, &after)));
+        record.changes = changes.collect();
+        Ok(Some(TestPatch { variant, record, of_tip, own }))
     }
 
-    /// Files that it changes.
+    /// Files that differ from pristine's.
     pub(crate) fn files(&self) -> Vec<String> {
         self.record.changes.keys().cloned().collect()
     }
+
+    /// What a candidate may be built with where it does not compile with pristine's tests, and the files that differ: first
+    /// those of its tip, all of which were accepted, then its own as well.
+    pub(super) fn in_turn(&self) -> Vec<Adapted<'_>> {
+        let of_tip = self.of_tip.iter().map(|(variant, files)| Adapted {
+            variant,
+            files: files.clone(),
+            // Without one of its own there is nothing else that could run later.
+            is_all: self.own.is_empty(),
+            own: &[],
+        });
+        let all = Adapted { variant: &self.variant, files: self.files(), is_all: true, own: &self.own };
+        of_tip.chain((!self.own.is_empty()).then_some(all)).collect()
+    }
+}
+
+/// Tests in the place of pristine's.
+pub(super) struct Adapted<'a> {
+    /// The candidate with them.
+    pub(super) variant: &'a Variant,
+    /// Files that differ from pristine's.
+    pub(super) files: Vec<String>,
+    /// They are all that the test patches come to.
+    pub(super) is_all: bool,
+    /// Files that the candidate's own patch changes, if it is among them.
+    pub(super) own: &'a [String],
+}
+
+/// A variant with accepted test patches on it, as the tree that a new one is made on.
+pub(crate) fn with_all(context: &Context, variant: &Variant, tests: &[PathBuf]) -> Result<Variant> {
+    tests.iter().try_fold(variant.clone(), |variant, file| Ok(variant::with_tests(context, &variant, file)?.0))
 }
 
 /// What is known before the stage.
@@ -229,5 +297,72 @@ fn add(record: &mut StageRecord, of: StageRecord) {
         record.verdict = if record.verdict == Verdict::Fail { Verdict::Fail } else { of.verdict };
         let why = format!("{}: {}", of.name, of.why.unwrap_or_default());
         record.why.get_or_insert(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::Store;
+    use model::variant::Source;
+
+    #[test]
+    fn tests_of_the_tip_lie_below_a_candidates_own_and_each_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = crate::exp::tests::context(folder.path());
+        let source = folder.path().join("source");
+        std::fs::create_dir_all(source.join("test")).unwrap();
+        std::fs::write(source.join("event.c"), "int event;\n").unwrap();
+        for name in ["heap", "buffer"] {
+            let text = format!("void\ntest_{name}(void)\n{{\n\tint x;\n}}\n");
+            std::fs::write(source.join(format!("test/regress_{name}.c")), text).unwrap();
+        }
+        let store = Store::open(&context.work).unwrap();
+        let tree = store.import(&source).unwrap();
+        let root_commit = store.root_commit(&tree, "test").unwrap();
+        let source = Source { label: "test".into(), tree, root_commit, upstream_commit: None, pinned: true };
+        let candidate = variant::pristine(&context, &source).unwrap();
+        let patch = |name: &str, file: &str, from: &str, to: &str| {
+            let path = folder.path().join(name);
+            let text = format!(
+                "--- a/test/regress_{file}.c\n+++ b/test/regress_{file}.c\n@@ -1,5 +1,5 @@\n void\n test_{file}(void)\n {{\n\
+                 -\tint {from};\n+\tint {to};\n }}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (heap, buffer) = (patch("1", "heap", "x", "y"), patch("2", "buffer", "x", "y"));
+        // On what the accepted ones left; on pristine's, it does not apply.
+        let own = patch("own", "heap", "y", "z");
+        let of = |of_tip: &[PathBuf], own: Option<&Path>| TestPatch::read(&context, &candidate, of_tip, own);
+        assert!(of(&[], None).unwrap().is_none());
+        assert_eq!(exit_of(&of(&[], Some(&own)).err().unwrap()), Exit::Failed);
+        let both = [heap.clone(), buffer];
+        let read = of(&both, Some(&own)).unwrap().unwrap();
+        assert_eq!(read.files(), ["test/regress_buffer.c", "test/regress_heap.c"]);
+        assert_eq!((read.record.of_tip.len(), read.record.own().is_some()), (2, true));
+        assert!(store.text(&read.variant.tree, "test/regress_heap.c").unwrap().contains("int z;"));
+        let [of_tip, all] = &read.in_turn()[..] else { panic!("two in turn") };
+        assert!(!of_tip.is_all && of_tip.own.is_empty() && of_tip.files.len() == 2);
+        assert_eq!((all.is_all, all.own), (true, &["test/regress_heap.c".to_owned()][..]));
+        assert_eq!(with_all(&context, &candidate, &both).unwrap().tree, of_tip.variant.tree);
+        // A file that is not in the way is pristine's again, in a variant with an id of its own.
+        let narrower = variant::with_file_of_source(&context, all.variant, "test/regress_buffer.c").unwrap();
+        let text = |name: &str| store.text(&narrower.tree, name).unwrap();
+        assert!(text("test/regress_buffer.c").contains("int x;") && text("test/regress_heap.c").contains("int z;"));
+        assert!(narrower.id != all.variant.id && narrower.commit != all.variant.commit);
+        assert!(variant::with_file_of_source(&context, all.variant, "test/absent.c").is_err());
+        // The tip's alone are all that there is, and none of the candidate's.
+        let alone = of(&both, None).unwrap().unwrap();
+        assert_eq!((alone.record.own(), alone.record.changes.len()), (None, 2));
+        let [only] = &alone.in_turn()[..] else { panic!("one in turn") };
+        assert!(only.is_all && only.variant.tree == of_tip.variant.tree);
+        // Without a tip's, it is as it was: one of its own, and its files.
+        let first = of(&[], Some(&heap)).unwrap().unwrap();
+        let [only] = &first.in_turn()[..] else { panic!("one in turn") };
+        assert_eq!(
+            (only.is_all, only.own, &first.record.of_tip[..]),
+            (true, &["test/regress_heap.c".to_owned()][..], &[][..])
+        );
     }
 }

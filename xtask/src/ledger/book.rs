@@ -119,6 +119,11 @@ impl Book {
         self.place.folder(id)
     }
 
+    /// Whether entries of this process say that its harness has changes that no commit has.
+    pub(crate) fn is_unclean(&self) -> bool {
+        self.origin.harness_dirty == Some(true)
+    }
+
     /// Opens an experiment: gives it an id and a folder, and says so. Returns the id.
     pub(crate) fn open_experiment(&mut self, opened: Opened) -> Result<String> {
         let title = opened.title.clone();

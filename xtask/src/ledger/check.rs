@@ -148,10 +148,13 @@ fn heads(place: &Place, ledger: &Ledger, checked: &mut Checked) -> Result<()> {
 fn vouched(place: &Place, lines: &[Line], checked: &mut Checked) -> Result<()> {
     let mut hashes: BTreeMap<String, Option<String>> = BTreeMap::new();
     for line in lines {
-        if let Event::TipDerived(derived) = &line.entry.event
-            && derived.tip.commit.bytes().all(|byte| byte.is_ascii_hexdigit())
-        {
-            let name = format!("{}/{}", layout::EXPERIMENTS, derived.record());
+        if let Event::TipDerived(derived) = &line.entry.event {
+            let Some(record) = derived.record() else {
+                let what = "a hash of the tip or of its gate's record is none: no program of this workspace wrote that";
+                checked.add(Severity::Tampering, Some(line.number), layout::LEDGER, what);
+                continue;
+            };
+            let name = format!("{}/{record}", layout::EXPERIMENTS);
             if sha256(&place.root.join(&name))?.as_ref() != Some(&derived.gate.record_sha256) {
                 let what = "is not the record that the tip was recorded with; restore it from git";
                 checked.add(Severity::Tampering, Some(line.number), name, what);

@@ -7,7 +7,7 @@ use crate::exit::{Exit, failure};
 use crate::{files, git};
 use anyhow::{Context as _, Result};
 use model::experiment::layout;
-use model::ledger::{Ledger, chain, merge};
+use model::ledger::{Entry, Ledger, chain, merge, sha256};
 use std::path::{Path, PathBuf};
 
 /// How git calls the driver of the ledger, and that of generated files, which a rebuild puts right: ours stays.
@@ -46,12 +46,29 @@ pub(crate) fn resolve(context: &Context) -> Result<Vec<PathBuf>> {
     };
     let merged = merged(&ours, &theirs)?;
     {
-        let _lock = file::locked(&path, Access::Write)?;
+        let mut file = file::locked(&path, Access::Write)?.context("a ledger that is written is made")?;
+        refuse_to_lose(&file::content(&path, &mut file)?, &merged)?;
         files::write_atomic(&path, merged.text().as_bytes())?;
     }
     let mut changed = vec![path];
     changed.extend(book::Book::open(place, book::origin(context))?.rebuild()?);
     Ok(changed)
+}
+
+/// Fails if the file has an entry that neither of git's sides has: it was appended after the conflict was resolved, and
+/// whoever wrote it was told that it is there. Conflict markers, and lines that are no entries, are git's.
+fn refuse_to_lose(now: &[u8], merged: &Ledger) -> Result<()> {
+    let is_known = |raw: &[u8]| merged.line(&sha256(raw)).is_some();
+    let is_entry = |raw: &[u8]| serde_json::from_slice::<Entry>(raw).is_ok();
+    let mut whole = now.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    let Some(lost) = whole.position(|raw| is_entry(raw) && !is_known(raw)) else { return Ok(()) };
+    let message = format!(
+        "{}:{}: this entry is in neither of the two sides that git has; it was appended since they were merged, and merging \
+         them again would lose it. The conflict is resolved: `git add {0}`; nothing was merged",
+        layout::LEDGER,
+        lost + 1
+    );
+    Err(failure(Exit::Usage, message))
 }
 
 /// Tells git in this clone of the merge drivers that .gitattributes names.

@@ -64,6 +64,7 @@ pub(crate) fn opened(title: &str, base: &TipRef) -> Opened {
         base: base.clone(),
         follows: None,
         author: Some("a role".to_owned()),
+        user: None,
     }
 }
 
@@ -73,6 +74,8 @@ pub(crate) fn attached(patch: FileRef) -> Event {
         test_patch: None,
         variant: "c".repeat(12),
         screened: vec!["event.c:1 getenv: `x`".to_owned()],
+        tree: None,
+        reason: None,
     })
 }
 

@@ -285,7 +285,8 @@ fn the_gate_of_a_tip_is_vouched_for() {
     let patches = vec![book.file(&id, "p.patch").unwrap().sha256];
     let tip = TipRef { patches, commit: "d".repeat(40), ..TipRef::default() };
     book.append(&id, forced(tip.clone()), &[]).unwrap();
-    let folder = workspace.place.root.join("experiments").join(TipDerived::folder(&tip));
+    let record_sha256 = crate::files::sha256_hex(&[b"a record"]);
+    let folder = workspace.place.root.join("experiments").join(TipDerived::folder(&tip, &record_sha256));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("gate.json"), "a record").unwrap();
     let gate = TipGate {
@@ -293,7 +294,8 @@ fn the_gate_of_a_tip_is_vouched_for() {
         tier: Tier::Full,
         verdict: Verdict::Pass,
         run: "run".into(),
-        record_sha256: crate::files::sha256_hex(&[b"a record"]),
+        record_sha256: record_sha256.clone(),
+        has_own_folder: true,
     };
     let failed = TipGate { verdict: Verdict::Fail, ..gate.clone() };
     book.append_at_large(Event::TipDerived(TipDerived { tip: tip.clone(), gate: failed })).unwrap_err();
@@ -305,7 +307,7 @@ fn the_gate_of_a_tip_is_vouched_for() {
     let checked = check::of(&workspace.place).unwrap();
     let worst = &checked.findings[0];
     assert_eq!((checked.exit(), worst.line), (Exit::Tampering, Some(4)));
-    assert_eq!(worst.file, "experiments/tips/dddddddddddd/gate.json");
+    assert_eq!(worst.file, format!("experiments/tips/dddddddddddd-{record_sha256:.12}/gate.json"));
 }
 
 #[test]

@@ -40,11 +40,13 @@ pub(crate) fn answer(context: &Context, action: &str, content: Value, text: &str
 
 /// An experiment as documents have it.
 pub(crate) fn value(history: &History, experiment: &Experiment) -> Value {
+    let attempts = history.attempts(experiment);
     json!({
         "id": experiment.id, "title": experiment.title, "state": experiment.state, "hypothesis": experiment.hypothesis,
         "technique": experiment.technique, "predictions": experiment.predictions, "follows": experiment.follows,
         "author": experiment.author, "opened_at": experiment.opened_at, "changed_at": experiment.changed_at(),
-        "attempt": experiment.attempt, "attempt_of_patch": experiment.attempts_of_patch(), "base": experiment.base, "patch": experiment.attached,
+        "attempt": experiment.attempt, "attempt_of_patch": attempts.here, "attempts": attempts, "base": experiment.base,
+        "patch": experiment.attached, "begun": experiment.begun,
         "gate": experiment.gated, "profile": experiment.profiled, "comparison": experiment.measured,
         "explained": experiment.explained, "decision": experiment.decision, "acceptance": experiment.acceptance,
         "reason": experiment.reason, "reproduced": experiment.reproduced, "files": experiment.files,
@@ -95,8 +97,8 @@ pub(crate) fn show(history: &History, experiment: &Experiment, records: &Records
     let forced = experiment.forced().map_or(String::new(), |force| format!(", FORCED by {}", force.by));
     text.push_str(&format!("\nstate      {}{forced}\n", experiment.state.name()));
     if experiment.attempt > 0 {
-        let of_patch = experiment.attempts_of_patch();
-        text.push_str(&format!("attempt    {}, the {of_patch}. of this patch on this tip\n", experiment.attempt));
+        let said = history.attempts(experiment).said();
+        text.push_str(&format!("attempt    {}; {said}\n", experiment.attempt));
     }
     text.push_str(&format!("technique  {}\n", experiment.technique));
     experiment.follows.iter().for_each(|follows| text.push_str(&format!("follows    {follows}\n")));

@@ -43,7 +43,17 @@ pub(crate) fn full(record: &VerifyRecord, style: Style, folder: Option<&str>) ->
 
 /// Everything that a test patch changes, for the reader who has to review it.
 fn test_patch(patch: &TestPatchRecord) -> String {
-    let mut text = format!("\nTest patch {} (sha256 {:.12}), to be reviewed by itself:\n\n", patch.name, patch.sha256);
+    let accepted = match patch.of_tip.len() {
+        0 => String::new(),
+        n => format!("{n} accepted with the tip"),
+    };
+    let mut text = match patch.own() {
+        None => format!("\nTest patches: {accepted}; against pristine's tests:\n\n"),
+        Some(sha256) => {
+            let on = if accepted.is_empty() { accepted } else { format!(", on those {accepted}") };
+            format!("\nTest patch {} (sha256 {sha256:.12}){on}, to be reviewed by itself:\n\n", patch.name)
+        }
+    };
     for (file, functions) in &patch.changes {
         text.push_str(&format!("- changes {file}: {}\n", functions.join(", ")));
     }

@@ -36,7 +36,7 @@ fn a_disk_that_is_full_at_any_write_costs_nothing_but_the_command() {
     copy(&experiments, &beginning);
     let first = lab.world.run(RUN).expect_code(3).document();
     let kinds = lab.kinds(&id);
-    assert_eq!(kinds, ["opened", "attached", "gated", "measured", "decided"]);
+    assert_eq!(kinds, ["opened", "attached", "begun", "gated", "measured", "decided"]);
 
     // Every write, one after the other: of what is written when the steps have their results, and of the steps themselves.
     let mut failed: BTreeMap<String, u64> = BTreeMap::new();
@@ -73,13 +73,14 @@ fn a_disk_that_is_full_at_any_write_costs_nothing_but_the_command() {
     }
     println!("failed writes: {failed:#?}");
     for place in [
-        "gate.json after attached",
         "ledger.jsonl after attached",
+        "gate.json after begun",
+        "ledger.jsonl after begun",
         "compare.json after gated",
         "ledger.jsonl after gated",
         "ledger.jsonl after measured",
         "EXPERIMENTS.md after decided",
-        "result.json after attached",
+        "result.json after begun",
         "result.json after gated",
     ] {
         assert!(failed.contains_key(place), "no failure of {place}: {failed:#?}");
@@ -93,13 +94,13 @@ fn a_step_that_the_host_ends_is_an_answer_that_says_nothing_of_the_patch() {
     let id = lab.proposed(&lab.harmless());
     let ran = failing(&lab, "1:broken:/steps/gate-", RUN).expect_code(4).document();
     assert_eq!((&ran["state"], &ran["decision"]["verdict"]), (&"infra-error".into(), &"infra-error".into()));
-    assert_eq!(lab.kinds(&id), ["opened", "attached", "decided"]);
+    assert_eq!(lab.kinds(&id), ["opened", "attached", "begun", "decided"]);
     let text = ran["decision"]["reasons"].to_string();
     assert!(text.contains("a step ended without a result") && text.contains("$WORK/steps/gate-"), "{text}");
     assert!(!text.contains(lab.world.work.to_str().unwrap()), "a folder of this machine: {text}");
     // It is measured anew with a reason only.
     lab.world.run(RUN).expect_code(4).expect_said(&["has ended", "--reason"]);
-    assert_eq!(lab.kinds(&id).len(), 3);
+    assert_eq!(lab.kinds(&id).len(), 4);
     lab.world.run(&["ledger", "check"]).expect_code(0);
 }
 

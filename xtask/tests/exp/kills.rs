@@ -40,7 +40,7 @@ fn killed(kills: u64) {
     let length = started.elapsed();
     let expected = lab.inputs(&id);
     let kinds = lab.kinds(&id);
-    assert_eq!(kinds, ["opened", "attached", "gated", "measured", "decided"]);
+    assert_eq!(kinds, ["opened", "attached", "begun", "gated", "measured", "decided"]);
 
     let (mut killed, mut ended, mut state) = (0_u64, 0, 0x9e37_79b9_7f4a_7c15_u64);
     let mut where_killed: Vec<String> = Vec::new();
@@ -148,9 +148,9 @@ fn ctrl_c_leaves_a_state_from_which_the_same_command_resumes() {
     assert!(run.goes_on());
     run.signal(libc::SIGINT);
     run.wait().expect_code(130);
-    assert_eq!(lab.kinds(&id), ["opened", "attached", "gated"], "what was done is kept, and no more is said");
+    assert_eq!(lab.kinds(&id), ["opened", "attached", "begun", "gated"], "what was done is kept, and no more is said");
     lab.exp(&["resume", "1"]).expect_code(3);
-    assert_eq!(lab.kinds(&id), ["opened", "attached", "gated", "measured", "decided"]);
+    assert_eq!(lab.kinds(&id), ["opened", "attached", "begun", "gated", "measured", "decided"]);
     let cut = lab.entries().iter().any(|entry| entry["files"].to_string().contains("cut-short-1.jsonl.gz"));
     assert!(cut, "its samples are kept");
     lab.assert_nothing_is_left();

@@ -33,7 +33,7 @@ fn a_quick_look_is_recorded_and_can_never_be_accepted() {
     );
     assert_eq!((&ran["state"], &ran["decision"]["verdict"]), (&"inconclusive".into(), &"inconclusive".into()));
     assert!(ran["not_run"][0].as_str().unwrap().contains("profile"), "{}", ran["not_run"]);
-    assert_eq!(lab.kinds(&id), ["opened", "attached", "gated", "measured", "decided"]);
+    assert_eq!(lab.kinds(&id), ["opened", "attached", "begun", "gated", "measured", "decided"]);
 
     // Every file of the folder is vouched for by an entry, and is what it says; all samples are there.
     let folder = lab.folder(&id);

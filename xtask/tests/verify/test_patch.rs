@@ -3,6 +3,9 @@
 use crate::misbehaving::harmless;
 use crate::records::small;
 use crate::support::World;
+use model::ledger::event::{Acceptance, Event, Forced, TipRef};
+use model::ledger::history::History;
+use model::ledger::{Draft, chain};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -93,4 +96,64 @@ fn a_new_test_that_fails_is_a_failure_and_other_files_are_refused() {
     assert!(stage(&record)["why"].as_str().unwrap().contains("it touches test/regress.h"), "{record}");
     assert_eq!(record["stages"].as_array().unwrap().len(), 1, "nothing was built");
     world.run(&[&args[..], &["no-such-file"]].concat()).expect_refusal(1, &["no such file"]);
+}
+
+/// Accepts the patch of an experiment as a person on a terminal does.
+fn accept(world: &World, id: &str) {
+    let path = world.root.join("experiments/ledger.jsonl");
+    let mut ledger = chain::read(&fs::read(&path).unwrap()).unwrap().ledger;
+    let experiment = History::of(&ledger).unwrap().experiments[id].clone();
+    let patches = vec![experiment.attached.unwrap().patch.sha256];
+    let tip = TipRef { source_tree: experiment.base.source_tree, patches, commit: "0".repeat(40) };
+    let event = Event::Accepted(Acceptance::forced(Forced { by: "a test".into(), against: vec![] }, "a test", tip));
+    let draft = Draft { experiment: Some(id.to_owned()), event, files: Default::default() };
+    let last = ledger.lines().last().unwrap().entry.clone();
+    let entry = ledger.next(draft, &last.time, last.origin.unwrap());
+    ledger.push(entry).unwrap();
+    fs::write(&path, ledger.text()).unwrap();
+    world.run(&["ledger", "rebuild"]).expect_code(0);
+}
+
+#[test]
+#[ignore = "gates of the tip and of an experiment on it; part of the soak"]
+fn test_patches_that_were_accepted_are_part_of_the_tip() {
+    let (world, _folder) = small(World::prepared());
+    let exp = |args: &[&str]| world.run(&[&["exp"], args, &["--json"]].concat());
+    let open = || {
+        let opened = exp(&["open", "--hypothesis", "a test's own", "--technique", "none"]).expect_code(0).document();
+        opened["id"].as_str().unwrap().to_owned()
+    };
+    // Pristine's tests do not compile with the accepted patch, and what else its test patch changed is not in the way.
+    let renamed = ("min_heap_size_", "min_heap_count_");
+    let library =
+        edited(&world, "library", &[("minheap-internal.h", renamed.0, renamed.1), ("event.c", renamed.0, renamed.1)]);
+    let weaker = ("test/regress_buffer.c", "evbuffer_validate(evb);", "tt_int_op(1, ==, 1);");
+    let tests = edited(&world, "tests", &[(HEAP, renamed.0, renamed.1), weaker]);
+    let first = open();
+    exp(&["attach", &first, &library, "--test-patch", &tests]).expect_code(0);
+    accept(&world, &first);
+    let record = world.run(&["verify", "--json", "--without", "models"]).expect_code(0).document();
+    let patch = &record["test_patch"];
+    assert_eq!((&record["asked"], patch["of_tip"].as_array().unwrap().len()), (&"tip".into(), 1), "{record}");
+    assert!(patch["pristine_tests_do_not_compile"].as_str().unwrap().contains("regress_minheap.c"), "{patch}");
+    // All of it ran as well: pristine's other files decided before.
+    assert!(stage(&record)["tests_run"].as_u64().unwrap() > 10, "{record}");
+    // Code on it needs no test patch of its own, and one of its own lies on what was accepted.
+    let second = open();
+    let (list, longer) = more("tt_int_op(1, ==, 1);");
+    let own = edited(&world, "own", &[(HEAP, &list, &longer)]);
+    exp(&["attach", &second, &harmless(&world), "--test-patch", &own]).expect_code(0);
+    let name = format!("on-tip-{}", std::process::id());
+    world.run(&["variant", "new", &name, "--from", "tip", "--patch", &harmless(&world)]).expect_code(0);
+    for (own, is_more) in [(None, false), (Some(&own), true)] {
+        let args = ["verify", "--json", "--without", "models", &name];
+        let with = own.map_or(vec![], |own| vec!["--test-patch", own.as_str()]);
+        let record = world.run(&[&args[..], &with].concat()).expect_code(0).document();
+        let patch = &record["test_patch"];
+        assert_eq!(patch["of_tip"].as_array().unwrap().len(), 1, "{record}");
+        assert_eq!(patch["changes"].as_object().unwrap().len(), 2, "{patch}");
+        let is_added = patch["tests_added"] == json!(["heap/more"]);
+        assert_eq!(is_added, is_more, "{patch}");
+    }
+    fs::remove_dir_all(world.work.join("names")).unwrap_or(());
 }

@@ -3,9 +3,11 @@
 use crate::decision::Decision;
 use crate::experiment::State;
 use crate::ledger::event::{
-    Acceptance, Attached, Event, Explained, Forced, Gated, Measured, Opened, Prediction, Profiled, Reproduced, TipRef,
+    Acceptance, Attached, Begun, Event, Explained, Forced, Gated, Measured, Opened, Prediction, Profiled, Reproduced,
+    TipRef,
 };
 use crate::ledger::{Entry, Line};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// One experiment.
@@ -25,6 +27,8 @@ pub struct Experiment {
     pub follows: Option<String>,
     /// Who proposed it.
     pub author: Option<String>,
+    /// User of the system who opened it.
+    pub user: Option<String>,
     /// When it was opened.
     pub opened_at: String,
     /// Where it stands.
@@ -37,6 +41,8 @@ pub struct Experiment {
     pub tried: Vec<Tried>,
     /// Its patch.
     pub attached: Option<Attached>,
+    /// How this attempt is run.
+    pub begun: Option<Begun>,
     /// The gate of this attempt.
     pub gated: Option<Gated>,
     /// The profile of this attempt.
@@ -49,6 +55,8 @@ pub struct Experiment {
     pub explained: Vec<Explained>,
     /// The newest decision on this attempt.
     pub decision: Option<Decision>,
+    /// A harness with uncommitted changes made it, among which may be other rules.
+    pub decided_unclean: bool,
     /// Its acceptance, also where it was taken out of the tip later.
     pub acceptance: Option<Acceptance>,
     /// Reason of the newest acceptance, rejection, parking or taking up again.
@@ -73,8 +81,52 @@ pub struct Tried {
     pub base: TipRef,
     /// SHA-256 of the patch.
     pub patch: String,
+    /// Tree hash of the tip with the patch, where it is known.
+    pub tree: Option<String>,
     /// SHA-256 of the test patch.
     pub test_patch: Option<String>,
+    /// Why it was begun, if somebody said so: taken up again, or given again with other tests.
+    pub reason: Option<String>,
+    /// A gate or a comparison has answered.
+    pub is_answered: bool,
+}
+
+impl Tried {
+    /// Whether it is the same code on the same tip. A patch's file may have other words around the same changes.
+    pub(super) fn is_same_code(&self, base: &TipRef, patch: &str, tree: Option<&str>) -> bool {
+        let same_tree = || tree.is_some() && self.tree.as_deref() == tree;
+        self.base.is_same_code(base) && (self.patch == patch || same_tree())
+    }
+}
+
+/// How often the code of an experiment was begun on its tip, in this experiment and others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Attempts {
+    /// In this experiment, this attempt included; 0 without a patch.
+    pub here: u32,
+    /// Of these, without the first, those that were begun with a reason.
+    pub with_reason: u32,
+    /// In other experiments, by id.
+    pub elsewhere: BTreeMap<String, u32>,
+}
+
+impl Attempts {
+    /// The count in a sentence.
+    pub fn said(&self) -> String {
+        let again = self.here.saturating_sub(1);
+        let mut text = format!("attempt {} of this patch on this tip", self.here);
+        text += &match (again, self.with_reason) {
+            (0, _) => String::new(),
+            (again, with_reason) if with_reason == again => "; each after the first was begun with a reason".to_owned(),
+            (again, with_reason) => {
+                format!("; of the {again} after the first, {with_reason} were begun with a reason")
+            }
+        };
+        for (id, count) in &self.elsewhere {
+            text += &format!("; {count} more as {id}");
+        }
+        text
+    }
 }
 
 /// What two branches did to one experiment.
@@ -115,18 +167,21 @@ impl Experiment {
             predictions: opened.predictions.clone(),
             follows: opened.follows.clone(),
             author: opened.author.clone(),
+            user: opened.user.clone(),
             opened_at: entry.time.clone(),
             state: State::Open,
             base: opened.base.clone(),
             attempt: 0,
             tried: vec![],
             attached: None,
+            begun: None,
             gated: None,
             profiled: None,
             measured: None,
             unclean: vec![],
             explained: vec![],
             decision: None,
+            decided_unclean: false,
             acceptance: None,
             reason: None,
             reproduced: vec![],
@@ -144,13 +199,6 @@ impl Experiment {
     /// Whether its acceptance was ever forced, also if it was taken out again.
     pub fn was_forced(&self) -> bool {
         self.acceptance.as_ref().is_some_and(Acceptance::is_forced)
-    }
-
-    /// How often its patch was tried on its tip, this attempt included; 0 without a patch.
-    pub fn attempts_of_patch(&self) -> u32 {
-        let Some(now) = self.attached.as_ref().map(|attached| &attached.patch.sha256) else { return 0 };
-        let same = |tried: &&Tried| tried.patch == *now && tried.base.is_same_code(&self.base);
-        self.tried.iter().filter(same).count() as u32
     }
 
     /// When the newest entry was written.
@@ -180,11 +228,16 @@ impl Experiment {
                 self.begin_attempt();
                 self.reason = Some(reopened.reason.clone());
             }
+            Event::Begun(begun) => self.begun = Some(begun.clone()),
             Event::Gated(gated) => self.gated = Some(gated.clone()),
             Event::Profiled(profiled) => self.profiled = Some(profiled.clone()),
             Event::Measured(measured) => self.measured = Some(measured.clone()),
             Event::Explained(explained) => self.explained.push(explained.clone()),
-            Event::Decided(decided) => self.decision = Some(decided.decision.clone()),
+            Event::Decided(decided) => {
+                self.decision = Some(decided.decision.clone());
+                // The newest one counts: a clean harness that decides again makes the one before it void.
+                self.decided_unclean = is_dirty;
+            }
             Event::Accepted(acceptance) => {
                 self.reason = Some(acceptance.reason().to_owned());
                 self.acceptance = Some(acceptance.clone());
@@ -201,13 +254,25 @@ impl Experiment {
             Event::Reproduced(reproduced) => self.reproduced.push(reproduced.clone()),
             Event::Opened(_) | Event::Noted(_) | Event::NonStarter(_) | Event::TipDerived(_) | Event::Merge => {}
         }
-        let begins = matches!(entry.event, Event::Attached(_) | Event::Rebased(_) | Event::Reopened(_));
-        if let Some(attached) = self.attached.as_ref().filter(|_| begins) {
+        if let (Event::Gated(_) | Event::Measured(_), Some(tried)) = (&entry.event, self.tried.last_mut()) {
+            tried.is_answered = true;
+        }
+        // The outer: it begins an attempt; the inner: with a reason.
+        let begins = match &entry.event {
+            Event::Attached(attached) => Some(attached.reason.clone()),
+            Event::Reopened(reopened) => Some(Some(reopened.reason.clone())),
+            Event::Rebased(_) => Some(None),
+            _ => None,
+        };
+        if let (Some(attached), Some(reason)) = (&self.attached, begins) {
             self.tried.push(Tried {
                 entry: line.hash.clone(),
                 base: self.base.clone(),
                 patch: attached.patch.sha256.clone(),
+                tree: attached.tree.clone(),
                 test_patch: attached.test_patch.as_ref().map(|patch| patch.sha256.clone()),
+                reason,
+                is_answered: false,
             });
         }
         self.steps.push(Step {
@@ -224,12 +289,14 @@ impl Experiment {
     /// What was found of the attempt before says nothing of this one.
     fn begin_attempt(&mut self) {
         self.attempt += 1;
+        self.begun = None;
         self.gated = None;
         self.profiled = None;
         self.measured = None;
         self.unclean.clear();
         self.explained.clear();
         self.decision = None;
+        self.decided_unclean = false;
         self.dispute = None;
     }
 }

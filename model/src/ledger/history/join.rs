@@ -9,6 +9,8 @@ use std::collections::HashSet;
 /// beside it. One that went on in both is disputed: which of two verdicts holds is not guessed.
 pub(super) fn join(one: History, other: History, merge: &Line) -> History {
     let (series, tips) = ([one.series, other.series], [one.tip, other.tip]);
+    let mut settled = one.settled;
+    settled.extend(other.settled);
     let mut experiments = one.experiments;
     for (id, theirs) in other.experiments {
         let joined = match experiments.remove(&id) {
@@ -29,7 +31,7 @@ pub(super) fn join(one: History, other: History, merge: &Line) -> History {
     // The tip of a branch is the tip of both only if the patches are the same.
     let [of_ours, of_theirs] = [&series[0], &series[1]].map(|branch| *branch == joined);
     let tip = theirs.filter(|_| of_theirs).or(ours.filter(|_| of_ours));
-    History { experiments, series: joined, non_starters, tip }
+    History { experiments, series: joined, non_starters, tip, settled }
 }
 
 /// Entries that leave an experiment's state, attempt, decision and acceptance as they are. An explanation that changed a decision
@@ -73,14 +75,21 @@ fn united(mut joined: Experiment, other: Experiment) -> Experiment {
 fn disputed(ours: Experiment, theirs: Experiment, merge: &Line) -> Experiment {
     let states = [ours.state, theirs.state];
     let attempt = ours.attempt.max(theirs.attempt);
+    // An attempt that both have may have had its answer in one of them alone.
     let mut tried = ours.tried.clone();
-    tried.extend(theirs.tried.iter().filter(|one| !ours.tried.contains(one)).cloned());
+    for one in &theirs.tried {
+        match tried.iter_mut().find(|known| known.entry == one.entry) {
+            Some(known) => known.is_answered |= one.is_answered,
+            None => tried.push(one.clone()),
+        }
+    }
     Experiment {
         attempt,
         tried,
         state: State::Inconclusive,
         dispute: Some(Dispute { states, merge: merge.hash.clone() }),
         decision: None,
+        decided_unclean: false,
         ..united(ours, theirs)
     }
 }

@@ -315,12 +315,17 @@ fn measured_one() -> Event {
 #[test]
 fn a_patch_is_not_tried_again_until_lucky() {
     let once = acceptable(Ledger::default(), A, &[], "p");
-    assert_eq!(history(&once).experiments[A].attempts_of_patch(), 1);
+    let here = |ledger: &Ledger| {
+        let history = history(ledger);
+        let attempts = history.attempts(&history.experiments[A]);
+        (attempts.here, attempts.with_reason)
+    };
+    assert_eq!(here(&once), (1, 0));
     let said = refused(&once, A, attached("p"));
     assert!(said.contains("had this patch on this tip before") && said.contains("--reason"), "{said}");
     // Nor by way of another one, which leaves its place in the count.
     let other = with(once.clone(), Some(A), attached("q"));
-    assert_eq!(history(&other).experiments[A].attempts_of_patch(), 1);
+    assert_eq!(here(&other), (1, 0));
     assert!(refused(&other, A, attached("p")).contains("--follows"));
     // After a verdict that is none, or when it was put aside, just as little.
     for last in [decided(Verdict::Inconclusive), decided(Verdict::InfraError), parked()] {
@@ -328,16 +333,28 @@ fn a_patch_is_not_tried_again_until_lucky() {
         assert!(!allowed(&ended, A, attached("p")));
         assert!(allowed(&ended, A, attached("q")));
         let again = with(ended, Some(A), reopened());
-        assert_eq!(history(&again).experiments[A].attempts_of_patch(), 2, "with a reason it is, and it is counted");
+        assert_eq!(here(&again), (2, 1), "with a reason it is, and it is counted");
     }
-    // With other tests, it is another thing to gate; on another tip, another thing to measure.
-    let Event::Attached(mut with_tests) = attached("p") else { unreachable!() };
-    with_tests.test_patch = Some(file("p.tests.patch", "tests"));
-    let tests = with(once.clone(), Some(A), Event::Attached(with_tests));
-    assert_eq!(history(&tests).experiments[A].attempts_of_patch(), 2, "it is the same patch all the same");
+    // With other tests, it is another thing to gate, but no other answer is asked for without a reason; on another tip, it is
+    // another thing to measure.
+    let with_tests = |reason: Option<&str>| {
+        attached_as("p", |attached| {
+            attached.test_patch = Some(file("p.tests.patch", "tests"));
+            attached.reason = reason.map(str::to_owned);
+        })
+    };
+    for reason in [None, Some(" ")] {
+        let said = refused(&once, A, with_tests(reason));
+        assert!(said.contains("with other tests") && said.contains("--reason"), "{said}");
+    }
+    let tests = with(once.clone(), Some(A), with_tests(Some("they do not compile")));
+    assert_eq!(here(&tests), (2, 1), "it is the same patch all the same");
+    let unanswered = [opened("x", &[]), attached("p")].into_iter().fold(Ledger::default(), |l, e| with(l, Some(A), e));
+    let tests = with(unanswered, Some(A), with_tests(None));
+    assert_eq!(here(&tests), (2, 0), "nothing was known of it, so nobody has to say why");
     let Event::Attached(patch) = attached("p") else { unreachable!() };
     let rebased = with(once, Some(A), Event::Rebased(Rebased { base: tip(&["other"]), patch: Some(patch) }));
-    assert_eq!(history(&rebased).experiments[A].attempts_of_patch(), 1);
+    assert_eq!(here(&rebased), (1, 0));
     // In a file, it is tampering.
     let mut forged = acceptable(Ledger::default(), A, &[], "p");
     forged.push(entry(&forged, A, attached("p"))).unwrap();
@@ -462,4 +479,301 @@ fn ids_are_allocated_from_what_is_known() {
     assert!(allocate("x", ledger.head()).starts_with("EXP-0042-larger-reads-"));
     assert_ne!(allocate("x", "one head"), allocate("x", "another"), "two branches");
     assert_ne!(allocate("x", "one head"), allocate("y", "one head"));
+}
+
+#[test]
+fn a_patch_is_what_it_comes_to_not_how_its_file_is_written() {
+    let as_tree = |patch: &str, tree: &str| attached_as(patch, |attached| attached.tree = Some(tree.to_owned()));
+    let steps = |id: &str, ledger: Ledger, patch: &str| {
+        let steps = [opened(id, &[]), as_tree(patch, "t1"), gated("run-1-a", gate::Verdict::Pass)];
+        steps.into_iter().fold(ledger, |ledger, event| with(ledger, Some(id), event))
+    };
+    let once = steps(A, Ledger::default(), "p");
+    // A line above the diff makes another file of the same changes.
+    assert!(refused(&once, A, as_tree("words and p", "t1")).contains("had this patch on this tip before"));
+    assert!(allowed(&once, A, as_tree("q", "t2")));
+    // Entries from before know the file alone, and are held against it.
+    assert!(!allowed(&once, A, attached("p")) && allowed(&once, A, attached("words and p")));
+    // Another experiment with it is another place, and no other count.
+    let twice = steps(B, once, "words and p");
+    let joined = history(&twice);
+    for (id, other) in [(A, B), (B, A)] {
+        let attempts = joined.attempts(&joined.experiments[id]);
+        assert_eq!((attempts.here, &attempts.elsewhere), (1, &[(other.to_owned(), 1)].into()));
+        assert!(attempts.said().contains(&format!("1 more as {other}")), "{}", attempts.said());
+    }
+    // In a file, giving it again is tampering.
+    let mut forged = steps(A, Ledger::default(), "p");
+    forged.push(entry(&forged, A, as_tree("words and p", "t1"))).unwrap();
+    assert_eq!(History::of(&forged).unwrap_err().0, 4);
+}
+
+#[test]
+fn attempts_that_both_branches_have_are_counted_once() {
+    let base = [opened("x", &[]), attached("p")].into_iter().fold(Ledger::default(), |l, e| with(l, Some(A), e));
+    // One has its answer in one branch; both branches went on.
+    let one = with(base.clone(), Some(A), gated("run-1-a", gate::Verdict::Pass));
+    let other = with(base, Some(A), parked());
+    for merged in [merge(&one, &other).unwrap(), merge(&other, &one).unwrap()] {
+        let joined = history(&merged);
+        let experiment = &joined.experiments[A];
+        assert!(experiment.dispute.is_some());
+        assert_eq!((experiment.tried.len(), joined.attempts(experiment).here), (1, 1));
+        assert!(experiment.tried[0].is_answered);
+    }
+}
+
+#[test]
+fn what_was_found_of_one_attempt_is_not_written_of_another() {
+    let of = |attempt: u32| {
+        let Event::Gated(mut gated) = gated("run-1-a", gate::Verdict::Pass) else { unreachable!() };
+        gated.attempt = Some(attempt);
+        Event::Gated(gated)
+    };
+    let first = [opened("x", &[]), attached("p")].into_iter().fold(Ledger::default(), |l, e| with(l, Some(A), e));
+    assert!(allowed(&first, A, of(1)) && !allowed(&first, A, of(2)));
+    // Meanwhile, somebody gives it the same patch with tests: the variant is the same, the attempt is not.
+    let tests = attached_as("p", |attached| attached.test_patch = Some(file("p.tests.patch", "tests")));
+    let second = with(first, Some(A), tests);
+    let said = refused(&second, A, of(1));
+    assert!(said.contains("the gate is of attempt 1, and it is at attempt 2 now"), "{said}");
+    let second = with(second, Some(A), of(2));
+    let (Event::Measured(mut measured), Event::Profiled(mut profiled), Event::Decided(mut decided)) =
+        (measured_one(), profiled("run-1-a"), decided(Verdict::Accept))
+    else {
+        unreachable!()
+    };
+    (measured.attempt, profiled.attempt, decided.attempt) = (Some(1), Some(1), Some(1));
+    for event in [Event::Measured(measured), Event::Profiled(profiled), Event::Decided(decided)] {
+        assert!(refused(&second, A, event).contains("of attempt 1"));
+    }
+}
+
+#[test]
+fn how_an_attempt_is_run_is_written_once_and_is_of_that_attempt() {
+    let open = with(Ledger::default(), Some(A), opened("x", &[]));
+    assert!(refused(&open, A, begun(0)).contains("attach a patch"));
+    let proposed = with(open, Some(A), attached("p"));
+    assert!(refused(&proposed, A, begun(2)).contains("the run is of attempt 2"));
+    let running = with(proposed, Some(A), begun(1));
+    let known = &history(&running).experiments[A];
+    assert_eq!((known.state, known.begun.as_ref().map(|begun| begun.budget_s)), (State::Proposed, Some(30.0)));
+    assert!(refused(&running, A, begun(1)).contains("options cannot change"));
+    let again = [gated("run-1-a", gate::Verdict::Pass), reopened()];
+    let again = again.into_iter().fold(running, |ledger, event| with(ledger, Some(A), event));
+    assert!(history(&again).experiments[A].begun.is_none() && allowed(&again, A, begun(2)));
+    assert_eq!(reread(&again).unwrap(), again);
+}
+
+#[test]
+fn nobody_explains_under_another_name_what_they_proposed() {
+    let Event::Opened(mut by_ann) = opened("x", &[]) else { unreachable!() };
+    (by_ann.author, by_ann.user) = (Some("The Author".into()), Some("ann".into()));
+    let steps = [
+        Event::Opened(by_ann),
+        attached("p"),
+        gated("run-1-a", gate::Verdict::Pass),
+        profiled("run-1-a"),
+        measured_one(),
+        asking(Verdict::Park, Topic::Profile),
+    ];
+    let asked = steps.into_iter().fold(Ledger::default(), |ledger, event| with(ledger, Some(A), event));
+    let explains = |by: &str, user: Option<&str>| {
+        let Event::Explained(mut explained) = explained(About::Profile, by) else { unreachable!() };
+        explained.user = user.map(str::to_owned);
+        Event::Explained(explained)
+    };
+    for (by, user) in
+        [("Bob (user ann)", Some("ann")), ("Bob", Some(" Ann")), ("the author", Some("bob")), ("ann", None)]
+    {
+        assert!(refused(&asked, A, explains(by, user)).contains("somebody else has to explain"), "{by} {user:?}");
+    }
+    assert!(allowed(&asked, A, explains("Bob", Some("bob"))));
+}
+
+#[test]
+fn an_acceptance_is_not_earned_by_rules_that_no_commit_has() {
+    let dirty = |entry: &Entry| {
+        let mut entry = entry.clone();
+        entry.origin.as_mut().unwrap().harness_dirty = Some(true);
+        entry
+    };
+    let ledger = acceptable(Ledger::default(), A, &[], "p");
+    // Accepted by a changed harness: its rules may be changed as well.
+    let acceptance = entry(&ledger, A, accepted(&["p"]));
+    assert_eq!(history(&ledger).allows(&acceptance), Ok(()));
+    let said = history(&ledger).allows(&dirty(&acceptance)).unwrap_err().to_string();
+    assert!(said.contains("cannot be accepted") && said.contains("changes that no commit has"), "{said}");
+    assert_eq!(history(&ledger).allows(&dirty(&entry(&ledger, A, forced(&["p"])))), Ok(()), "a person may");
+    let mut forged = ledger.clone();
+    forged.push(dirty(&acceptance)).unwrap();
+    assert_eq!(History::of(&forged).unwrap_err().0, 6, "in a file, it is tampering");
+    // Decided by one: the rule is put back, and the decision that it made stays worth nothing.
+    let decided_dirty = unclean(&with(ledger.clone(), Some(A), decided(Verdict::Accept)));
+    assert!(history(&decided_dirty).experiments[A].decided_unclean);
+    let said = refused(&decided_dirty, A, accepted(&["p"]));
+    assert!(said.contains("decided by a harness with changes"), "{said}");
+    assert!(allowed(&decided_dirty, A, forced(&["p"])));
+    // Decided again by a clean one, it stands.
+    let again = with(decided_dirty, Some(A), decided(Verdict::Accept));
+    assert!(allowed(&again, A, accepted(&["p"])));
+}
+
+const C: &str = "EXP-0003-sockets-00000c";
+const D: &str = "EXP-0004-http-00000d";
+
+/// Accepts a patch on a tip, as it is earned.
+fn accepts(ledger: Ledger, id: &str, base: &[&str], patch: &str) -> Ledger {
+    let whole: Vec<&str> = base.iter().copied().chain([patch]).collect();
+    with(acceptable(ledger, id, base, patch), Some(id), accepted(&whole))
+}
+
+#[test]
+fn a_tip_that_a_rejection_leaves_is_one_only_if_somebody_has_gated_it() {
+    let three = accepts(accepts(accepts(Ledger::default(), A, &[], "p"), B, &["p"], "q"), C, &["p", "q"], "r");
+    let opens = |ledger: &Ledger, base: &[&str]| history(ledger).allows(&entry(ledger, D, opened("d", base)));
+    // The last one goes: what is left was the tip before, and was gated as it is.
+    assert!(refused(&three, C, rejected(None)).contains("names no tip without it"));
+    let two = with(three.clone(), Some(C), rejected(Some(tip(&["p", "q"]))));
+    assert_eq!(history(&two).tip, Some(tip(&["p", "q"])));
+    assert_eq!(opens(&two, &["p", "q"]), Ok(()));
+    // One below it goes: `q` alone was never gated, whatever tip an entry names.
+    for named in [None, Some(tip(&["q"]))] {
+        let one = with(two.clone(), Some(A), rejected(named));
+        assert!(history(&one).is_unsettled() && history(&one).tip.is_none());
+        assert!(opens(&one, &["q"]).unwrap_err().to_string().contains("nobody has gated the tip"));
+        let recorded = with(one.clone(), None, Event::TipDerived(derived(tip(&["q"]))));
+        assert_eq!(opens(&recorded, &["q"]), Ok(()));
+        // And the last of all leaves pristine.
+        let none = with(one, Some(B), rejected(Some(tip(&[]))));
+        assert!(!history(&none).is_unsettled() && opens(&none, &[]).is_ok());
+    }
+    // Not the last one by place, but a tip that there was: `p` and `r` were gated after `q` had gone.
+    let without_b = with(three, Some(B), rejected(None));
+    let recorded = with(without_b, None, Event::TipDerived(derived(tip(&["p", "r"]))));
+    let more = accepts(recorded, D, &["p", "r"], "s");
+    let less = with(more, Some(D), rejected(Some(tip(&["p", "r"]))));
+    assert_eq!(history(&less).tip, Some(tip(&["p", "r"])));
+    // What came first alone was a tip as well, and `r` alone never was.
+    assert!(!history(&with(less.clone(), Some(C), rejected(Some(tip(&["p"]))))).is_unsettled());
+    assert!(history(&with(less, Some(A), rejected(None))).is_unsettled());
+}
+
+#[test]
+fn branches_that_do_not_go_together_can_be_taken_apart_again() {
+    const E: &str = "EXP-0005-dns-00000e";
+    // A, then B on it, in one branch; C, then D on it, in the other.
+    let one = accepts(accepts(Ledger::default(), A, &[], "a1"), B, &["a1"], "a2");
+    let other = accepts(accepts(Ledger::default(), C, &[], "b1"), D, &["b1"], "b2");
+    for merged in [merge(&one, &other).unwrap(), merge(&other, &one).unwrap()] {
+        assert!(history(&merged).is_unsettled());
+        // Nobody can say what the other three come to, and nobody has to.
+        let mut ledger = merged;
+        for id in [C, D] {
+            ledger = with(ledger, Some(id), rejected(None));
+        }
+        let left = history(&ledger);
+        assert_eq!((&left.series[..], left.is_unsettled()), (&[A.to_owned(), B.to_owned()][..], true));
+        assert!(refused(&ledger, E, opened("e", &["a1", "a2"])).contains("tip --record"));
+        let settled = with(ledger, None, Event::TipDerived(derived(tip(&["a1", "a2"]))));
+        assert!(allowed(&settled, E, opened("e", &["a1", "a2"])));
+        assert_eq!(reread(&settled).unwrap(), settled);
+    }
+}
+
+#[test]
+fn a_life_of_several_experiments_through_a_merge_is_replayed_as_it_was_written() {
+    // Accepted on pristine; another one starts from there, and one is under way from before.
+    let under_way = acceptable(Ledger::default(), C, &[], "r");
+    let base = accepts(under_way, A, &[], "p");
+    let stale = history(&base);
+    assert!(stale.needs_rebase(&stale.experiments[C]).is_some());
+    assert!(refused(&base, C, accepted(&["p", "r"])).contains("rebase"), "it was measured against another tip");
+    // One branch rebases and accepts it; the other takes the accepted one out again.
+    let Event::Attached(on_tip) = attached("r") else { unreachable!() };
+    let rebased = Event::Rebased(Rebased { base: tip(&["p"]), patch: Some(on_tip) });
+    let steps =
+        [rebased, begun(2), gated("run-2-a", gate::Verdict::Pass), measured("run-2-a"), decided(Verdict::Accept)];
+    let one = steps.into_iter().fold(base.clone(), |ledger, event| with(ledger, Some(C), event));
+    assert_eq!(history(&one).attempts(&history(&one).experiments[C]).here, 1, "on this tip, the first");
+    let one = with(one, Some(C), accepted(&["p", "r"]));
+    let other = with(base, Some(A), rejected(Some(tip(&[]))));
+    let merged = merge(&one, &other).unwrap();
+    let joined = history(&merged);
+    assert_eq!((&joined.series[..], joined.is_unsettled()), (&[C.to_owned()][..], true), "`r` alone: nobody gated it");
+    // It is gated and recorded in two clones, each with its own record, and merged again: nothing is in the way.
+    let derived_by = |digit: &str| {
+        let mut recorded = derived(tip(&["r"]));
+        recorded.gate.record_sha256 = digit.repeat(64);
+        recorded
+    };
+    let clones = ["1", "2"].map(|digit| with(merged.clone(), None, Event::TipDerived(derived_by(digit))));
+    let [first, second] = ["1", "2"].map(|digit| derived_by(digit).record().unwrap());
+    assert_ne!(first, second, "two records, two files");
+    let both = merge(&clones[0], &clones[1]).unwrap();
+    assert_eq!(history(&both).tip, Some(tip(&["r"])));
+    // Work goes on from there, and every prefix is a ledger that can be read.
+    let whole = accepts(both, D, &["r"], "s");
+    assert_eq!(reread(&whole).unwrap(), whole);
+    assert_eq!((history(&whole).series.len(), history(&whole).tip), (2, Some(tip(&["r", "s"]))));
+    let gone = with(whole, Some(D), rejected(Some(tip(&["r"]))));
+    assert_eq!(history(&gone).tip, Some(tip(&["r"])), "gated by its own record");
+}
+
+#[test]
+fn entries_from_before_are_read_as_they_were_written() {
+    let ledger = acceptable(Ledger::default(), A, &[], "p");
+    let text = ledger.text();
+    for field in ["\"user\"", "\"tree\"", "\"attempt\"", "\"rule_sha256\"", "has_own_folder"] {
+        assert!(!text.contains(field), "{field} is written only where it says something: {text}");
+    }
+    let mut before = derived(tip(&["p"]));
+    before.gate.has_own_folder = false;
+    assert_eq!(before.record().unwrap(), format!("tips/{:.12}/gate.json", before.tip.commit));
+    let text = serde_json::to_string(&before).unwrap();
+    assert!(!text.contains("has_own_folder"), "{text}");
+    // No path is made of what is no hash.
+    for forged in ["", "../../x", "0/1"] {
+        let mut wrong = derived(tip(&["p"]));
+        wrong.tip.commit = forged.to_owned();
+        assert_eq!(wrong.record(), None);
+        let mut wrong = derived(tip(&["p"]));
+        wrong.gate.record_sha256 = forged.to_owned();
+        assert_eq!(wrong.record(), None);
+    }
+}
+
+#[test]
+fn tests_that_were_accepted_are_part_of_the_tip_that_their_patches_make() {
+    let with_tests = |patch: &str| {
+        attached_as(patch, |attached| attached.test_patch = Some(file(&format!("{patch}.tests.patch"), patch)))
+    };
+    let steps = |ledger: Ledger, id: &str, base: &[&str], patch: &str, whole: &[&str]| {
+        let steps = [
+            opened(id, base),
+            with_tests(patch),
+            gated("run-1-a", gate::Verdict::Pass),
+            measured_one(),
+            decided(Verdict::Accept),
+            accepted(whole),
+        ];
+        steps.into_iter().fold(ledger, |ledger, event| with(ledger, Some(id), event))
+    };
+    let ledger = steps(Ledger::default(), A, &[], "p", &["p"]);
+    let ledger = accepts(ledger, B, &["p"], "q");
+    let ledger = steps(ledger, C, &["p", "q"], "r", &["p", "q", "r"]);
+    let of = |ledger: &Ledger, patches: &[&str]| {
+        let tests = history(ledger).tests_of(&tip(patches).patches);
+        tests.into_iter().map(|(id, file)| (id, file.path)).collect::<Vec<_>>()
+    };
+    let [a, c] = [(A, "p"), (C, "r")].map(|(id, patch)| (id.to_owned(), format!("{patch}.tests.patch")));
+    assert_eq!(of(&ledger, &["p", "q", "r"]), [a.clone(), c.clone()]);
+    assert_eq!(of(&ledger, &["p", "q"]), std::slice::from_ref(&a), "an earlier tip has those of its patches");
+    assert_eq!(of(&ledger, &["q"]), []);
+    // What is out of the tip again was part of the tips that there were.
+    let without = with(ledger, Some(A), rejected(None));
+    assert_eq!((of(&without, &["p", "q"]), of(&without, &["q", "r"])), (vec![a], vec![c]));
+    // What nobody has accepted is in none.
+    let proposed = [opened("d", &[]), with_tests("s")].into_iter().fold(without, |l, e| with(l, Some(D), e));
+    assert_eq!(of(&proposed, &["s"]), []);
 }
