@@ -40,8 +40,11 @@ pub fn of_workload(
     })
 }
 
-/// By what a profile was sampled, and how many samples it has; or why they are too few for shares that are kept.
-fn enough_samples(profile: &WorkloadProfile, fewest: u64) -> Result<(String, u64), String> {
+/// By what a profile was sampled, and how many samples it has.
+///
+/// # Errors
+/// Why they are too few for shares that are kept.
+pub fn enough_samples(profile: &WorkloadProfile, fewest: u64) -> Result<(String, u64), String> {
     if let Some(error) = &profile.error {
         return Err(error.clone());
     }

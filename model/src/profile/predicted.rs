@@ -188,8 +188,12 @@ mod tests {
                 one.exact_counts = exact;
                 (one.syscalls[0].per_event, one.syscalls[0].standard_error_per_event) = (per_event, error);
             }
-            let prediction =
-                Prediction { name: "readv".into(), quantity: Quantity::SyscallsPerEvent, direction: Direction::Less };
+            let prediction = Prediction {
+                name: "readv".into(),
+                quantity: Quantity::SyscallsPerEvent,
+                direction: Direction::Less,
+                size_pct: None,
+            };
             evidence(&record, ["a", "b"], &[prediction]).shifts.remove(0)
         };
         let confirmed = |shift: Shift| shift.is_confirmed(2.0, 1.0);

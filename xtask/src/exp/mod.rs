@@ -76,6 +76,7 @@ mod needs {
                 suspicious: vec![],
                 tests_changed: vec![],
                 records: Default::default(),
+                rule_sha256: None,
             });
             needed_for(&history).get(&candidate) == Some(&id)
         };

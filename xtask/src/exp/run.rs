@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_profile_that_lacks_a_workload_is_done_again_beside_what_is_recorded() {
-        let record = model::ledger::event::FileRef { path: "run-1-a/profile.json".into(), sha256: "a".into() };
+        let record = FileRef { path: "run-1-a/profile.json".into(), sha256: "a".into() };
         let whole =
             Profiled { sides: ["a", "b"].map(str::to_owned), shifts: vec![], record, missing: vec![], attempt: None };
         let lacking = Profiled { missing: vec!["timers.a: crashed".to_owned()], ..whole.clone() };

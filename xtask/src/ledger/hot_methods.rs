@@ -95,7 +95,14 @@ mod tests {
         let patch = book.file(&id, "p.patch").unwrap();
         let tip = TipRef { patches: vec![patch.sha256.clone()], commit: "d".repeat(40), ..TipRef::default() };
         let candidate = variant::id_of(&tip.source_tree, &tip.patches);
-        let attached = Attached { patch, test_patch: None, variant: candidate.clone(), screened: vec![] };
+        let attached = Attached {
+            patch,
+            test_patch: None,
+            variant: candidate.clone(),
+            screened: vec![],
+            tree: None,
+            reason: None,
+        };
         book.append(&id, Event::Attached(attached), &[]).unwrap();
         let gated = Gated {
             variant: candidate.clone(),
@@ -104,10 +111,12 @@ mod tests {
             failed: vec![],
             record: book.file(&id, "run-1-a/gate.json").unwrap(),
             tests_changed: vec![],
+            attempt: None,
         };
         book.append(&id, Event::Gated(gated), &[]).unwrap();
         let record = book.file(&id, "run-1-a/profile.json").unwrap();
-        let profiled = Profiled { sides: ["b".repeat(12), candidate], shifts: vec![], record, missing: vec![] };
+        let profiled =
+            Profiled { sides: ["b".repeat(12), candidate], shifts: vec![], record, missing: vec![], attempt: None };
         book.append(&id, Event::Profiled(profiled), &[]).unwrap();
         (id, tip)
     }

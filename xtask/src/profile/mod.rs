@@ -431,6 +431,7 @@ fn told(merged: &Merged) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::hot_methods::recorded::enough_samples;
     use model::hot_methods::{Limits, MeasuredSymbol, Provenance};
 
     const MANIFEST: &str = "[[cold]]\nsymbol = \"evbuffer_new\"\nfile = \"buffer.c\"\nnote = \"set-up\"\n";

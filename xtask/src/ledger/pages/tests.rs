@@ -85,7 +85,14 @@ fn no_text_of_a_patch_or_of_somebody_makes_a_page_say_something_else() {
     std::fs::write(book.folder(&id).join("p.patch"), "patch").unwrap();
     let patch = book.file(&id, "p.patch").unwrap();
     let screened = vec![evil.to_owned()];
-    let event = Event::Attached(Attached { patch, test_patch: None, variant: "c".repeat(12), screened });
+    let event = Event::Attached(Attached {
+        patch,
+        test_patch: None,
+        variant: "c".repeat(12),
+        screened,
+        tree: None,
+        reason: None,
+    });
     book.append(&id, event, &[]).unwrap();
     book.append(&id, noted(evil), &[]).unwrap();
     book.rebuild().unwrap();
