@@ -334,7 +334,7 @@ pub(crate) fn describe_checkout(folder: &Path) -> Option<(String, bool)> {
 }
 
 /// What of a checkout is the harness: what it writes itself, experiments, exported mail and the generated blocks of README and
-/// playbook, is no part of it, nor are texts for people, or a patch that lies in the workspace to be attached. Calibrations lie below
+/// playbook, shares of hot methods, is no part of it, nor are texts for people, or a patch that lies in the workspace to be attached. Calibrations lie below
 /// docs/ and are a part of it: their noise floors decide.
 const HARNESS: &[&str] = &[
     "--",
@@ -342,6 +342,7 @@ const HARNESS: &[&str] = &[
     ":(exclude)experiments",
     ":(exclude)README.md",
     ":(exclude)playbook",
+    ":(exclude)config/hot-methods.toml",
     ":(exclude,glob)docs/*.md",
     ":(exclude)docs/gate",
     ":(exclude)docs/profile",

@@ -6,6 +6,8 @@
 
 use crate::context::Context;
 use crate::exit::{Exit, exit_of, failure};
+use crate::exp::sides;
+use crate::gate::test_patch;
 use crate::ledger::{self, Place};
 use crate::{files, variant};
 use anyhow::Result;
@@ -75,7 +77,20 @@ pub(crate) fn left(context: &Context, source: &Source, history: &History, id: &s
     if history.is_unsettled() && history.series.len() > 1 {
         return Ok(None);
     }
-    let left = without(context, source, history, id)?.reference;
+    let derived = without(context, source, history, id)?;
+    // Tests that were accepted later lie on those of this one, too.
+    let tests = sides::tests_of(context, history, &derived.reference.patches)?;
+    test_patch::with_all(context, &derived.variant, &tests).map_err(|error| match exit_of(&error) {
+        Exit::Failed => {
+            let message = format!(
+                "the tests of the tip without {id} cannot be derived: {error:#}. Tests that were accepted later need those of {id}: \
+                 reject that experiment first. Nothing was changed"
+            );
+            failure(Exit::Failed, message)
+        }
+        _ => error,
+    })?;
+    let left = derived.reference;
     Ok((!history.leaves_ungated(&left.patches)).then_some(left))
 }
 

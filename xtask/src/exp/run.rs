@@ -213,7 +213,8 @@ fn begin(context: &Context, experiment: &Experiment, given: Option<&Options>) ->
         }
         (None, given) => {
             let Options { quick, workloads, budget_s } = given.cloned().unwrap_or_default();
-            let tag = format!("{:016x}", crate::bench::run::random_seed())[..6].to_owned();
+            // The last digits: the first ones of such a seed are always zero.
+            let tag = format!("{:016x}", crate::bench::run::random_seed())[10..].to_owned();
             Begun { attempt: experiment.attempt, tag, quick, workloads, budget_s }
         }
     };

@@ -1,7 +1,7 @@
 //! Everything about a ledger that can be found out without building anything.
 
 use super::file::{self, Access};
-use super::{Place, book, git_history, rebuild};
+use super::{Place, book, git_history, hot_methods, rebuild};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::files;
@@ -120,6 +120,9 @@ fn whole(place: &Place, read: &chain::Read, checked: &mut Checked) -> Result<()>
             for name in rebuild::stale(place, ledger, &history)? {
                 let what = "is not what the ledger says; run `cargo xtask ledger rebuild`, or undo the edit";
                 checked.add(Severity::Stale, None, name, what);
+            }
+            if let Some(what) = hot_methods::unreadable(place)? {
+                checked.add(Severity::Stale, None, hot_methods::NAME, what);
             }
         }
         Err((line, illegal)) => {

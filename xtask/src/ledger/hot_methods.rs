@@ -2,7 +2,6 @@
 
 use super::Place;
 use super::rebuild::read;
-use crate::exit::{Exit, failure};
 use crate::exp::steps::read_json;
 use crate::{files, variant};
 use anyhow::Result;
@@ -25,17 +24,25 @@ pub(super) fn text(place: &Place, history: &History) -> Result<Option<String>> {
         return Ok(None);
     }
     let Some(text) = read(place, NAME)? else { return Ok(None) };
-    let manifest = HotMethods::parse(&text)
-        .map_err(|error| failure(Exit::Usage, format!("{NAME}: {error}; correct the entry and run again")))?;
+    // Such as one in which git left a conflict: it is people's to mend, and nothing else waits for that. `unreadable` names it.
+    let Ok(manifest) = HotMethods::parse(&text) else { return Ok(None) };
     let mut measured: Vec<Measured> = Vec::new();
     for (experiment, record) in profiled {
         let path = place.folder(&experiment.id).join(&record.path);
         // One that is not what the ledger vouches for is no record; the check of the ledger names it.
         if path.is_file() && files::sha256_file(&path)? == record.sha256 {
-            measured.extend(recorded::of_record(&read_json::<ProfileRecord>(&path)?, Role::Candidate, &manifest));
+            // A record of another version has no shares that this one can read.
+            let record = read_json::<ProfileRecord>(&path);
+            measured.extend(record.iter().flat_map(|record| recorded::of_record(record, Role::Candidate, &manifest)));
         }
     }
     Ok(manifest.with_records(&measured, &Limits::default()).map(|manifest| manifest.to_toml()))
+}
+
+/// What is wrong with the manifest, if there is one and it cannot be read: then shares of accepted experiments are not in it.
+pub(super) fn unreadable(place: &Place) -> Result<Option<String>> {
+    let Some(text) = read(place, NAME)? else { return Ok(None) };
+    Ok(HotMethods::parse(&text).err().map(|error| format!("cannot be read: {error}; correct the entry, and rebuild")))
 }
 
 /// The record of an accepted experiment's profile, if its candidate was the tip that the acceptance made. One that was forced
@@ -173,5 +180,24 @@ mod tests {
         let file = workspace.place.folder(&id).join("run-1-a/profile.json");
         std::fs::write(&file, record("2026-11-28T05:00:00Z", 0.9).to_string()).unwrap();
         assert_eq!(of(|_, _| {}), None, "the ledger vouches for another one");
+    }
+
+    #[test]
+    fn a_manifest_that_git_left_in_conflict_is_named_and_nothing_else_waits_for_it() {
+        let workspace = Workspace::new();
+        let manifest = workspace.place.root.join(NAME);
+        files::write_atomic(&manifest, MANIFEST.as_bytes()).unwrap();
+        let (id, tip) = profiled(&workspace, &record("2026-11-28T05:00:00Z", 0.2));
+        workspace.book().append(&id, forced(tip), &[]).unwrap();
+        workspace.book().rebuild().unwrap();
+        assert!(stale(&workspace).is_empty());
+        let conflict = "<<<<<<< ours\n[x]\n=======\n[y]\n>>>>>>> theirs\n";
+        std::fs::write(&manifest, conflict).unwrap();
+        let index = workspace.place.root.join(model::experiment::layout::EXPERIMENTS).join("EXPERIMENTS.md");
+        std::fs::write(&index, "stale").unwrap();
+        workspace.book().rebuild().unwrap();
+        assert_ne!(std::fs::read_to_string(&index).unwrap(), "stale", "pages are made all the same");
+        assert_eq!(std::fs::read_to_string(&manifest).unwrap(), conflict, "people's to mend");
+        assert_eq!(stale(&workspace), [NAME]);
     }
 }
