@@ -82,6 +82,7 @@ pub(crate) fn gate(context: &Context, gate: &Gate<'_>) -> Result<(Step, Kept, Ve
         return Err(error);
     }
     let logs = keep_logs(context, &record, &path)?;
+    let record = publishable(context, &record)?;
     let page = report::verify::full(&record, Style::Terminal, None);
     let mut kept = BTreeMap::from([(RECORD.to_owned(), path.join("record.json"))]);
     kept.insert("gate.txt".to_owned(), path.join("summary.txt"));
@@ -126,6 +127,12 @@ fn keep_logs(context: &Context, record: &VerifyRecord, run: &Path) -> Result<BTr
     Ok(kept)
 }
 
+/// A record as it may go into git: what failed names the files of its cases, which lie in this machine's folders.
+fn publishable(context: &Context, record: &VerifyRecord) -> Result<VerifyRecord> {
+    let text = without_places(context, &serde_json::to_vec(record)?);
+    serde_json::from_slice(&text).context("a record without this machine's folders is a record")
+}
+
 /// A log as it may go into git: this machine's folders by what they are.
 pub(super) fn without_places(context: &Context, log: &[u8]) -> Vec<u8> {
     // The work folder is often one of the workspace.
@@ -168,6 +175,24 @@ mod tests {
         let log = b"$ /some/checkout/work/gate/builds/a/test/regress /some/checkout/config\n\xffend";
         let kept = without_places(&context, log);
         assert_eq!(kept, b"$ $WORK/gate/builds/a/test/regress $ROOT/config\n\xffend");
+    }
+
+    #[test]
+    fn no_folder_of_this_machine_is_in_a_record_that_is_kept() {
+        let context = crate::exp::tests::context(Path::new("/some/checkout"));
+        let mut stage = StageRecord::failed("models", "life/0 (/some/checkout/work/steps/gate-a/cases/life-0.json)");
+        stage.details = vec!["life/0: /some/checkout/work/steps/gate-a/cases/life-0.json".to_owned()];
+        let record = serde_json::json!({
+            "schema": "verify/1", "host": model::host::HostFingerprint::default().sealed(), "partial": false, "id": "run",
+            "started_at": "", "finished_at": "", "command": [], "asked": "/some/checkout/my.patch",
+            "variant": null, "pristine": null, "tier": "full", "verdict": "fail", "stages": [stage], "seconds": 1.0,
+            "pristine_seconds": 0.0, "sandbox": "complete", "notes": [],
+        });
+        let record: VerifyRecord = serde_json::from_value(record).unwrap();
+        let kept = publishable(&context, &record).unwrap();
+        assert_eq!(kept.stages[0].details, ["life/0: $WORK/steps/gate-a/cases/life-0.json"]);
+        assert!(!serde_json::to_string(&kept).unwrap().contains("/some/checkout"), "nowhere");
+        assert_eq!(kept.stages[0].name, "models");
     }
 
     #[test]

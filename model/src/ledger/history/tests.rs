@@ -770,10 +770,12 @@ fn tests_that_were_accepted_are_part_of_the_tip_that_their_patches_make() {
     assert_eq!(of(&ledger, &["p", "q", "r"]), [a.clone(), c.clone()]);
     assert_eq!(of(&ledger, &["p", "q"]), std::slice::from_ref(&a), "an earlier tip has those of its patches");
     assert_eq!(of(&ledger, &["q"]), []);
+    // What nobody has accepted is in none.
+    let proposed = [opened("d", &["p", "q", "r"]), with_tests("s")];
+    let proposed = proposed.into_iter().fold(ledger.clone(), |ledger, event| with(ledger, Some(D), event));
+    assert_eq!(of(&proposed, &["s"]), []);
+    assert_eq!(of(&proposed, &["p", "q", "r"]), [a.clone(), c.clone()]);
     // What is out of the tip again was part of the tips that there were.
     let without = with(ledger, Some(A), rejected(None));
     assert_eq!((of(&without, &["p", "q"]), of(&without, &["q", "r"])), (vec![a], vec![c]));
-    // What nobody has accepted is in none.
-    let proposed = [opened("d", &[]), with_tests("s")].into_iter().fold(without, |l, e| with(l, Some(D), e));
-    assert_eq!(of(&proposed, &["s"]), []);
 }
