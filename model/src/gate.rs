@@ -9,6 +9,9 @@ use crate::record::RecordHead;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Stage of a test patch.
+pub const TEST_PATCH_STAGE: &str = "test-patch";
+
 /// Schema of this version.
 pub const VERIFY_SCHEMA: &str = "verify/1";
 

@@ -1,7 +1,7 @@
 //! Is it correct? Only a whole, full gate of this very candidate that passed says so.
 
 use super::{Evidence, Findings, Topic, Verdict};
-use crate::gate::{self, StageRecord, Tier, VerifyRecord};
+use crate::gate::{self, StageRecord, TEST_PATCH_STAGE, Tier, VerifyRecord};
 
 pub(super) fn judge(evidence: &Evidence<'_>, findings: &mut Findings) {
     let (allows, text) = match evidence.gate {
@@ -42,9 +42,12 @@ fn answer(record: &VerifyRecord, evidence: &Evidence<'_>) -> (Verdict, String) {
         );
         return (Verdict::Inconclusive, text);
     }
-    // What failed without its test patch may pass with it, and the other way round. A patch that may not be has no variant.
+    // What failed without its test patch may pass with it, and the other way round. A patch that may not be has no variant, and a test
+    // patch that may not be is told by its failed stage alone.
     let tests = record.test_patch.as_ref().and_then(|patch| patch.own());
-    if record.variant.is_some() && tests != evidence.test_patch {
+    let is_refused = |stage: &StageRecord| stage.name == TEST_PATCH_STAGE && stage.verdict == gate::Verdict::Fail;
+    let refused = record.test_patch.is_none() && record.stages.iter().any(is_refused);
+    if record.variant.is_some() && !refused && tests != evidence.test_patch {
         let named = |patch: Option<&str>| patch.map_or("none".to_owned(), |sha256| format!("{sha256:.12}"));
         let text = format!(
             "the gate was run with another test patch ({}) than the candidate's ({})",

@@ -539,6 +539,12 @@ fn a_gate_with_other_tests_is_none_of_this_attempt() {
             })
             .expect(Verdict::Inconclusive, "another test patch");
     }
+    // A test patch that may not be is a failure of the candidate's own, which its record tells by the stage alone.
+    case(None, Some("abc"))
+        .gated(|gate| {
+            (gate.stages[1], gate.verdict) = (StageRecord::failed("test-patch", "no"), gate::Verdict::Fail);
+        })
+        .expect(Verdict::Reject, "test-patch");
 }
 
 #[test]

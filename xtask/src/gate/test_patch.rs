@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Name of the stage.
-pub(crate) const STAGE: &str = "test-patch";
+pub(crate) const STAGE: &str = model::gate::TEST_PATCH_STAGE;
 
 /// Test patches that may be: those that were accepted with the tip's patches, and the candidate's own on them.
 pub(crate) struct TestPatch {
