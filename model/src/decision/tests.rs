@@ -684,6 +684,8 @@ fn a_rule_that_decides_nothing_or_everything_is_refused() {
         ("noisy_margins = 5.0", "noisy_margins = 50.0"),
         ("suspicious_speedup = 3.0", "suspicious_speedup = 1.0"),
         ("shift_count_pct = 1.0", "shift_count_pct = nan"),
+        ("inexact_budget_s = 180", "inexact_budget_s = nan"),
+        ("inexact_budget_s = 180", "inexact_budget_s = 0.5"),
         ("\"evbuffer.readln\" = 69", "\"evbuffer.readln\" = 0"),
         ("accept_gain_pct = 2.0", "accept_gain_pct = 2.0\nother = 1"),
     ] {

@@ -56,6 +56,10 @@ pub(crate) struct Args {
     /// take, it may be four times as much
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = budget)]
     pub(crate) budget: Duration,
+    /// Another budget for some workloads, such as 'http.*=3m', looked at once, when it is spent; repeatable, and the last one
+    /// that matches counts
+    #[arg(long, value_name = "GLOB=TIME", value_parser = budget_of)]
+    pub(crate) budget_of: Vec<(String, Duration)>,
     /// Changes within this many per cent count as none [default: config/thresholds.toml]
     #[arg(long, value_name = "PCT", value_parser = margin)]
     pub(crate) margin: Option<f64>,
@@ -75,6 +79,13 @@ pub(crate) fn budget(text: &str) -> Result<Duration, String> {
     if range.contains(&budget) { Ok(budget) } else { Err("a budget is from 100ms to 24h".to_owned()) }
 }
 
+/// `GLOB=TIME`.
+fn budget_of(text: &str) -> Result<(String, Duration), String> {
+    let wrong = || format!("`{text}` is no budget of a workload; write 'http.*=3m'");
+    let (glob, time) = text.rsplit_once('=').filter(|(glob, _)| !glob.is_empty()).ok_or_else(wrong)?;
+    Ok((glob.to_owned(), budget(time)?))
+}
+
 fn margin(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
         Ok(margin) if margin > 0.0 && margin < 100.0 => Ok(margin),
@@ -92,7 +103,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if user_files.is_empty() {
         // Before anything is built: a name that does not exist.
         let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
-        select::select(&manifest, &args.workloads)?;
+        budgets(args, &select::select(&manifest, &args.workloads)?)?;
     }
     // One that cannot be read is an error, and costs no measuring.
     let calibrations = store::load(context)?;
@@ -127,16 +138,32 @@ pub(crate) fn compared(
     let guarded = thresholds.guarded.clone();
     let globs = if args.workloads.is_empty() { &guarded } else { &args.workloads };
     let specs = select::select(&prepared.workloads, globs)?;
+    let budgets = budgets(args, &specs)?;
     let folder = folder()?;
     let started_at = records::now();
     let seed = args.measuring.seed();
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     let calibration = standing(args, context, &prepared, thresholds, calibrations, &names)?;
-    let comparison = Comparison { args, context, prepared: &prepared, thresholds, specs: &specs, calibration, seed };
+    let comparison =
+        Comparison { args, context, prepared: &prepared, thresholds, specs: &specs, budgets, calibration, seed };
     let (record, stopped) = comparison.run(&folder, &started_at)?;
     // Figures of something else than what was built are no results; the samples stay.
     prepared.check_unchanged()?;
     Ok((record, folder, stopped))
+}
+
+/// Budgets of the workloads that have another one than the rest, by name.
+///
+/// # Errors
+/// A pattern that no compared workload matches.
+fn budgets(args: &Args, specs: &[WorkloadSpec]) -> Result<BTreeMap<String, Duration>> {
+    let mut budgets = BTreeMap::new();
+    for (glob, budget) in &args.budget_of {
+        let matching = select::select(specs, std::slice::from_ref(glob)).context("--budget-of")?;
+        budgets.extend(matching.into_iter().map(|spec| (spec.name, *budget)));
+    }
+    budgets.retain(|_, budget| *budget != args.budget);
+    Ok(budgets)
 }
 
 /// The calibration that the answers will stand on, with what differs.
@@ -178,6 +205,7 @@ struct Comparison<'a> {
     prepared: &'a Prepared,
     thresholds: &'a Thresholds,
     specs: &'a [WorkloadSpec],
+    budgets: BTreeMap<String, Duration>,
     calibration: Option<Standing>,
     seed: u64,
 }
@@ -232,7 +260,28 @@ impl Comparison<'_> {
     fn notes(&self) -> Vec<String> {
         let guarded = self.args.workloads.is_empty();
         let note = "compared: the guarded workloads of config/thresholds.toml; --workload chooses others";
-        guarded.then(|| note.to_owned()).into_iter().collect()
+        let usual_s = self.args.budget.as_secs_f64();
+        let other = |(name, time): (&String, &Duration)| {
+            format!("{name}: {} s in one look, not {usual_s} s", time.as_secs_f64())
+        };
+        guarded.then(|| note.to_owned()).into_iter().chain(self.budgets.iter().map(other)).collect()
+    }
+
+    /// When the figures are looked at. A workload with a budget of its own has that for its guards, too: an answer about its
+    /// metric alone ends nothing before.
+    fn plan(&self, spec: &WorkloadSpec, blocks: usize) -> Result<Plan, PlanError> {
+        let make = if self.budgets.contains_key(&spec.name) { Plan::once } else { Plan::new };
+        make(blocks, self.thresholds.alpha)
+    }
+
+    /// Time for a workload, and how many share the links of its blocks.
+    fn time_of(&self, spec: &WorkloadSpec, among: usize) -> (Duration, usize) {
+        match self.budgets.get(&spec.name) {
+            // In the end it is alone with its links.
+            Some(budget) if *budget > self.args.budget => (*budget, 1),
+            Some(budget) => (*budget, among),
+            None => (self.args.budget, among),
+        }
     }
 
     /// Plans the workloads that passed their check.
@@ -247,10 +296,11 @@ impl Comparison<'_> {
             match &trials[&spec.name] {
                 Ok(trial) => {
                     let count = self.specs.len();
-                    let division = shape::divide(trial.shape, trial.pair, links, count, self.args.budget);
-                    let plan = Plan::new(division.blocks, self.thresholds.alpha)
-                        .map_err(|error| too_small(spec, &error, division.block))?;
-                    let mut entry = Entry::new(spec, trial, division, plan, self.thresholds, self.args.budget);
+                    let (budget, sharing) = self.time_of(spec, count);
+                    let division = shape::divide(trial.shape, trial.pair, links, sharing, budget);
+                    let plan =
+                        self.plan(spec, division.blocks).map_err(|error| too_small(spec, &error, division.block))?;
+                    let mut entry = Entry::new(spec, trial, division, plan, self.thresholds, budget);
                     entry.among(count, self.thresholds);
                     entries.push(entry);
                 }
@@ -297,10 +347,11 @@ impl Comparison<'_> {
             .filter_map(|entry| Some((entry, trials.get(&entry.spec.name)?.as_ref().ok()?)))
             .map(|(entry, trial)| {
                 let pairs = 2 * entry.blocks.len() * entry.division.pairs as usize;
-                let division = shape::divide(trial.shape, trial.pair, links, count, self.args.budget);
+                let (budget, sharing) = self.time_of(entry.spec, count);
+                let division = shape::divide(trial.shape, trial.pair, links, sharing, budget);
                 let division = division.for_pairs(pairs, least, trial.pair);
                 let plan = Plan::once(division.blocks, self.thresholds.alpha)?;
-                Ok(Entry::new(entry.spec, trial, division, plan, self.thresholds, self.args.budget))
+                Ok(Entry::new(entry.spec, trial, division, plan, self.thresholds, budget))
             })
             .collect()
     }
@@ -392,6 +443,32 @@ fn drawn(pictures: &[Picture]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_budget_that_matches_a_workload_is_its_own() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let manifest = Manifest::parse(include_str!("../../../config/workloads.toml")).unwrap().workloads;
+        let names = ["evbuffer.*", "http.keepalive.*.c1"].map(str::to_owned);
+        let specs = select::select(&manifest, &names).unwrap();
+        let of = |words: &[&str]| {
+            let line = [&["compare", "pristine", "x.patch"], words].concat();
+            <Line as clap::Parser>::try_parse_from(line).map(|line| budgets(&line.args, &specs))
+        };
+        let found = of(&["--budget-of", "*=1m", "--budget-of", "http.*=3m", "--budget-of", "evbuffer.*=30s"]).unwrap();
+        let found = found.unwrap();
+        assert!(!found.is_empty() && found.keys().all(|name| name.starts_with("http.")), "{found:?}");
+        assert!(found.values().all(|time| *time == Duration::from_secs(180)), "{found:?}");
+        assert!(of(&[]).unwrap().unwrap().is_empty());
+        let error = of(&["--budget-of", "timers.*=1m"]).unwrap().unwrap_err();
+        assert!(exit_of(&error) == Exit::Usage && format!("{error:#}").contains("--budget-of"), "{error:#}");
+        for wrong in ["http.*", "=3m", "http.*=soon"] {
+            assert!(of(&["--budget-of", wrong]).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn comparisons_that_cannot_come_to_a_gain_say_so_and_what_helps() {

@@ -17,6 +17,7 @@ use crate::{exp::sides::Sides, files, progress};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile;
 use model::compare::CompareRecord;
+use model::decision::DecisionRule;
 use model::thresholds::Thresholds;
 use model::verdict::Plan;
 use model::workload::Manifest;
@@ -62,11 +63,13 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     } else {
         (thresholds.guarded.iter().chain(workloads).cloned().collect::<Vec<_>>(), budget)
     };
+    let longer = if quick { vec![] } else { of_inexact(context, &thresholds, &names, budget)? };
     let args = Args {
         baseline: sides.baseline.name.clone(),
         candidate: Some(sides.candidate.name.clone()),
         workloads: names,
         budget,
+        budget_of: longer,
         margin: None,
         no_confirm: quick,
         measuring: Measuring::with_seed(seed, instructions),
@@ -77,6 +80,7 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
         ("candidate", sides.candidate.id.clone()),
         ("workloads", args.workloads.join("\n")),
         ("budget", format!("{:.3} s", args.budget.as_secs_f64())),
+        ("longer", format!("{:?}", args.budget_of)),
         ("quick", quick.to_string()),
         ("instructions", instructions.to_string()),
         ("seed", seed.to_string()),
@@ -116,6 +120,25 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     }
     let kept = step.keep(&kept, true)?;
     Ok((step, kept, record))
+}
+
+/// Guarded workloads whose instructions are not exact, with their time: where the others are too noisy for their margins, counts
+/// guard in their place; these have nothing but their times.
+fn of_inexact(
+    context: &Context,
+    thresholds: &Thresholds,
+    names: &[String],
+    budget: Duration,
+) -> Result<Vec<(String, Duration)>> {
+    let rule = DecisionRule::parse(&context.config("decision.toml")?).context("config/decision.toml")?;
+    let longer = Duration::from_secs_f64(rule.inexact_budget_s);
+    if longer <= budget {
+        return Ok(vec![]);
+    }
+    let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
+    let specs = select::select(&manifest, names)?;
+    let inexact = specs.into_iter().filter(|spec| !spec.exact_counts && thresholds.guarded.contains(&spec.name));
+    Ok(inexact.map(|spec| (spec.name, longer)).collect())
 }
 
 /// Fails where a comparison could not be planned: a workload that does not exist, or a budget that is too small for its fewest
@@ -163,6 +186,19 @@ mod tests {
     use super::*;
     use crate::exit::exit_of;
     use std::path::Path;
+
+    #[test]
+    fn guards_without_exact_counts_get_more_time_unless_all_have_it() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let context = crate::exp::tests::context(root);
+        let thresholds = Thresholds::parse(&context.config("thresholds.toml").unwrap()).unwrap();
+        let names: Vec<String> =
+            thresholds.guarded.iter().cloned().chain(["http.keepalive.12k.c1".to_owned()]).collect();
+        let of = |budget_s| of_inexact(&context, &thresholds, &names, Duration::from_secs(budget_s)).unwrap();
+        let found: Vec<String> = of(30).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(found, ["http.keepalive.small.c1"], "one that is not guarded is measured as it was asked for");
+        assert!(of(24 * 3600).is_empty());
+    }
 
     #[test]
     fn what_cannot_be_planned_is_refused_before_anything_is_begun() {

@@ -328,7 +328,7 @@ impl Run<'_> {
         };
         for why in &missing {
             progress::note(&format!(
-                "{}: the profile lacks a workload, and the next run profiles anew: {why}",
+                "{}: the profile lacks a workload; if this run ends before its decision, the next one profiles anew: {why}",
                 self.id
             ));
         }

@@ -134,7 +134,9 @@ pub(crate) fn show(history: &History, experiment: &Experiment, records: &Records
         Some(profile) => profile.shifts.iter().map(shift).collect(),
     });
     let missing = experiment.profiled.iter().flat_map(|profiled| &profiled.missing);
-    missing.for_each(|why| text.push_str(&format!("missing, the next run profiles anew: {why}\n")));
+    // Only an attempt that is not decided goes on: another one profiles everything anyway.
+    let anew = if experiment.decision.is_none() { ", the next run profiles anew" } else { "" };
+    missing.for_each(|why| text.push_str(&format!("missing{anew}: {why}\n")));
     for explained in &experiment.explained {
         text.push_str(&format!("{} explains: {}\n", explained.by, explained.text));
     }
