@@ -8,6 +8,7 @@
 //! **Whose fault.** A gate that found something, a loss beyond its margin and a candidate that fails in a comparison reject. What the
 //! host, a tool or pristine's side did is an error of the infrastructure, which says nothing about the patch.
 
+mod again;
 mod comparison;
 mod evidence;
 mod gains;
@@ -19,6 +20,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
+pub use again::{undecided_guards, with_again};
 pub use evidence::{Evidence, ProfileEvidence, Shift};
 pub use rule::{DecisionRule, RuleError};
 

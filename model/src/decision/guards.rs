@@ -71,6 +71,25 @@ pub(super) fn judge(evidence: &Evidence<'_>, thresholds: &Thresholds, rule: &Dec
     slower(record, findings);
 }
 
+/// Guarded workloads of which it is not known whether they hold, while none is lost: what more time could tell. Blocks that the host
+/// cut short would be cut short again.
+pub(super) fn undecided(record: &CompareRecord, thresholds: &Thresholds, rule: &DecisionRule) -> Vec<String> {
+    let mut undecided = Vec::new();
+    for compared in record.workloads.iter().filter(|compared| compared.error.is_none()) {
+        for (what, interval, estimate, margin) in guarded_figures(record, compared, rule) {
+            match stands(what, interval, estimate, margin, compared.counts.as_ref(), rule) {
+                Standing::Lost => return vec![],
+                Standing::Undecided(_) => undecided.push(compared),
+                Standing::Holds | Standing::ByCounts => {}
+            }
+        }
+    }
+    undecided.dedup_by_key(|compared| &compared.workload);
+    let is_asked =
+        |compared: &&&Compared| thresholds.guarded.contains(&compared.workload) && compared.ended_early.is_none();
+    undecided.iter().filter(is_asked).map(|compared| compared.workload.clone()).collect()
+}
+
 /// A certain loss rejects where nothing gained: a patch that only costs has nothing for it. Beside a gain, a loss within the
 /// margin is its price.
 fn slower(record: &CompareRecord, findings: &mut Findings) {

@@ -25,8 +25,8 @@ pub struct DecisionRule {
     pub shift_share_points: f64,
     /// A predicted shift of a count must have at least this share of it.
     pub shift_count_pct: f64,
-    /// Time in an experiment for each guarded workload whose counts are not exact, unless all workloads have more.
-    pub inexact_budget_s: f64,
+    /// Time for each guarded workload that is measured once more, because the first time left it undecided.
+    pub undecided_budget_s: f64,
     /// Fewer instructions per event than this are suspicious, by workload.
     pub instruction_floor: BTreeMap<String, f64>,
 }
@@ -73,8 +73,8 @@ impl DecisionRule {
                 "suspicious_speedup must be above 1",
             ),
             (
-                rule.inexact_budget_s >= 1.0 && rule.inexact_budget_s <= 86400.0,
-                "inexact_budget_s must be from a second to a day",
+                rule.undecided_budget_s >= 1.0 && rule.undecided_budget_s <= 86400.0,
+                "undecided_budget_s must be from a second to a day",
             ),
             (
                 rule.instruction_floor.values().all(|floor| *floor > 0.0 && floor.is_finite()),

@@ -3,6 +3,7 @@
 use super::guards::PEAK_MEMORY;
 use super::{
     AcceptableDecision, Decision, DecisionRule, Evidence, ProfileEvidence, Shift, Topic, Verdict, acceptable, decide,
+    undecided_guards, with_again,
 };
 use crate::calibration::Standing;
 use crate::compare::{COMPARE_SCHEMA, CompareRecord, CompareSettings, Compared, CountedPair, GuardResult};
@@ -684,8 +685,8 @@ fn a_rule_that_decides_nothing_or_everything_is_refused() {
         ("noisy_margins = 5.0", "noisy_margins = 50.0"),
         ("suspicious_speedup = 3.0", "suspicious_speedup = 1.0"),
         ("shift_count_pct = 1.0", "shift_count_pct = nan"),
-        ("inexact_budget_s = 180", "inexact_budget_s = nan"),
-        ("inexact_budget_s = 180", "inexact_budget_s = 0.5"),
+        ("undecided_budget_s = 180", "undecided_budget_s = nan"),
+        ("undecided_budget_s = 180", "undecided_budget_s = 0.5"),
         ("\"evbuffer.readln\" = 69", "\"evbuffer.readln\" = 0"),
         ("accept_gain_pct = 2.0", "accept_gain_pct = 2.0\nother = 1"),
     ] {
@@ -845,4 +846,65 @@ fn a_loss_never_accepts_and_nor_does_anything_missing() {
             assert!(case.with(change).decide().verdict < Verdict::Accept);
         }
     }
+}
+
+const HTTP: &str = "http.keepalive.small.c1";
+
+/// Its interval reaches beyond its margin, and nothing was counted in its place.
+fn undecided(compared: &mut Compared) {
+    (compared.interval_pct, compared.verdict) = (Some([-0.8, 1.2]), Some("inconclusive".to_owned()));
+    compared.counts.as_mut().unwrap().instructions_per_event = None;
+}
+
+#[test]
+fn what_is_undecided_is_measured_once_more_if_that_can_matter() {
+    let asked = |case: &Case| undecided_guards(case.compare.as_ref().unwrap(), thresholds(), rule());
+    assert!(asked(&sound()).is_empty());
+    let case = sound().workload(HTTP, undecided);
+    case.expect(Verdict::Inconclusive, HTTP);
+    assert_eq!(asked(&case), [HTTP]);
+    let both = case.workload(OTHER, |w| {
+        // By two figures, and named once.
+        (w.interval_pct, w.guards[0].interval_pct) = (Some([0.1, 3.0]), Some([0.1, 3.0]));
+    });
+    assert_eq!(asked(&both), [OTHER, HTTP]);
+    // A gain whose guard is undecided is asked for its guard.
+    let gain = sound().workload(GAINING, |w| w.guards[2].interval_pct = Some([-1.0, 4.0]));
+    assert_eq!(asked(&gain), [GAINING]);
+    // Where something is lost or failed, more figures change nothing; what the host cut short, it would again.
+    let lost = case.workload(OTHER, |w| w.interval_pct = Some([2.0, 3.0]));
+    assert!(asked(&lost).is_empty());
+    assert!(asked(&case.workload(OTHER, |w| w.error = Some("candidate: it crashed".into()))).is_empty());
+    assert!(asked(&case.workload(HTTP, |w| w.ended_early = Some("steal".into()))).is_empty());
+    assert!(asked(&case.with(|case| case.compare.as_mut().unwrap().head.partial = true)).is_empty());
+}
+
+#[test]
+fn the_second_look_decides_guards_and_never_makes_a_gain() {
+    let first = sound().workload(HTTP, undecided);
+    let with = |second: Compared| {
+        let mut again = comparison();
+        (again.head.id, again.workloads) = ("again".to_owned(), vec![second]);
+        first.with(|case| case.compare = Some(with_again(case.compare.clone().unwrap(), again)))
+    };
+    let held = with(answered(HTTP, "no-change", 0.1, [-0.3, 0.5]));
+    held.expect(Verdict::Accept, "12 of 12");
+    assert!(held.compare.as_ref().unwrap().notes.iter().any(|note| note.contains(HTTP) && note.contains("again")));
+    with(answered(HTTP, "slower", 2.0, [1.5, 2.5])).expect(Verdict::Reject, "beyond its margin");
+    with(Compared { error: Some("candidate: it hangs".into()), ..answered(HTTP, "no-change", 0.0, [0.0, 0.0]) })
+        .expect(Verdict::Reject, "the candidate fails");
+    // Nothing was found out: it is as undecided as before.
+    with(Compared { error: Some("infrastructure: busy".into()), ..answered(HTTP, "no-change", 0.0, [0.0, 0.0]) })
+        .expect(Verdict::Inconclusive, HTTP);
+    let faster = with(answered(HTTP, "faster", -9.0, [-10.0, -8.0])).decide();
+    assert_eq!(faster.gains.iter().map(|gain| gain.workload.as_str()).collect::<Vec<_>>(), [GAINING]);
+    // Of a certain gain, the second look is for what is beside it.
+    let second = answered(GAINING, "faster", -9.0, [-10.0, -8.0]);
+    let record = with_again(
+        sound().workload(GAINING, |w| w.guards[2].interval_pct = Some([-1.0, 4.0])).compare.unwrap(),
+        CompareRecord { workloads: vec![second], ..comparison() },
+    );
+    let found = record.workloads.iter().find(|compared| compared.workload == GAINING).unwrap();
+    assert_eq!((found.relative_change_pct, found.gained), (Some(-4.0), true));
+    assert_eq!(found.guards[2].interval_pct, Some([-0.5, 0.5]));
 }

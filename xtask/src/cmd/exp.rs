@@ -170,7 +170,7 @@ struct How {
     /// Workloads besides the guarded ones; repeatable
     #[arg(long = "workload", value_name = "GLOB")]
     workloads: Vec<String>,
-    /// Time for each workload, as for `compare` [default: 30s]
+    /// Time for each workload, as for `compare`; guards that it leaves undecided get more [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = super::compare::budget)]
     budget: Option<Duration>,
 }

@@ -1,7 +1,7 @@
 //! The third step: the comparison, by the code of `compare`, with a confirmation from fresh blocks.
 
 use super::steps::{self, Kept, Step};
-use crate::bench::plan::Cost;
+use crate::bench::plan::{self, Cost};
 use crate::bench::select;
 use crate::calibrate::store;
 use crate::cmd::compare::{self, Args};
@@ -16,12 +16,14 @@ use crate::side::Side;
 use crate::{exp::sides::Sides, files, progress};
 use anyhow::{Context as _, Result};
 use model::build_config::Profile;
+use model::calibration::Calibration;
 use model::compare::CompareRecord;
-use model::decision::DecisionRule;
+use model::decision::{self, DecisionRule};
 use model::thresholds::Thresholds;
 use model::verdict::Plan;
 use model::workload::Manifest;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Name of the record among a step's files.
@@ -63,13 +65,13 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     } else {
         (thresholds.guarded.iter().chain(workloads).cloned().collect::<Vec<_>>(), budget)
     };
-    let longer = if quick { vec![] } else { of_inexact(context, &thresholds, &names, budget)? };
+    let rule = DecisionRule::parse(&context.config("decision.toml")?).context("config/decision.toml")?;
     let args = Args {
         baseline: sides.baseline.name.clone(),
         candidate: Some(sides.candidate.name.clone()),
         workloads: names,
         budget,
-        budget_of: longer,
+        budget_of: vec![],
         margin: None,
         no_confirm: quick,
         measuring: Measuring::with_seed(seed, instructions),
@@ -80,7 +82,7 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
         ("candidate", sides.candidate.id.clone()),
         ("workloads", args.workloads.join("\n")),
         ("budget", format!("{:.3} s", args.budget.as_secs_f64())),
-        ("longer", format!("{:?}", args.budget_of)),
+        ("undecided budget", format!("{:.3} s", rule.undecided_budget_s)),
         ("quick", quick.to_string()),
         ("instructions", instructions.to_string()),
         ("seed", seed.to_string()),
@@ -93,52 +95,85 @@ pub(crate) fn compare(context: &Context, comparison: &Comparison<'_>) -> Result<
     let side = |variant: &model::variant::Variant| Side { variant: variant.clone(), profile: Profile::default() };
     let both = [side(&sides.baseline), side(&sides.candidate)];
     let calibrations = store::load(context)?;
-    let folder = || RunFolder::create(step.begin()?, "compare");
-    let (record, folder, stopped) = compare::compared(context, &args, &both, &thresholds, &calibrations, &[], folder)?;
-    if let Some(error) = stopped {
-        // What was measured until now stays beside; the same seeds are drawn again.
-        return Err(error);
-    }
-    let path = folder.path.clone();
-    files::write_atomic(&path.join("picture.svg"), compare::svg(&record).as_bytes())?;
+    let measurement =
+        Measurement { context, step: &step, both: &both, thresholds: &thresholds, calibrations: &calibrations };
+    let (first, path) = measurement.measure(&args)?;
+    let mut files = BTreeMap::from([(SAMPLES.to_owned(), path.join(SAMPLES))]);
+    let mut places = vec![path.clone()];
+    let longer = Duration::from_secs_f64(rule.undecided_budget_s);
+    let undecided =
+        if quick || longer <= budget { vec![] } else { decision::undecided_guards(&first, &thresholds, &rule) };
+    let record = if undecided.is_empty() {
+        first
+    } else {
+        let (again, place) = measurement.again(args, undecided, longer)?;
+        for (name, place) in [("compare-first.json.gz", &path), ("compare-again.json.gz", &place)] {
+            steps::compress(&place.join("record.json"), &place.join(name))?;
+            files.insert(name.to_owned(), place.join(name));
+        }
+        files.insert("samples-again.jsonl.gz".to_owned(), place.join(SAMPLES));
+        places.push(place);
+        decision::with_again(first, again)
+    };
     let page = report::compare::full(&record, Style::Terminal, None);
-    folder.finish(&record, &page, Some("samples.jsonl"))?;
-    steps::compress(&path.join("samples.jsonl"), &path.join(SAMPLES))?;
-    let mut kept = BTreeMap::from([
-        (RECORD.to_owned(), path.join("record.json")),
-        ("compare.txt".to_owned(), path.join("summary.txt")),
-        ("compare.svg".to_owned(), path.join("picture.svg")),
-        (SAMPLES.to_owned(), path.join(SAMPLES)),
-    ]);
-    let others = step.tries().into_iter().filter(|other| *other != path);
+    for (name, file, content) in [
+        (RECORD, "decided.json", serde_json::to_vec(&record)?),
+        ("compare.txt", "decided.txt", page.into_bytes()),
+        ("compare.svg", "decided.svg", compare::svg(&record).into_bytes()),
+    ] {
+        files::write_atomic(&path.join(file), &content)?;
+        files.insert(name.to_owned(), path.join(file));
+    }
+    let others = step.tries().into_iter().filter(|other| !places.contains(other));
     for (number, other) in others.enumerate() {
         let journal = ["samples.jsonl", "launches.jsonl"].map(|name| other.join(name));
         let Some(journal) = journal.iter().find(|file| file.metadata().is_ok_and(|m| m.len() > 0)) else { continue };
         let name = format!("cut-short-{}.jsonl.gz", number + 1);
         steps::compress(journal, &other.join(&name))?;
-        kept.insert(name.clone(), other.join(&name));
+        files.insert(name.clone(), other.join(&name));
     }
-    let kept = step.keep(&kept, true)?;
+    let kept = step.keep(&files, true)?;
     Ok((step, kept, record))
 }
 
-/// Guarded workloads whose instructions are not exact, with their time: where the others are too noisy for their margins, counts
-/// guard in their place; these have nothing but their times.
-fn of_inexact(
-    context: &Context,
-    thresholds: &Thresholds,
-    names: &[String],
-    budget: Duration,
-) -> Result<Vec<(String, Duration)>> {
-    let rule = DecisionRule::parse(&context.config("decision.toml")?).context("config/decision.toml")?;
-    let longer = Duration::from_secs_f64(rule.inexact_budget_s);
-    if longer <= budget {
-        return Ok(vec![]);
+/// Comparisons of one step.
+struct Measurement<'a> {
+    context: &'a Context,
+    step: &'a Step,
+    both: &'a [Side; 2],
+    thresholds: &'a Thresholds,
+    calibrations: &'a [Calibration],
+}
+
+impl Measurement<'_> {
+    /// Compares, and returns the record with the folder that has it and the samples.
+    fn measure(&self, args: &Args) -> Result<(CompareRecord, PathBuf)> {
+        let folder = || RunFolder::create(self.step.begin()?, "compare");
+        let Measurement { context, both, thresholds, calibrations, .. } = *self;
+        let (record, folder, stopped) = compare::compared(context, args, both, thresholds, calibrations, &[], folder)?;
+        if let Some(error) = stopped {
+            // What was measured until now stays beside; the same seeds are drawn again.
+            return Err(error);
+        }
+        let path = folder.path.clone();
+        folder.finish(&record, &report::compare::full(&record, Style::Terminal, None), Some("samples.jsonl"))?;
+        steps::compress(&path.join("samples.jsonl"), &path.join(SAMPLES))?;
+        Ok((record, path))
     }
-    let manifest = Manifest::parse(&context.config("workloads.toml")?).context("config/workloads.toml")?.workloads;
-    let specs = select::select(&manifest, names)?;
-    let inexact = specs.into_iter().filter(|spec| !spec.exact_counts && thresholds.guarded.contains(&spec.name));
-    Ok(inexact.map(|spec| (spec.name, longer)).collect())
+
+    /// Compares what the first time left undecided: other blocks, more of them, and one look at the end.
+    fn again(&self, args: Args, undecided: Vec<String>, longer: Duration) -> Result<(CompareRecord, PathBuf)> {
+        progress::note(&format!(
+            "undecided after {:.0} s, and measured once more for {:.0} s each: {}",
+            args.budget.as_secs_f64(),
+            longer.as_secs_f64(),
+            undecided.join(", ")
+        ));
+        let budget_of = undecided.iter().map(|name| (name.clone(), longer)).collect();
+        let seed = plan::draw(args.measuring.seed(), "again", 0);
+        let measuring = Measuring::with_seed(seed, args.measuring.instructions);
+        self.measure(&Args { workloads: undecided, budget_of, measuring, ..args })
+    }
 }
 
 /// Fails where a comparison could not be planned: a workload that does not exist, or a budget that is too small for its fewest
@@ -186,19 +221,6 @@ mod tests {
     use super::*;
     use crate::exit::exit_of;
     use std::path::Path;
-
-    #[test]
-    fn guards_without_exact_counts_get_more_time_unless_all_have_it() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let context = crate::exp::tests::context(root);
-        let thresholds = Thresholds::parse(&context.config("thresholds.toml").unwrap()).unwrap();
-        let names: Vec<String> =
-            thresholds.guarded.iter().cloned().chain(["http.keepalive.12k.c1".to_owned()]).collect();
-        let of = |budget_s| of_inexact(&context, &thresholds, &names, Duration::from_secs(budget_s)).unwrap();
-        let found: Vec<String> = of(30).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(found, ["http.keepalive.small.c1"], "one that is not guarded is measured as it was asked for");
-        assert!(of(24 * 3600).is_empty());
-    }
 
     #[test]
     fn what_cannot_be_planned_is_refused_before_anything_is_begun() {
