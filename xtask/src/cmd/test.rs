@@ -48,31 +48,54 @@ struct Step {
     action: Action,
     limit: Duration,
     soak: bool,
+    when: When,
 }
 
-const fn step(name: &'static str, minutes: u64, action: Action) -> Step {
-    Step { name, action, limit: Duration::from_secs(60 * minutes), soak: false }
+/// What a step may run beside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Compilers, one after the other.
+    Compiling,
+    /// Beside these: it waits for single processes most of the time, and no figure of it is kept.
+    BesideCompilers,
+    /// After all of them, alone.
+    Alone,
+}
+
+const fn step(name: &'static str, minutes: u64, when: When, action: Action) -> Step {
+    Step { name, action, limit: Duration::from_secs(60 * minutes), soak: false, when }
 }
 
 const STEPS: [Step; 10] = [
-    step("format", 2, Action::Cargo(&["fmt", "--all", "--check"])),
-    step("clippy", 15, Action::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
-    step("docs", 15, Action::Cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"])),
-    step("readme", 1, Action::Readme),
-    step("ledger", 1, Action::Ledger),
-    step("bench", 15, Action::Own(&["bench", "--quick", "--json"])),
-    step("tests", 35, Action::Lanes),
+    step("format", 2, When::Compiling, Action::Cargo(&["fmt", "--all", "--check"])),
+    step(
+        "clippy",
+        15,
+        When::Compiling,
+        Action::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    ),
+    step(
+        "docs",
+        15,
+        When::Compiling,
+        Action::Cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]),
+    ),
+    step("readme", 1, When::BesideCompilers, Action::Readme),
+    step("ledger", 1, When::BesideCompilers, Action::Ledger),
+    step("bench", 15, When::BesideCompilers, Action::Own(&["bench", "--quick", "--json"])),
+    step("tests", 35, When::Alone, Action::Lanes),
     Step {
         soak: true,
         ..step(
             "long-tests",
             120,
+            When::Alone,
             Action::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast", "--", "--ignored"]),
         )
     },
-    Step { soak: true, ..step("whole-bench", 60, Action::Own(&["bench", "--instructions", "--json"])) },
+    Step { soak: true, ..step("whole-bench", 60, When::Alone, Action::Own(&["bench", "--instructions", "--json"])) },
     // Fails if equal things are called different too often.
-    Step { soak: true, ..step("calibration", 150, Action::Own(&["calibrate", "--time", "2h", "--json"])) },
+    Step { soak: true, ..step("calibration", 150, When::Alone, Action::Own(&["calibrate", "--time", "2h", "--json"])) },
 ];
 
 /// How a step ended.
@@ -94,23 +117,36 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let _lock = lock::take(context, "test")?;
         source::ensure_pinned(context)?;
     }
-    let mut outcomes = Vec::new();
-    for step in STEPS.iter().filter(|step| asked(step, args)) {
-        progress::note(&format!("test: {}", step.name));
-        let started = Instant::now();
-        let result = if interrupt::asked() { None } else { Some(perform(step, context)) };
-        outcomes.push(Outcome {
-            name: step.name,
-            verdict: match &result {
-                Some(Ok(())) => "pass",
-                Some(Err(_)) if !interrupt::asked() => "fail",
-                _ => "not-run",
-            },
-            seconds: started.elapsed().as_secs_f64(),
-            error: result.and_then(|result| result.err()).map(|error| format!("{error:#}")),
-        });
-    }
+    let of =
+        |when: When| -> Vec<&Step> { STEPS.iter().filter(|step| step.when == when && asked(step, args)).collect() };
+    let one_by_one = |when| of(when).into_iter().map(|step| outcome(step, context)).collect::<Vec<_>>();
+    let mut outcomes = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| one_by_one(When::BesideCompilers));
+        let compiled = one_by_one(When::Compiling);
+        beside
+            .join()
+            .map(|beside| [compiled, beside].concat())
+            .map_err(|_| anyhow::anyhow!("a step of `test` panicked"))
+    })?;
+    outcomes.extend(one_by_one(When::Alone));
     report(context, &outcomes)
+}
+
+/// Runs a step, unless the user wants no more.
+fn outcome(step: &Step, context: &Context) -> Outcome {
+    progress::note(&format!("test: {}", step.name));
+    let started = Instant::now();
+    let result = if interrupt::asked() { None } else { Some(perform(step, context)) };
+    Outcome {
+        name: step.name,
+        verdict: match &result {
+            Some(Ok(())) => "pass",
+            Some(Err(_)) if !interrupt::asked() => "fail",
+            _ => "not-run",
+        },
+        seconds: started.elapsed().as_secs_f64(),
+        error: result.and_then(|result| result.err()).map(|error| format!("{error:#}")),
+    }
 }
 
 fn asked(step: &Step, args: &Args) -> bool {

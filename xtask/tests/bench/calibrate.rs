@@ -9,7 +9,7 @@ use std::path::PathBuf;
 const SMALL: &[&str] =
     &["calibrate", "--workload", TINY, "--form", "relink", "--budget", "3s", "--inject", "100@40s", "--json"];
 const COMPARE: &[&str] =
-    &["compare", "pristine", "--workload", TINY, "--budget", "40s", "--margin", "40", "--no-confirm"];
+    &["compare", "pristine", "--workload", TINY, "--budget", "24s", "--margin", "40", "--no-confirm"];
 
 fn small(world: &World, more: &[&str]) -> crate::support::Outcome {
     world.run(&[SMALL, more].concat())
@@ -110,7 +110,7 @@ fn equal_things_and_a_slowdown_are_compared_and_the_result_stands_under_verdicts
     let standing = &compared["calibration"];
     assert_eq!(standing["comparisons"], relink["comparisons"], "{standing}");
     assert_eq!(standing["differs"], serde_json::json!([]));
-    // Three seconds against forty, and two estimates.
+    // Three seconds against 24, and two estimates.
     assert_eq!(standing["guard_floor_pct"], serde_json::json!({}), "{standing}");
     // On a host that was too busy for any answer there is no floor to give a reason for.
     match document["workloads"][0]["noise_floor_pct"].as_f64() {

@@ -7,7 +7,7 @@ use std::fs;
 
 /// A comparison that ends at its first look, whatever the host does meanwhile: a wide margin, and time for the
 /// blocks of that look.
-const SHORT: &[&str] = &["--workload", TINY, "--budget", "40s", "--margin", "40"];
+const SHORT: &[&str] = &["--workload", TINY, "--budget", "24s", "--margin", "40"];
 
 fn compare(world: &World, args: &[&str], more: &[&str]) -> crate::support::Outcome {
     world.run(&[&["compare"], args, more].concat())

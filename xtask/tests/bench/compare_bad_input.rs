@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-const SHORT: &[&str] = &["--workload", TINY, "--budget", "40s", "--margin", "40", "--json"];
+const SHORT: &[&str] = &["--workload", TINY, "--budget", "24s", "--margin", "40", "--json"];
 
 fn compare(world: &World, baseline: &str, candidate: &Path, more: &[&str]) -> crate::support::Outcome {
     world.run(&[&["compare", baseline, candidate.to_str().unwrap()], SHORT, more].concat())

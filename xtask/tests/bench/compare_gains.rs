@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Ends at its first look, whatever the host does meanwhile; the confirmation has twice the blocks of that look.
-const SHORT: &[&str] = &["--workload", TINY, "--budget", "40s", "--margin", "40"];
+const SHORT: &[&str] = &["--workload", TINY, "--budget", "24s", "--margin", "40"];
 
 /// A patch that makes the tiny workload about twice as slow: a baseline that everything else is faster than.
 fn slow(desk: &Desk) -> PathBuf {

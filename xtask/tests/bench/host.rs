@@ -185,7 +185,7 @@ fn a_disk_that_fills_up_ends_a_comparison_with_what_it_has() {
     let world = World::prepared();
     let folder = world.folder.path().join("full");
     let kept = world.folder.path().join("kept");
-    let compare = ["compare", "pristine", "--workload", TINY, "--budget", "40s", "--margin", "40", "--no-confirm"];
+    let compare = ["compare", "pristine", "--workload", TINY, "--budget", "24s", "--margin", "40", "--no-confirm"];
     // The batches of one attempt fit, those of some do not, whether they count or are thrown away.
     let Some(command) = on_own_disk(&world, "size=16k", &folder, &kept, &compare) else { return };
     let outcome = finish(command).expect_code(4).expect_said(&[folder.to_str().unwrap(), "No space left"]);

@@ -18,10 +18,10 @@ const COMPILE: &[&str] = &["test", "--locked", "--workspace", "--no-run"];
 
 /// What each lane runs, one after the other. That every test has its place is a test below.
 const LANES: [&[&[&str]]; 2] = [
-    &[&["--bins", "--test", "bench", "--test", "doctor", "--test", "ledger", "--test", "setup"]],
+    &[&["--test", "bench", "--test", "doctor", "--test", "ledger", "--test", "setup"]],
     &[
         &["--test", "exp", "--test", "verify"],
-        &["--lib", "--examples"],
+        &["--bins", "--lib", "--examples"],
         &["--test", "buffer", "--test", "core", "--test", "net"],
         &["--test", "core_workloads", "--test", "net_workloads", "--test", "thread_workloads"],
         &["--test", "user_workloads", "--test", "worker", "--test", "error_rates"],
