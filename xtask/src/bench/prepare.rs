@@ -59,10 +59,23 @@ pub(crate) fn prepare(context: &Context, args: &Args, user_files: &[PathBuf]) ->
         None if source.pinned => variant::tip(context, &source)?.map(plain),
         None => None,
     };
+    let mut unmeasured = None;
+    // Nobody asked for the tip: where it may not run, pristine is measured all the same.
+    let candidate = match candidate {
+        Some(tip) if args.variant.is_none() => match Sandbox::open()?.suffices(context, &tip.variant) {
+            Ok(()) => Some(tip),
+            Err(error) => {
+                unmeasured = Some(format!("the tip was not measured, pristine alone was: {error:#}"));
+                None
+            }
+        },
+        candidate => candidate,
+    };
     let sides: Vec<Side> = std::iter::once(baseline).chain(candidate).collect();
     let request =
         Request { sides: &sides, candidate_place: None, instructions: args.measuring.instructions, user_files };
     let mut prepared = prepare_sides(context, &request)?;
+    prepared.notes.extend(unmeasured);
     if prepared.is_identical() {
         prepared.notes.push("baseline and candidate are identical: every change shown is noise".to_owned());
     }

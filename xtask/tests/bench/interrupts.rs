@@ -26,7 +26,8 @@ fn a_second_run_is_told_at_once_who_holds_the_lock() {
 fn ctrl_c_keeps_what_was_measured() {
     let world = World::prepared();
     let mut run = world.start(ENDLESS);
-    world.await_journal(&mut run, 2);
+    // Two of each side.
+    world.await_journal(&mut run, 4);
     run.signal(libc::SIGINT);
     let outcome = run.wait().expect_code(130);
     assert!(outcome.stdout.contains("PARTIAL") && outcome.stdout.contains(TINY), "{outcome:?}");

@@ -69,7 +69,9 @@ fn tip(history: &History) -> String {
         None => "of no recorded commit since two branches were merged: `cargo xtask tip --record` gates and records it"
             .to_owned(),
     };
-    let mut text = format!("\n## The tip\n\nPristine and {} patches in order, {commit}.\n\n", accepted.len());
+    let patches =
+        if accepted.len() == 1 { "one patch".to_owned() } else { format!("{} patches in order", accepted.len()) };
+    let mut text = format!("\n## The tip\n\nPristine and {patches}, {commit}.\n\n");
     text.push_str("| patch | gain when accepted | technique |\n|---|---|---|\n");
     for patch in accepted {
         let Some(experiment) = history.experiments.get(&patch.experiment) else { continue };
