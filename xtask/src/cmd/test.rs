@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Formatting, lints, tests, documentation and a quick benchmark, each from the checkout as it is.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
-  cargo xtask test             what CI runs; 20 to 30 minutes on two cores from nothing
+  cargo xtask test             what CI runs; 25 to 40 minutes on two cores from nothing
   cargo xtask test --soak      the long runs, too
   cargo xtask test --only docs,readme")]
 pub(crate) struct Args {

@@ -40,8 +40,9 @@ fn json_is_one_complete_document_and_the_record_is_the_same() {
     assert_eq!(document["host"]["id"].as_str().unwrap().len(), 16);
     assert_eq!(document["settings"]["seed"], 7);
 
-    let of_baseline = |result: &&Value| result["role"] == "baseline";
-    let results: Vec<&Value> = document["workloads"].as_array().unwrap().iter().filter(of_baseline).collect();
+    let of_baseline = |result: &&serde_json::Value| result["role"] == "baseline";
+    let results: Vec<&serde_json::Value> =
+        document["workloads"].as_array().unwrap().iter().filter(of_baseline).collect();
     let [result] = results.as_slice() else { panic!("one workload") };
     for (field, kinds) in PROMISED {
         let value = result.get(field).unwrap_or_else(|| panic!("no {field}"));
