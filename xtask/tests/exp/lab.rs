@@ -10,7 +10,15 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Lab {
     pub(crate) world: World,
     pub(crate) desk: Desk,
+    /// Variants of other tests, in the work folder that is shared with them, that nothing says what they are.
+    unnamed: Vec<PathBuf>,
     _folder: tempfile::TempDir,
+}
+
+/// Folders of variants that nothing says what they are.
+fn unnamed(work: &Path) -> Vec<PathBuf> {
+    let variants = fs::read_dir(work.join("variants")).into_iter().flatten().flatten().map(|entry| entry.path());
+    variants.filter(|variant| !variant.join("variant.json").is_file()).collect()
 }
 
 /// What a run of an experiment depends on in the work folder, besides builds.
@@ -29,7 +37,8 @@ impl Lab {
         fs::remove_dir_all(root.join("experiments")).unwrap();
         fs::create_dir_all(root.join("experiments")).unwrap();
         template.iter().for_each(|text| fs::write(root.join("experiments/TEMPLATE.md"), text).unwrap());
-        let lab = Lab { world: world.at(&root), desk, _folder: folder };
+        let unnamed = unnamed(&world.work);
+        let lab = Lab { world: world.at(&root), desk, unnamed, _folder: folder };
         lab.forget_runs();
         fs::remove_dir_all(lab.world.work.join("names")).unwrap_or(());
         fs::remove_dir_all(lab.world.work.join("edits")).unwrap_or(());
@@ -127,8 +136,8 @@ impl Lab {
             let name = edit.file_name().unwrap().to_string_lossy().into_owned();
             assert!(work.join(format!("names/{name}.json")).is_file(), "nothing leads to {}", edit.display());
         }
-        for variant in below("variants") {
-            assert!(variant.join("variant.json").is_file(), "nothing says what {} is", variant.display());
+        for variant in unnamed(work) {
+            assert!(self.unnamed.contains(&variant), "nothing says what {} is", variant.display());
         }
         assert_eq!(below("scratch").collect::<Vec<_>>(), Vec::<PathBuf>::new(), "of runs that have ended");
     }
