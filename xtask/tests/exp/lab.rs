@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Lab {
     pub(crate) world: World,
     pub(crate) desk: Desk,
-    /// Variants of other tests, in the work folder that is shared with them, that nothing says what they are.
+    /// Such variants of other tests, whose work folder it is, too: to those with a test patch no id leads (xtask/src/variant.rs).
     unnamed: Vec<PathBuf>,
     _folder: tempfile::TempDir,
 }
